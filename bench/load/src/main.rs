@@ -1,0 +1,3 @@
+//! Load generator.
+#![forbid(unsafe_code)]
+fn main() {}

@@ -1,0 +1,2 @@
+//! Micro-benchmarks of the hot parts.
+#![forbid(unsafe_code)]

@@ -1,0 +1,1 @@
+//! The arena: pages registered with the kernel, counted handles, scatter lists.

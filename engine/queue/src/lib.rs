@@ -1,0 +1,1 @@
+//! Lock-free queues between cores and their sleep/wake protocol.

@@ -1,0 +1,1 @@
+//! io_uring behind the reactor's I/O traits.

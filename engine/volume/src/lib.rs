@@ -1,0 +1,2 @@
+//! Volumes: back ends, disk controllers, logical blocks to device commands.
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! The array daemon.
+#![forbid(unsafe_code)]
+fn main() {}

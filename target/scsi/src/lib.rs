@@ -1,0 +1,2 @@
+//! SCSI (SPC, SBC) without I/O: one opcode table, the device server, reservations.
+#![forbid(unsafe_code)]
