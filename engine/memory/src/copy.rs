@@ -1,0 +1,83 @@
+//! Moving and looking at bytes: the few loops that are worth a word of their own.
+
+/// The size of a cache line on every machine that this is tuned for.
+const LINE: usize = 64;
+
+/// Asks the processor to bring the first `lines` cache lines of `bytes`. A hint: no line beyond the
+/// bytes is named, and on processors other than x86-64 nothing happens.
+#[inline]
+pub fn prefetch(bytes: &[u8], lines: usize) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    for line in bytes.chunks(LINE).take(lines) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch reads nothing that the program could see and never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = (bytes, lines, LINE);
+}
+
+/// Copies as much of `src` as `dst` has room for, into memory that is not in the caches and will
+/// not be read soon. Returns the length.
+#[inline]
+pub fn copy_cold(dst: &mut [u8], src: &[u8]) -> usize {
+    let len = dst.len().min(src.len());
+    dst[..len].copy_from_slice(&src[..len]);
+    len
+}
+
+/// Whether every byte is zero.
+#[must_use]
+pub fn is_zero(bytes: &[u8]) -> bool {
+    // Folding a block without a branch lets the compiler use vectors; the branch between blocks
+    // ends early on data, which nearly always shows in its first bytes.
+    let (blocks, rest) = bytes.as_chunks::<256>();
+    blocks.iter().all(|block| block.iter().fold(0, |all, byte| all | byte) == 0)
+        && rest.iter().all(|&byte| byte == 0)
+}
+
+/// The offset of the first byte that differs; `None` where the shorter is a prefix of the longer.
+#[must_use]
+pub(crate) fn first_difference(a: &[u8], b: &[u8]) -> Option<usize> {
+    let len = a.len().min(b.len());
+    if a[..len] == b[..len] {
+        return None;
+    }
+    a.iter().zip(b).position(|(x, y)| x != y)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zero_is_zero_wherever_a_byte_is_not() {
+        let mut bytes = vec![0u8; 1000];
+        assert!(is_zero(&bytes) && is_zero(&[]));
+        for at in [0, 255, 256, 511, 767, 768, 999] {
+            bytes[at] = 1;
+            assert!(!is_zero(&bytes), "{at}");
+            bytes[at] = 0;
+        }
+    }
+
+    #[test]
+    fn the_first_difference_is_found() {
+        assert_eq!(first_difference(b"abc", b"abd"), Some(2));
+        assert_eq!(first_difference(b"abc", b"abcdef"), None);
+        assert_eq!(first_difference(b"", b"x"), None);
+    }
+
+    #[test]
+    fn copies_are_whole_at_every_alignment() {
+        let src: Vec<u8> = (0..=255).cycle().take(5000).collect();
+        for (offset, len) in [(0, 4096), (1, 4096), (63, 100), (7, 0), (3, 4997), (16, 513)] {
+            let mut dst = vec![0xee; 5000];
+            assert_eq!(copy_cold(&mut dst[offset..offset + len], &src), len);
+            assert_eq!(dst[offset..offset + len], src[..len]);
+            assert!(dst[..offset].iter().chain(&dst[offset + len..]).all(|&byte| byte == 0xee));
+        }
+        prefetch(&src, 1000);
+        assert_eq!(copy_cold(&mut [0; 3], b"ab"), 2);
+    }
+}
