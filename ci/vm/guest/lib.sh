@@ -1,0 +1,120 @@
+# Helpers of the tests inside the virtual machine. Sourced by main.sh; POSIX sh.
+#
+# Every check is one line on the console, VM-OK or VM-FAIL; a failed check shows what its command printed.
+
+PORTAL=10.0.2.2:$port
+LOG=/tmp/check.log
+passed=0
+failed=0
+
+pass() {
+    passed=$((passed + 1))
+    echo "VM-OK: $* ($(uptime_s) s)"
+}
+
+fail() {
+    failed=$((failed + 1))
+    echo "VM-FAIL: $* ($(uptime_s) s)"
+}
+
+# shows what the kernel said since the last call, up to twelve lines
+kernel_seen=0
+new_kernel_lines() {
+    dmesg | tail -n +$((kernel_seen + 1)) >/tmp/kernel-new
+    kernel_seen=$((kernel_seen + $(wc -l </tmp/kernel-new)))
+    tail -n 12 /tmp/kernel-new | sed 's/^/VM:   kernel: /'
+}
+
+uptime_s() { cut -d' ' -f1 /proc/uptime; }
+
+# check NAME COMMAND...: the command must succeed
+check() {
+    name=$1
+    shift
+    if "$@" >$LOG 2>&1; then
+        pass "$name"
+    else
+        fail "$name"
+        echo "VM:   command: $*"
+        tail -n 15 $LOG | sed 's/^/VM:   /'
+        new_kernel_lines
+        return 1
+    fi
+}
+
+# refuse NAME COMMAND...: the command must fail
+refuse() {
+    name=$1
+    shift
+    if "$@" >$LOG 2>&1; then
+        fail "$name: it was allowed"
+        return 1
+    else
+        pass "$name"
+    fi
+}
+
+# wait_for SECONDS COMMAND...
+wait_for() {
+    left=$(($1 * 5))
+    shift
+    until "$@" >/dev/null 2>&1; do
+        left=$((left - 1))
+        [ $left -gt 0 ] || return 1
+        sleep 0.2
+    done
+}
+
+# host ROLE IQN [NAME VALUE]...: an interface record whose sessions carry this initiator name,
+# and a node record to the target through it with the given settings
+host() {
+    role=$1 initiator=$2 target=$3
+    shift 3
+    iscsiadm -m iface -I "$role" -o new &&
+        iscsiadm -m iface -I "$role" -o update -n iface.initiatorname -v "$initiator" &&
+        iscsiadm -m node -o new -T "$target" -p "$PORTAL" -I "$role" || return 1
+    while [ $# -gt 0 ]; do
+        setting "$role" "$target" "$1" "$2" || return 1
+        shift 2
+    done
+}
+
+setting() { iscsiadm -m node -T "$2" -p "$PORTAL" -I "$1" -o update -n "$3" -v "$4"; }
+
+login() { iscsiadm -m node -T "$2" -p "$PORTAL" -I "$1" --login; }
+
+logout() { iscsiadm -m node -T "$2" -p "$PORTAL" -I "$1" --logout; }
+
+# session ROLE: the kernel's session folder of this role
+session() {
+    for folder in /sys/class/iscsi_session/session*; do
+        if [ -e "$folder/ifacename" ] && [ "$(cat "$folder/ifacename")" = "$1" ]; then
+            echo "$folder"
+            return 0
+        fi
+    done
+    return 1
+}
+
+logged_in() { [ "$(cat "$(session "$1")/state" 2>/dev/null)" = LOGGED_IN ]; }
+
+# disk ROLE LUN: the block device (without /dev/) of a logical unit seen through a role's session
+disk() {
+    folder=$(session "$1") || return 1
+    for device in "$folder"/device/target*/*:*:*:"$2"/block/*; do
+        [ -e "$device" ] || return 1
+        basename "$device"
+        return 0
+    done
+}
+
+disk_there() { [ -b "/dev/$(disk "$1" "$2")" ]; }
+
+# generic ROLE LUN: the sg node of the same
+generic() {
+    folder=$(session "$1") || return 1
+    basename "$folder"/device/target*/*:*:*:"$2"/scsi_generic/*
+}
+
+# number of connection errors the kernel has reported
+connection_errors() { dmesg | grep -c 'detected conn error'; }
