@@ -1,2 +1,25 @@
-//! iSCSI (RFC 7143) without I/O: PDUs, negotiation, login, sessions.
+//! iSCSI (RFC 7143) without I/O: PDUs, framing, negotiation, login, data transfer rules.
+//!
+//! Bytes and typed events go in, bytes and typed decisions come out. There are no sockets, clocks,
+//! threads or random sources in here: the channel controller, the load generator, the simulator's
+//! hosts and the fuzzer drive the same machines, each with its own I/O.
+//!
+//! | module | what it is for |
+//! | --- | --- |
+//! | [`pdu`] | the 48-byte headers as typed views over the received bytes |
+//! | [`frame`] | where a PDU begins and ends in a byte stream, and the digests |
+//! | [`crc`] | CRC32C over scattered bytes |
+//! | [`serial`] | the sequence numbers and their arithmetic (RFC 1982) |
+//! | [`transfer`] | the rules of one task's data: bursts, R2Ts, cutting, residuals |
+//! | [`build`] | the headers that a target sends |
+//!
+//! Nothing received from a peer can make this crate panic, loop without end, or allocate more than
+//! the limits that its caller states.
 #![forbid(unsafe_code)]
+
+pub mod build;
+pub mod crc;
+pub mod frame;
+pub mod pdu;
+pub mod serial;
+pub mod transfer;
