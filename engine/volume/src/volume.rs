@@ -1,0 +1,203 @@
+//! The volume: one owner of some blocks, whatever they are on.
+
+use crate::check;
+use crate::counters::Counters;
+use crate::disk::Disk;
+use crate::null::Null;
+use crate::outcome::{Aborted, Context, Outcome, Tag};
+use crate::plan::{Geometry, MAX_SLOTS, PlanError, Storage, VolumePlan, check_size};
+use crate::ram::Ram;
+use kagami_memory::Scatter;
+use kagami_reactor::Completion;
+use kagami_types::{BlockCount, BlockError, BlockOp, Time};
+
+/// Logical blocks and what executes operations on them. It belongs to one core.
+#[derive(Debug)]
+pub struct Volume {
+    geometry: Geometry,
+    read_only: bool,
+    quiesced: bool,
+    counters: Counters,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Null(Null),
+    Ram(Ram),
+    Disk(Box<Disk>),
+}
+
+impl Volume {
+    /// Makes a volume. All memory that it will need for itself is taken now.
+    ///
+    /// # Errors
+    /// The plan contradicts itself.
+    pub fn new(plan: VolumePlan) -> Result<Self, PlanError> {
+        let geometry = plan.geometry;
+        check_size(geometry.block_size, geometry.blocks)?;
+        if plan.slots == 0 || plan.slots > MAX_SLOTS {
+            return Err(PlanError::Slots(plan.slots));
+        }
+        let read_only = plan.read_only;
+        let kind = match plan.storage {
+            Storage::Ram => Kind::Ram(Ram::new(&geometry, plan.pages, plan.zeroes)?),
+            Storage::Null => Kind::Null(Null { zeroes: plan.zeroes }),
+            Storage::Disk { .. } | Storage::Other(_) => Kind::Disk(Box::new(Disk::new(plan)?)),
+        };
+        Ok(Self { geometry, read_only, quiesced: false, counters: Counters::default(), kind })
+    }
+
+    /// Takes an operation in, with the data to write or compare, or with an empty list for what a read
+    /// gives.
+    ///
+    /// `Some`: done. `None`: its outcome will be in `done` with its tag, after a completion or a tick.
+    /// Outcomes of other operations may be in `done` after this call.
+    #[inline]
+    pub fn submit(&mut self, cx: &mut Context<'_>, tag: Tag, op: BlockOp, data: Scatter) -> Option<Outcome> {
+        let checked = self.admit(&op, data.len_bytes());
+        let extent = match checked {
+            Ok(extent) => extent,
+            Err(error) => {
+                self.counters.finish(&Err(error));
+                return Some(Outcome::plain(Err(error), data));
+            }
+        };
+        self.counters.admit(&op, extent.len);
+        let outcome = match &mut self.kind {
+            Kind::Null(null) => Some(null.execute(&self.geometry, op, extent, data)),
+            Kind::Ram(ram) => Some(ram.execute(cx.pool, &self.geometry, op, extent, data)),
+            Kind::Disk(disk) => disk.submit(cx, &mut self.counters, tag, op, extent, data),
+        };
+        if let Some(outcome) = &outcome {
+            self.counters.finish(&outcome.result);
+        }
+        outcome
+    }
+
+    #[inline]
+    fn admit(&self, op: &BlockOp, data: usize) -> Result<check::Extent, BlockError> {
+        if self.quiesced {
+            return Err(BlockError::Busy);
+        }
+        if self.read_only && check::writes(op) {
+            return Err(BlockError::WriteProtected);
+        }
+        check::check(&self.geometry, op, data)
+    }
+
+    /// A device operation with the volume's token base is done.
+    pub fn on_completion(&mut self, cx: &mut Context<'_>, completion: Completion) {
+        if let Kind::Disk(disk) = &mut self.kind {
+            disk.on_completion(cx, &mut self.counters, completion);
+        }
+    }
+
+    /// Time has passed: to be called when [`next_deadline`](Self::next_deadline) has come, and
+    /// harmless at any time. Answers what is overdue and goes on with what waited for pages or for room
+    /// in a queue.
+    pub fn on_tick(&mut self, cx: &mut Context<'_>) {
+        if let Kind::Disk(disk) = &mut self.kind {
+            disk.on_tick(cx, &mut self.counters);
+        }
+    }
+
+    /// When [`on_tick`](Self::on_tick) is to be called next.
+    #[must_use]
+    #[inline]
+    pub fn next_deadline(&self) -> Time {
+        match &self.kind {
+            Kind::Null(_) | Kind::Ram(_) => Time::NEVER,
+            Kind::Disk(disk) => disk.next_deadline(),
+        }
+    }
+
+    /// Ends a task early, where that can be done without harm.
+    pub fn abort(&mut self, cx: &mut Context<'_>, tag: Tag) -> Aborted {
+        match &mut self.kind {
+            Kind::Null(_) | Kind::Ram(_) => Aborted::NotFound,
+            Kind::Disk(disk) => disk.abort(cx, &mut self.counters, tag),
+        }
+    }
+
+    /// Size and shape.
+    #[must_use]
+    #[inline]
+    pub fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    /// Makes the volume larger; what is behind it must already be. New blocks of a `Ram` volume are
+    /// deallocated, and its quota grows by as much.
+    ///
+    /// # Errors
+    /// A smaller size than now, or one that the storage cannot have; nothing has changed.
+    pub fn grow(&mut self, blocks: BlockCount) -> Result<(), PlanError> {
+        if blocks < self.geometry.blocks {
+            return Err(PlanError::Shrink { from: self.geometry.blocks.0, to: blocks.0 });
+        }
+        check_size(self.geometry.block_size, blocks)?;
+        let larger = Geometry { blocks, ..self.geometry };
+        match &mut self.kind {
+            Kind::Null(_) => {}
+            Kind::Ram(ram) => ram.grow(&larger)?,
+            Kind::Disk(disk) => disk.grow(&larger)?,
+        }
+        self.geometry = larger;
+        Ok(())
+    }
+
+    /// Operations whose outcome was not given yet.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        match &self.kind {
+            Kind::Null(_) | Kind::Ram(_) => 0,
+            Kind::Disk(disk) => disk.in_flight(),
+        }
+    }
+
+    /// Whether nothing is under way, neither for hosts nor at the device: operations that timed out are
+    /// under way until the device has completed them.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        match &self.kind {
+            Kind::Null(_) | Kind::Ram(_) => true,
+            Kind::Disk(disk) => disk.is_idle(),
+        }
+    }
+
+    /// Refuses new operations with `Busy`, or takes them again. Those under way go on: with
+    /// [`is_idle`](Self::is_idle) this drains the volume.
+    pub fn set_quiesced(&mut self, quiesced: bool) {
+        self.quiesced = quiesced;
+    }
+
+    /// Refuses writing operations with `WriteProtected`, or takes them again. Those under way go on.
+    pub fn set_read_only(&mut self, read_only: bool) {
+        self.read_only = read_only;
+    }
+
+    /// The WCE bit for operations from now on (MODE SELECT). Whoever clears it flushes afterwards:
+    /// writes that are done already are not made stable here.
+    pub fn set_write_back(&mut self, write_back: bool) {
+        if let Kind::Disk(disk) = &mut self.kind {
+            disk.set_write_back(write_back);
+        }
+    }
+
+    /// Pages of 4 KiB in use under the volume's quota, and the quota.
+    #[must_use]
+    pub fn pages(&self) -> (u64, u64) {
+        match &self.kind {
+            Kind::Null(_) => (0, 0),
+            Kind::Ram(ram) => (ram.quota.used(), ram.quota.limit()),
+            Kind::Disk(disk) => disk.pages(),
+        }
+    }
+
+    /// What was counted since the construction.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+}
