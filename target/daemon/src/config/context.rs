@@ -1,0 +1,271 @@
+//! What the checks share: places in the text, the list of errors, readers of single values.
+
+use super::error::{ConfigError, ConfigErrors};
+use super::model::{Config, Site};
+use super::raw::{Maybe, RawConfig};
+use super::units::{parse_size, parse_time};
+use kagami_types::{ByteLen, Lun};
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::SocketAddr;
+use std::ops::{Range, RangeInclusive};
+use std::time::Duration;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// Errors shown at most; a file that has more is not better understood by more lines.
+const MAX_ERRORS: usize = 100;
+
+/// A place in the file: bytes, and the key that is there.
+pub(super) struct At {
+    pub span: Range<usize>,
+    pub key: String,
+}
+
+/// The state of one check run.
+pub(super) struct Context {
+    file: String,
+    line_ends: Vec<usize>,
+    errors: Vec<ConfigError>,
+}
+
+impl Context {
+    pub(super) fn new(text: &str, file: &str) -> Self {
+        let line_ends = text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(at, _)| at).collect();
+        Self { file: file.to_owned(), line_ends, errors: Vec::new() }
+    }
+
+    /// A place, in the form that errors and later refusals carry.
+    pub(super) fn site(&self, at: &At) -> Site {
+        let line = self.line_ends.partition_point(|end| *end < at.span.start) + 1;
+        Site { file: self.file.clone(), line, key: at.key.clone() }
+    }
+
+    pub(super) fn error(&mut self, at: &At, reason: impl Into<String>) {
+        if self.errors.len() < MAX_ERRORS {
+            let site = self.site(at);
+            self.errors.push(ConfigError { site, reason: reason.into() });
+        }
+    }
+
+    pub(super) fn error_at(&mut self, site: Site, reason: impl Into<String>) {
+        if self.errors.len() < MAX_ERRORS {
+            let file = self.file.clone();
+            self.errors.push(ConfigError { site: Site { file, ..site }, reason: reason.into() });
+        }
+    }
+
+    /// For what is understood and checked, but not built yet.
+    pub(super) fn not_yet(&mut self, at: &At, what: &str) {
+        self.error(at, format!("{what} not in this version yet; take the table out to start"));
+    }
+
+    /// A parser's error, with the key in which it lies.
+    pub(super) fn syntax(&self, text: &str, error: &toml::de::Error) -> ConfigError {
+        let span = error.span().unwrap_or(0..0);
+        let key = key_at(text, &span).unwrap_or_else(|| "file".to_owned());
+        // Parsers' messages may run over lines; ours are one line.
+        let reason = error.message().lines().map(str::trim).collect::<Vec<_>>().join("; ");
+        ConfigError { site: self.site(&At { span, key }), reason }
+    }
+
+    /// Everything, and the rules between tables.
+    pub(super) fn config(&mut self, raw: RawConfig) -> Config {
+        let mut notes = Vec::new();
+        let (array, mut portals) = self.array(raw.array);
+        self.portals(raw.portal, &mut portals);
+        let volumes = self.volumes(raw.volume, &array, &mut notes);
+        let mut luns: Vec<Lun> = volumes.iter().filter(|v| v.is_served()).map(|v| v.lun).collect();
+        luns.extend(self.remote(raw.peer, raw.virtuals, raw.group, &volumes));
+        let initiators = self.initiators(raw.initiator, &luns);
+        self.open_portals(&portals, &initiators);
+        let operators = self.operators(raw.operator, &mut notes);
+        if array.admin.is_some() {
+            notes.push("the admin socket is not served in this version".to_owned());
+        }
+        Config { array, portals, volumes, initiators, operators, notes }
+    }
+
+    /// The configuration, or its errors in the order of the file.
+    pub(super) fn finish(mut self, config: Config) -> Result<Config, ConfigErrors> {
+        self.errors.sort_by_key(|error| error.site.line);
+        if self.errors.is_empty() { Ok(config) } else { Err(ConfigErrors(self.errors)) }
+    }
+
+    /// Refuses the second of two equal values. `what` is "the LUN", "the name"...
+    pub(super) fn once<T: Hash + Eq>(&mut self, seen: &mut HashMap<T, usize>, value: T, at: &At, what: &str) {
+        let line = self.site(at).line;
+        if let Some(first) = seen.get(&value) {
+            let first = *first;
+            self.error(at, format!("{what} is already used in line {first}"));
+        } else {
+            seen.insert(value, line);
+        }
+    }
+
+    /// Runs a check whose error is a sentence.
+    pub(super) fn check(&mut self, at: &At, result: Result<(), String>) {
+        if let Err(reason) = result {
+            self.error(at, reason);
+        }
+    }
+
+    pub(super) fn size(&mut self, table: &str, key: &str, value: Maybe<String>) -> Option<(ByteLen, At)> {
+        let (text, at) = split(table, key, value?);
+        match parse_size(&text) {
+            Ok(size) => Some((size, at)),
+            Err(reason) => {
+                self.error(&at, reason);
+                None
+            }
+        }
+    }
+
+    /// A time within limits, or the fallback.
+    pub(super) fn time(
+        &mut self,
+        table: &str,
+        key: &str,
+        value: Maybe<String>,
+        limits: RangeInclusive<Duration>,
+        fallback: Duration,
+    ) -> Duration {
+        let Some(value) = value else { return fallback };
+        let (text, at) = split(table, key, value);
+        match parse_time(&text) {
+            Ok(time) if limits.contains(&time) => time,
+            Ok(_) => {
+                self.error(&at, format!("must be {:?} to {:?}", limits.start(), limits.end()));
+                fallback
+            }
+            Err(reason) => {
+                self.error(&at, reason);
+                fallback
+            }
+        }
+    }
+
+    /// A whole number within limits.
+    pub(super) fn number<T: TryFrom<i64> + PartialOrd + std::fmt::Display>(
+        &mut self,
+        table: &str,
+        key: &str,
+        value: Maybe<i64>,
+        limits: RangeInclusive<T>,
+    ) -> Option<T> {
+        let (number, at) = split(table, key, value?);
+        match T::try_from(number) {
+            Ok(number) if limits.contains(&number) => Some(number),
+            _ => {
+                self.error(&at, format!("must be {} to {}", limits.start(), limits.end()));
+                None
+            }
+        }
+    }
+
+    pub(super) fn lun(&mut self, at: &At, number: i64) -> Lun {
+        match u16::try_from(number).ok().and_then(Lun::new) {
+            Some(lun) => lun,
+            None => {
+                self.error(at, format!("a LUN is 0 to {}", Lun::MAX));
+                Lun::ZERO
+            }
+        }
+    }
+
+    pub(super) fn luns(&mut self, table: &str, values: Vec<Spanned<i64>>) -> Vec<Lun> {
+        let mut luns = Vec::new();
+        for (index, value) in values.into_iter().enumerate() {
+            let (number, at) = split(table, &format!("luns[{index}]"), value);
+            let lun = self.lun(&at, number);
+            if luns.contains(&lun) {
+                self.error(&at, "the LUN is already in the list");
+            } else {
+                luns.push(lun);
+            }
+        }
+        luns.sort_unstable();
+        luns
+    }
+
+    /// One of a few words.
+    pub(super) fn word<T: Clone>(
+        &mut self,
+        table: &str,
+        key: &str,
+        value: Maybe<String>,
+        words: &[(&str, T)],
+    ) -> Option<T> {
+        let (text, at) = split(table, key, value?);
+        let found = words.iter().find(|(word, _)| *word == text);
+        if found.is_none() {
+            let known: Vec<_> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+            self.error(&at, format!("\"{text}\" is not one of {}", known.join(", ")));
+        }
+        found.map(|(_, value)| value.clone())
+    }
+
+    pub(super) fn address(&mut self, at: &At, text: &str) -> Option<SocketAddr> {
+        match text.parse() {
+            Ok(address) => Some(address),
+            Err(_) => {
+                self.error(
+                    at,
+                    format!("\"{text}\" is not an address and port, such as 127.0.0.1:3260 or [::1]:3260"),
+                );
+                None
+            }
+        }
+    }
+
+    /// A path that is not empty.
+    pub(super) fn path(&mut self, at: &At, text: String) -> std::path::PathBuf {
+        if text.is_empty() || text.contains('\0') {
+            self.error(at, "is not a path");
+        }
+        text.into()
+    }
+}
+
+/// A value and its place.
+pub(super) fn split<T>(table: &str, key: &str, value: Spanned<T>) -> (T, At) {
+    let span = value.span();
+    (value.into_inner(), At { span, key: format!("{table}.{key}") })
+}
+
+/// The dotted path of the innermost key whose key or value covers the start of a span.
+fn key_at(text: &str, span: &Range<usize>) -> Option<String> {
+    let (table, _) = DeTable::parse_recoverable(text);
+    let mut path = Vec::new();
+    in_table(table.get_ref(), span.start, &mut path);
+    (!path.is_empty()).then(|| path.concat())
+}
+
+fn in_table(table: &DeTable<'_>, at: usize, path: &mut Vec<String>) -> bool {
+    for (key, value) in table {
+        let mark = path.len();
+        path.push(if mark == 0 { key.get_ref().to_string() } else { format!(".{}", key.get_ref()) });
+        if in_value(value, at, path) || key.span().contains(&at) {
+            return true;
+        }
+        path.truncate(mark);
+    }
+    false
+}
+
+fn in_value(value: &Spanned<DeValue<'_>>, at: usize, path: &mut Vec<String>) -> bool {
+    match value.get_ref() {
+        DeValue::Table(table) => in_table(table, at, path) || value.span().contains(&at),
+        DeValue::Array(array) => {
+            for (index, element) in array.iter().enumerate() {
+                path.push(format!("[{index}]"));
+                if in_value(element, at, path) {
+                    return true;
+                }
+                path.pop();
+            }
+            value.span().contains(&at)
+        }
+        _ => value.span().contains(&at),
+    }
+}

@@ -1,0 +1,98 @@
+//! The configuration file: from TOML to a [`Config`] that holds together by itself.
+//!
+//! [`parse`] is pure: it opens no file and asks the machine nothing, so `--check --offline` and
+//! the fuzzer call it as it is. It reports everything that is wrong at once, each with file,
+//! line, key and reason. Secrets are read by [`secrets`], devices by [`crate::device`], counts
+//! are the [`crate::plan`]'s.
+//!
+//! Relative paths are relative to the folder of the file; [`load`] resolves them.
+
+mod access;
+mod array;
+mod context;
+mod defaults;
+mod error;
+mod model;
+pub mod names;
+mod raw;
+mod remote;
+pub mod secrets;
+#[cfg(test)]
+mod tests;
+pub mod units;
+mod volume;
+
+pub use defaults::{COMMAND_DEVICE, ISCSI_PORT};
+pub use error::{ConfigError, ConfigErrors};
+pub use model::*;
+
+use context::Context;
+use raw::RawConfig;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// The longest configuration file that is read, in bytes.
+pub const MAX_FILE: u64 = 4 << 20;
+
+/// Said wherever a command device is configured.
+pub(crate) const COMMAND_NOTE: &str =
+    "orders on the command device are not executed in this version: it is served write-protected";
+
+/// Reads and checks a configuration. `file` only names it in errors.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn parse(text: &str, file: &str) -> Result<Config, ConfigErrors> {
+    let mut context = Context::new(text, file);
+    let raw: RawConfig = match toml::from_str(text) {
+        Ok(raw) => raw,
+        Err(error) => return Err(context.syntax(text, &error).into()),
+    };
+    let config = context.config(raw);
+    context.finish(config)
+}
+
+/// Reads a configuration file and makes its relative paths absolute.
+///
+/// # Errors
+/// The file cannot be read, is too long or not UTF-8, or what [`parse`] refuses.
+pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
+    let file = path.display().to_string();
+    let fail = |reason: String| {
+        let site = Site { file: file.clone(), line: 0, key: "file".to_owned() };
+        ConfigErrors::from(ConfigError { site, reason })
+    };
+    let mut text = String::new();
+    fs::File::open(path)
+        .and_then(|opened| opened.take(MAX_FILE + 1).read_to_string(&mut text))
+        .map_err(|error| fail(format!("cannot be read: {error}")))?;
+    if text.len() as u64 > MAX_FILE {
+        return Err(fail(format!("longer than {MAX_FILE} bytes")));
+    }
+    let mut config = parse(&text, &file)?;
+    let here = std::path::absolute(path).map_err(|error| fail(error.to_string()))?;
+    if let Some(folder) = here.parent() {
+        config.resolve(folder);
+    }
+    Ok(config)
+}
+
+impl Config {
+    /// Makes relative paths relative to `folder`.
+    fn resolve(&mut self, folder: &Path) {
+        let absolute = |path: &mut PathBuf| *path = folder.join(&*path);
+        absolute(&mut self.array.data);
+        self.array.admin.iter_mut().for_each(absolute);
+        for volume in &mut self.volumes {
+            if let Backend::Path(path) = &mut volume.backend {
+                absolute(path);
+            }
+        }
+        for chap in self.initiators.iter_mut().filter_map(|initiator| initiator.chap.as_mut()) {
+            absolute(&mut chap.credential.secret_file);
+            chap.mutual.iter_mut().for_each(|mutual| absolute(&mut mutual.secret_file));
+        }
+        self.operators.iter_mut().for_each(|operator| absolute(&mut operator.key_file));
+    }
+}
