@@ -59,3 +59,65 @@ impl Count {
         self.0.load(Ordering::Relaxed)
     }
 }
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::Count;
+    use loom::cell::UnsafeCell;
+    use loom::sync::Arc;
+    use loom::thread;
+
+    struct Model {
+        count: Count,
+        bytes: UnsafeCell<u32>,
+    }
+
+    // SAFETY: the cell is read by those who have a handle and written by the last, which is what the
+    // test is about.
+    unsafe impl Sync for Model {}
+    // SAFETY: as above.
+    unsafe impl Send for Model {}
+
+    impl Model {
+        fn read(&self) {
+            // SAFETY: the caller has a handle.
+            self.bytes.with(|bytes| assert!(unsafe { *bytes } < 2));
+        }
+
+        fn drop_handle(&self) -> bool {
+            self.read();
+            let last = self.count.release();
+            if last {
+                // SAFETY: the caller was the last; loom reports a reader whose end it does not see.
+                self.bytes.with_mut(|bytes| unsafe { *bytes += 1 });
+            }
+            last
+        }
+    }
+
+    #[test]
+    fn the_last_handle_owns_the_page() {
+        loom::model(|| {
+            let model = Arc::new(Model { count: Count::new(), bytes: UnsafeCell::new(0) });
+            model.count.start();
+            model.count.add();
+            let other = model.clone();
+            let thread = thread::spawn(move || {
+                other.count.add();
+                other.read();
+                let first = other.drop_handle();
+                assert!(!first);
+                other.drop_handle()
+            });
+            let unique = model.count.is_unique();
+            if unique {
+                // SAFETY: this is the only handle, as `try_into_mut` finds.
+                model.bytes.with_mut(|bytes| unsafe { *bytes += 1 });
+            }
+            let mine = model.drop_handle();
+            let theirs = thread.join().unwrap();
+            assert!(mine != theirs);
+            assert!(!unique || mine);
+        });
+    }
+}

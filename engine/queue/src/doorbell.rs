@@ -55,7 +55,9 @@ impl Doorbell {
     /// Says that the core is about to sleep. It must now look at everything that senders fill, and
     /// call [`awake`](Self::awake) instead of sleeping where there is something.
     pub fn prepare_sleep(&mut self) {
-        self.sleeping.store(true, Ordering::Relaxed);
+        // Every change of the flag is an exchange that sees the one before, so that a sender's
+        // answer to an earlier sleep is never taken for one to this.
+        self.sleeping.swap(true, Ordering::AcqRel);
         // Orders the flag before the looks at the queues; pairs with the fence in `ring`.
         fence(Ordering::SeqCst);
     }
@@ -65,7 +67,7 @@ impl Doorbell {
     #[inline]
     pub fn awake(&mut self) {
         if self.sleeping.load(Ordering::Relaxed) {
-            self.sleeping.store(false, Ordering::Relaxed);
+            self.sleeping.swap(false, Ordering::AcqRel);
         }
     }
 }
@@ -83,7 +85,7 @@ impl Ringer {
     /// The same behind a fence that the caller has already passed: one for several bells.
     #[inline]
     pub(crate) fn must_wake(&self) -> bool {
-        self.sleeping.load(Ordering::Relaxed) && self.sleeping.swap(false, Ordering::Relaxed)
+        self.sleeping.load(Ordering::Relaxed) && self.sleeping.swap(false, Ordering::AcqRel)
     }
 }
 
@@ -202,7 +204,10 @@ mod loom_tests {
 
     #[test]
     fn no_wake_up_is_lost_from_one_sender() {
-        loom::model(|| {
+        // Without a bound this takes two minutes, and passes.
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(4);
+        model.check(|| {
             let (mut producer, consumer) = channel(2);
             let bell = Doorbell::new();
             let (ringer, parker) = (bell.ringer(), Parker::new());

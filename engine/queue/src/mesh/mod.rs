@@ -119,8 +119,9 @@ impl<T> Port<T> {
     /// Takes a message for a core, which sees it after [`flush`](Self::flush).
     ///
     /// # Errors
-    /// The message back, where that core's ring is full (the sender waits and goes on with other
-    /// work; once it has flushed, the other core makes room) or there is no such core.
+    /// The message back, where that core's ring is full or there is no such core. The sender keeps
+    /// it, flushes, and tries again in its next round; nobody rings when there is room, so a core
+    /// that holds such messages does not sleep.
     #[inline]
     pub fn send(&mut self, core: CoreId, message: T) -> Result<(), T> {
         let Some(ring) = self.to.get_mut(core.index()) else {
