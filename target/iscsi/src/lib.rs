@@ -12,14 +12,24 @@
 //! | [`serial`] | the sequence numbers and their arithmetic (RFC 1982) |
 //! | [`transfer`] | the rules of one task's data: bursts, R2Ts, cutting, residuals |
 //! | [`build`] | the headers that a target sends |
+//! | [`text`] | `key=value` text, its reassembly |
+//! | [`name`] | iSCSI names |
+//! | [`negotiate`] | every operational key, and how two sides agree |
+//! | [`chap`] | CHAP: secrets, challenges, responses |
+//! | [`random`] | where challenges come from |
 //!
 //! Nothing received from a peer can make this crate panic, loop without end, or allocate more than
 //! the limits that its caller states.
 #![forbid(unsafe_code)]
 
 pub mod build;
+pub mod chap;
 pub mod crc;
 pub mod frame;
+pub mod name;
+pub mod negotiate;
 pub mod pdu;
+pub mod random;
 pub mod serial;
+pub mod text;
 pub mod transfer;
