@@ -1,0 +1,234 @@
+//! What one unit may hold: the writes to it that still matter, and the rules.
+//!
+//! Every write has the time at which its host issued it, the time by which it had its effect or
+//! never would have it (`ended`), and the time from which on everybody must see it or something
+//! later (`visible`): when it was acknowledged, or when a read returned it. One write is *after*
+//! another where it was issued when the other had ended; otherwise their order is open, until a
+//! read tells.
+//!
+//! - A read may return a write unless one that is after it was visible when the read was issued.
+//! - A crash may leave a write unless one that is after it was stable: written with FUA and
+//!   acknowledged, or visible before a flush was issued that succeeded.
+
+use super::stamp::{Found, WriteId};
+
+/// A moment, in the order in which things were issued and ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Tick(pub(super) u64);
+
+pub(super) const NEVER: Tick = Tick(u64::MAX);
+
+#[derive(Clone, Copy, Debug)]
+struct Version {
+    write: WriteId,
+    zeroes: bool,
+    issued: Tick,
+    ended: Tick,
+    visible: Tick,
+    stable: bool,
+    /// A COMPARE AND WRITE that found this value has replaced it.
+    replaced: bool,
+    /// It survived a power failure that came after it had ended, if it is there at all.
+    hardened: bool,
+}
+
+impl Version {
+    fn is_after(&self, other: &Self) -> bool {
+        other.ended < self.issued
+    }
+
+    fn matches(&self, found: Found) -> bool {
+        match found {
+            Found::Write(write) => write == self.write && !self.zeroes,
+            Found::Zeroes => self.zeroes,
+            _ => false,
+        }
+    }
+}
+
+/// How a write ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Acknowledged.
+    Done,
+    /// Acknowledged as stable: FUA, or a volume without volatile cache.
+    Stable,
+    /// It certainly had and will have no effect.
+    Nothing,
+    /// It may have had its effect, but will not have it later.
+    Unknown,
+}
+
+/// The writes to one unit that still matter.
+#[derive(Clone, Debug)]
+pub(super) struct History {
+    versions: Vec<Version>,
+}
+
+impl History {
+    pub(super) fn new() -> Self {
+        let zero = Tick(0);
+        Self {
+            versions: vec![Version {
+                write: WriteId(0),
+                zeroes: true,
+                issued: zero,
+                ended: zero,
+                visible: zero,
+                stable: true,
+                replaced: false,
+                hardened: false,
+            }],
+        }
+    }
+
+    pub(super) fn begin(&mut self, write: WriteId, zeroes: bool, now: Tick) {
+        self.versions.push(Version {
+            write,
+            zeroes,
+            issued: now,
+            ended: NEVER,
+            visible: NEVER,
+            stable: false,
+            replaced: false,
+            hardened: false,
+        });
+    }
+
+    /// A write ends. `horizon`: the oldest read under way.
+    pub(super) fn end(&mut self, write: WriteId, ending: Ending, now: Tick, horizon: Tick) {
+        if ending == Ending::Nothing {
+            self.versions.retain(|version| version.write != write);
+            return;
+        }
+        for version in self.versions.iter_mut().filter(|version| version.write == write) {
+            version.ended = version.ended.min(now);
+            if ending != Ending::Unknown {
+                version.visible = version.visible.min(now);
+                version.stable |= ending == Ending::Stable;
+            }
+        }
+        self.prune(horizon);
+    }
+
+    /// A flush that was issued then has succeeded.
+    pub(super) fn flushed(&mut self, issued: Tick, horizon: Tick) {
+        for version in self.versions.iter_mut().filter(|version| version.visible < issued) {
+            version.stable = true;
+        }
+        self.prune(horizon);
+    }
+
+    /// Everything ends at once. What was in flight may be there; what was not stable may not.
+    pub(super) fn crashed(&mut self, power: bool, now: Tick) {
+        for version in &mut self.versions {
+            version.ended = version.ended.min(now);
+            version.replaced = false;
+            version.hardened |= power;
+            if !version.stable {
+                version.visible = NEVER;
+            }
+        }
+        self.prune(NEVER);
+    }
+
+    fn allowed(&self, issued: Tick) -> impl Iterator<Item = &Version> {
+        let hidden = move |version: &Version| {
+            self.versions.iter().any(|other| other.visible < issued && other.is_after(version))
+        };
+        self.versions.iter().filter(move |version| version.issued < NEVER && !hidden(version))
+    }
+
+    /// Judges what a read found that was issued then, and learns from it.
+    pub(super) fn check(&mut self, found: Found, issued: Tick, now: Tick) -> Result<(), String> {
+        let Some(seen) = self.allowed(issued).find(|version| version.matches(found)).copied() else {
+            return Err(format!("holds {found}, but may hold {}", self.describe(issued)));
+        };
+        // Zeroes do not say which of several writes they are from: then nothing is learnt.
+        let same = self.versions.iter().filter(|version| version.matches(found)).count();
+        if same > 1 {
+            return Ok(());
+        }
+        let settled =
+            self.versions.iter().all(|version| version.write == seen.write || version.ended < issued);
+        for version in self.versions.iter_mut().filter(|version| version.write == seen.write) {
+            version.visible = version.visible.min(now);
+            if settled && version.ended < issued {
+                // Everything was over when the read began, so this one came last.
+                version.issued = now;
+                version.ended = now;
+                version.stable |= version.hardened;
+            }
+        }
+        Ok(())
+    }
+
+    fn describe(&self, issued: Tick) -> String {
+        let parts: Vec<String> = self
+            .allowed(issued)
+            .map(|version| {
+                let what = if version.zeroes { "zeroes of write" } else { "write" };
+                let state = match (version.stable, version.visible, version.ended) {
+                    (true, ..) => "stable",
+                    (_, NEVER, NEVER) => "in flight",
+                    (_, NEVER, _) => "in doubt",
+                    _ => "acknowledged or seen",
+                };
+                format!("{what} {} ({state})", version.write.0)
+            })
+            .collect();
+        parts.join(" or ")
+    }
+
+    /// The write that a read would find now, where only one is possible and nothing is under way.
+    pub(super) fn certain(&self, now: Tick) -> Option<(WriteId, bool)> {
+        let mut allowed = self.allowed(now);
+        match (allowed.next(), allowed.next()) {
+            (Some(only), None) if only.ended < NEVER => Some((only.write, only.zeroes)),
+            _ => None,
+        }
+    }
+
+    /// Whether a comparison, issued then, of something else than `own` against `expected` may have
+    /// been equal, and whether it may have differed.
+    pub(super) fn comparison(&self, expected: Found, own: WriteId, issued: Tick) -> (bool, bool) {
+        let others = || self.allowed(issued).filter(|version| version.write != own);
+        (
+            others().any(|version| version.matches(expected)),
+            others().any(|version| !version.matches(expected)),
+        )
+    }
+
+    /// A COMPARE AND WRITE has replaced that value, which can happen to it only once.
+    pub(super) fn replace(&mut self, expected: Found) -> Result<(), String> {
+        if let Found::Write(write) = expected {
+            for version in self.versions.iter_mut().filter(|version| version.write == write) {
+                if std::mem::replace(&mut version.replaced, true) {
+                    return Err(format!("write {} was replaced by two COMPARE AND WRITEs", write.0));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets what neither a read nor a crash can bring back.
+    fn prune(&mut self, horizon: Tick) {
+        let mut at = 0;
+        while let Some(version) = self.versions.get(at) {
+            let gone = self
+                .versions
+                .iter()
+                .any(|other| other.stable && other.visible < horizon && other.is_after(version));
+            if gone {
+                self.versions.remove(at);
+            } else {
+                at += 1;
+            }
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.versions.len()
+    }
+}

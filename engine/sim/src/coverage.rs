@@ -1,0 +1,247 @@
+//! What happened, counted over all seeds: a simulator that never cuts a connection in the middle
+//! of a write proves nothing about that, and only a counter shows it.
+//!
+//! The world and its hosts count as they go; the test runner adds the runs together, prints the
+//! table and fails where a counter that must be reached was not.
+
+use std::fmt;
+
+macro_rules! happenings {
+    ($($(#[$doc:meta])* $name:ident = $label:literal,)*) => {
+        /// Something worth counting.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(usize)]
+        pub enum Happening { $($(#[$doc])* $name,)* }
+
+        impl Happening {
+            /// All of them, in the order in which they are printed.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+
+            /// What it is called in the table.
+            #[must_use]
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$name => $label),* }
+            }
+        }
+    };
+}
+
+happenings! {
+    /// A send took fewer bytes than it was given.
+    ShortSend = "net: short send",
+    /// A send found no room and waited.
+    SendBlocked = "net: send waited for room",
+    /// A segment ended in the middle of a header of 48 bytes or any other odd place.
+    SmallSegment = "net: segment below 48 bytes",
+    /// A connection was reset.
+    Reset = "net: reset",
+    /// One direction of a connection ended.
+    HalfClose = "net: half-close",
+    /// A connection went silent.
+    Silence = "net: silent connection",
+    /// A bit was flipped on the way.
+    BitFlip = "net: bit flipped on the way",
+    /// A connection attempt found nobody.
+    Refused = "net: connection refused",
+    /// A read or write of a disk moved fewer bytes than were asked for.
+    ShortDiskIo = "disk: short transfer",
+    /// A disk answered with an error.
+    DiskError = "disk: error",
+    /// A disk had no space.
+    NoSpace = "disk: no space",
+    /// A disk was gone for a while.
+    DiskGone = "disk: gone",
+    /// An operation completed many seconds late.
+    Hang = "disk: hang with late completion",
+    /// A flush made data stable.
+    Flush = "disk: flush",
+    /// A write was stable with its completion.
+    StableWrite = "disk: stable write",
+    /// A deallocation.
+    Discard = "disk: discard",
+    /// A disk refused to deallocate or zero.
+    Unsupported = "disk: operation not supported",
+    /// A disk claimed a flush that it did not do.
+    Lie = "disk: lied about a flush",
+    /// A disk dropped a write that it acknowledged.
+    DroppedWrite = "disk: dropped a write",
+    /// A disk wrote to another place.
+    Misdirected = "disk: misdirected a write",
+    /// A bit of a disk rotted.
+    BitRot = "disk: bit rot",
+    /// No more operations could be in flight.
+    RingFull = "core: submission refused",
+    /// A core did not run for a while.
+    Stall = "core: stalled",
+    /// A core slept.
+    Sleep = "core: slept",
+    /// Another core woke a sleeping one.
+    Wake = "core: woken by another",
+    /// The array's process ended at once, its devices kept what they had.
+    ProcessCrash = "crash: process",
+    /// Everything lost power.
+    PowerCrash = "crash: power",
+    /// A crash while the disk held data that was not stable.
+    CrashUnflushed = "crash: unflushed data on the disk",
+    /// A write that was not stable was lost.
+    LostWrite = "crash: unflushed write lost",
+    /// A write that was not stable was kept.
+    KeptWrite = "crash: unflushed write kept",
+    /// A write in flight or not stable was there in part.
+    TornWrite = "crash: write torn",
+    /// A crash while hosts had commands open.
+    CrashOpenCommands = "crash: commands open",
+    /// A host logged in to a new session.
+    Login = "host: login",
+    /// A host joined a further connection to its session.
+    SecondConnection = "host: connection added to a session",
+    /// A host took over its own old session.
+    Reinstatement = "host: session reinstated",
+    /// A login was refused or ended early.
+    LoginFailed = "host: login failed",
+    /// A connection ended while it logged in.
+    CutInLogin = "host: cut in login",
+    /// A connection ended while data of a write were on their way.
+    CutInDataOut = "host: cut in data-out",
+    /// A connection ended while an R2T was being answered or awaited.
+    CutInR2t = "host: cut around an R2T",
+    /// A connection ended while data of a read were arriving.
+    CutInDataIn = "host: cut in data-in",
+    /// A connection ended with nothing open.
+    CutIdle = "host: cut while idle",
+    /// A digest that the target sent did not match.
+    DigestErrorSeen = "host: digest error seen",
+    /// The target closed or rejected because of a digest.
+    DigestErrorTold = "host: digest error reported by the target",
+    /// Header digests in use.
+    HeaderDigests = "host: header digests",
+    /// Data digests in use.
+    DataDigests = "host: data digests",
+    /// An R2T was answered.
+    R2t = "host: R2T answered",
+    /// More than one R2T of one task was open.
+    SeveralR2ts = "host: several R2Ts of a task open",
+    /// Immediate data were sent.
+    ImmediateData = "host: immediate data",
+    /// Unsolicited Data-Out were sent.
+    UnsolicitedData = "host: unsolicited data-out",
+    /// A read came in several Data-In PDUs.
+    SeveralDataIn = "host: read in several data-in",
+    /// A status came inside the last Data-In.
+    StatusInDataIn = "host: status in data-in",
+    /// The command window was full.
+    WindowClosed = "host: command window closed",
+    /// A ping of the host was answered.
+    NopAnswered = "host: ping answered",
+    /// A ping of the target was answered.
+    NopFromTarget = "host: ping from the target",
+    /// The target asked for something by an asynchronous message.
+    AsyncMessage = "host: async message",
+    /// A read was checked.
+    ReadChecked = "host: read verified",
+    /// A write was acknowledged.
+    WriteAcked = "host: write acknowledged",
+    /// A write with FUA was acknowledged.
+    FuaAcked = "host: FUA write acknowledged",
+    /// A flush was acknowledged.
+    FlushAcked = "host: flush acknowledged",
+    /// An unmap was acknowledged.
+    UnmapAcked = "host: unmap acknowledged",
+    /// A WRITE SAME was acknowledged.
+    WriteSameAcked = "host: write same acknowledged",
+    /// A COMPARE AND WRITE wrote.
+    CompareWrote = "host: compare and write wrote",
+    /// A COMPARE AND WRITE found a difference.
+    Miscompare = "host: compare and write miscompared",
+    /// A unit attention was reported.
+    UnitAttention = "host: unit attention",
+    /// BUSY.
+    Busy = "host: BUSY",
+    /// TASK SET FULL.
+    TaskSetFull = "host: TASK SET FULL",
+    /// A command failed with a sense key that a device error explains.
+    CommandFailed = "host: command failed by device error",
+    /// A task was aborted by its host.
+    TaskAborted = "host: task aborted by request",
+    /// A logical unit was reset by its host.
+    LunReset = "host: logical unit reset",
+    /// A host gave a command up.
+    CommandTimeout = "host: command timed out",
+    /// A host logged out.
+    Logout = "host: logout",
+    /// A host checked its whole range.
+    Sweep = "host: full sweep",
+}
+
+/// How often each thing happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Coverage {
+    counts: Vec<u64>,
+}
+
+impl Default for Coverage {
+    fn default() -> Self {
+        Self { counts: vec![0; Happening::ALL.len()] }
+    }
+}
+
+impl Coverage {
+    /// It happened.
+    pub fn hit(&mut self, what: Happening) {
+        if let Some(count) = self.counts.get_mut(what as usize) {
+            *count += 1;
+        }
+    }
+
+    /// How often it happened.
+    #[must_use]
+    pub fn count(&self, what: Happening) -> u64 {
+        self.counts.get(what as usize).copied().unwrap_or(0)
+    }
+
+    /// Adds another run's counts.
+    pub fn add(&mut self, other: &Self) {
+        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
+            *count += more;
+        }
+    }
+
+    /// What of `wanted` never happened.
+    pub fn missing<'a>(&'a self, wanted: &'a [Happening]) -> impl Iterator<Item = Happening> + 'a {
+        wanted.iter().copied().filter(|what| self.count(*what) == 0)
+    }
+}
+
+impl fmt::Display for Coverage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for what in Happening::ALL {
+            writeln!(f, "{:>10}  {}", self.count(*what), what.label())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_add_up_and_gaps_show() {
+        let (mut a, mut b) = (Coverage::default(), Coverage::default());
+        a.hit(Happening::Reset);
+        b.hit(Happening::Reset);
+        b.hit(Happening::Sweep);
+        a.add(&b);
+        assert_eq!((a.count(Happening::Reset), a.count(Happening::Sweep)), (2, 1));
+        let missing: Vec<_> = a.missing(&[Happening::Reset, Happening::Login]).collect();
+        assert_eq!(missing, [Happening::Login]);
+        assert!(a.to_string().contains("net: reset"));
+    }
+
+    #[test]
+    fn every_counter_has_its_own_place() {
+        for (place, what) in Happening::ALL.iter().enumerate() {
+            assert_eq!(*what as usize, place);
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! The machine as one core of the array sees it: [`SimIo`], the simulator's side of the I/O
+//! traits.
+
+use crate::coverage::Happening;
+use crate::disk::DiskId;
+use crate::net::{ConnId, Owner, Side};
+use crate::ops::{InFlight, OpKey};
+use crate::world::World;
+use kagami_reactor::{Completion, Errno, FileId, Io, Op, SocketId, Submit, Token, Wait};
+use kagami_types::Time;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What a core's number stands for.
+#[derive(Clone, Copy, Debug)]
+enum Socket {
+    Listener(usize),
+    Conn(ConnId),
+}
+
+/// A connected socket on its way from one core to another. Dropping it closes the connection.
+#[derive(Debug)]
+pub struct SimStream {
+    conn: ConnId,
+    /// The world holds the other, weak end, and sees when this one is gone.
+    _alive: Arc<()>,
+}
+
+/// Makes a sleeping core run, from any other.
+#[derive(Clone, Debug, Default)]
+pub struct SimWaker(pub(crate) Arc<AtomicBool>);
+
+impl SimWaker {
+    /// Makes the core's sleep end.
+    pub fn wake(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// One core's view of the simulated machine.
+#[derive(Debug)]
+pub struct SimIo {
+    world: World,
+    core: usize,
+    now: Time,
+    sockets: Vec<Option<Socket>>,
+    files: Vec<DiskId>,
+    staged: Vec<(Token, Op)>,
+    waker: SimWaker,
+}
+
+impl SimIo {
+    pub(crate) fn new(world: World, core: usize, waker: SimWaker) -> Self {
+        let now = world.now();
+        Self { world, core, now, sockets: Vec::new(), files: Vec::new(), staged: Vec::new(), waker }
+    }
+
+    pub(crate) fn core(&self) -> usize {
+        self.core
+    }
+
+    /// The world that this is a view of.
+    #[must_use]
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// What other cores wake this one with.
+    #[must_use]
+    pub fn waker(&self) -> SimWaker {
+        self.waker.clone()
+    }
+
+    /// Listens at an address, together with the other cores that do.
+    ///
+    /// # Errors
+    /// No room in the table of sockets.
+    pub fn listen(&mut self, address: SocketAddr) -> Result<SocketId, Errno> {
+        let place = self.world.with(|state| state.net.listen(address));
+        self.insert(Socket::Listener(place))
+    }
+
+    /// Opens a disk.
+    ///
+    /// # Errors
+    /// There is no such disk.
+    pub fn open(&mut self, disk: DiskId) -> Result<FileId, Errno> {
+        if !self.world.with(|state| state.disks.len() > usize::from(disk.0)) {
+            return Err(Errno::NO_DEVICE);
+        }
+        self.files.push(disk);
+        Ok(FileId(u32::try_from(self.files.len() - 1).unwrap_or(u32::MAX)))
+    }
+
+    fn insert(&mut self, socket: Socket) -> Result<SocketId, Errno> {
+        let limit = self.world.with(|state| state.options.core.sockets);
+        let free = self.sockets.iter().position(Option::is_none);
+        let place = match free {
+            Some(place) => place,
+            None if self.sockets.len() < limit => {
+                self.sockets.push(None);
+                self.sockets.len() - 1
+            }
+            None => return Err(Errno::NO_FILES),
+        };
+        if let Some(entry) = self.sockets.get_mut(place) {
+            *entry = Some(socket);
+        }
+        Ok(SocketId(u32::try_from(place).unwrap_or(u32::MAX)))
+    }
+
+    fn socket(&self, id: SocketId) -> Option<Socket> {
+        self.sockets.get(id.0 as usize).copied().flatten()
+    }
+
+    fn conn(&self, id: SocketId) -> Option<ConnId> {
+        match self.socket(id)? {
+            Socket::Conn(conn) => Some(conn),
+            Socket::Listener(_) => None,
+        }
+    }
+
+    fn address(&self, socket: SocketId, side: Side) -> Option<SocketAddr> {
+        let conn = self.conn(socket)?;
+        self.world.with(|state| state.net.conn(conn).map(|conn| conn.address(side)))
+    }
+
+    fn start(&mut self, token: Token, op: Op) {
+        enum Start {
+            Accept(usize),
+            Receive(ConnId),
+            Send(ConnId),
+            Disk(usize),
+            Wrong,
+        }
+        let disk = |file: &FileId| {
+            self.files.get(file.0 as usize).map_or(Start::Wrong, |disk| Start::Disk(usize::from(disk.0)))
+        };
+        let start = match &op {
+            Op::Accept(socket) => match self.socket(*socket) {
+                Some(Socket::Listener(place)) => Start::Accept(place),
+                _ => Start::Wrong,
+            },
+            Op::Receive(socket, _) => self.conn(*socket).map_or(Start::Wrong, Start::Receive),
+            Op::Send(socket, _) => self.conn(*socket).map_or(Start::Wrong, Start::Send),
+            Op::Read(file, ..)
+            | Op::Write { file, .. }
+            | Op::Flush(file)
+            | Op::Discard(file, ..)
+            | Op::Zero(file, ..) => disk(file),
+        };
+        let core = self.core;
+        self.world.with(|state| {
+            let key: OpKey = state.ops.put(InFlight { core, token, op, job: None });
+            match start {
+                Start::Accept(place) => state.accept(place, key),
+                Start::Receive(conn) => state.start_receive(conn, Side::Server, key),
+                Start::Send(conn) => state.start_send(conn, Side::Server, key),
+                Start::Disk(at) => state.start_disk(at, key),
+                // `EBADF`.
+                Start::Wrong => state.complete_soon(key, Err(Errno(9))),
+            }
+        });
+    }
+}
+
+impl Submit for SimIo {
+    fn submit(&mut self, token: Token, op: Op) -> Result<(), Op> {
+        let core = self.core;
+        let accepted = self.world.with(|state| {
+            let limit = state.options.core.operations;
+            let Some(core) = state.cores.get_mut(core) else { return false };
+            let room = core.in_flight < limit;
+            if room {
+                core.in_flight += 1;
+            } else {
+                state.coverage.hit(Happening::RingFull);
+            }
+            room
+        });
+        if !accepted {
+            return Err(op);
+        }
+        self.staged.push((token, op));
+        Ok(())
+    }
+
+    fn now(&self) -> Time {
+        self.now
+    }
+}
+
+impl Io for SimIo {
+    type Stream = SimStream;
+
+    /// Does not wait: the runner calls it only when the time has come.
+    fn poll(&mut self, _wait: Wait, done: &mut Vec<Completion>) {
+        self.now = self.world.now();
+        self.waker.0.store(false, Ordering::Relaxed);
+        for (token, op) in std::mem::take(&mut self.staged) {
+            self.start(token, op);
+        }
+        let core = self.core;
+        self.world.with(|state| {
+            state.reap_streams();
+            if let Some(core) = state.cores.get_mut(core) {
+                core.in_flight = core.in_flight.saturating_sub(core.completed.len());
+                done.append(&mut core.completed);
+            }
+        });
+    }
+
+    fn attach(&mut self, stream: SimStream) -> Result<SocketId, Errno> {
+        let id = self.insert(Socket::Conn(stream.conn))?;
+        self.world.with(|state| {
+            if let Some(conn) = state.net.conn(stream.conn) {
+                conn.end(Side::Server).owner = Owner::Core;
+            }
+        });
+        Ok(id)
+    }
+
+    fn accepted(&mut self, accepted: u32) -> Option<SimStream> {
+        let (id, core) = (ConnId(accepted), self.core);
+        self.world.with(|state| {
+            let end = state.net.conn(id)?.end(Side::Server);
+            if !matches!(end.owner, Owner::Accepted(by) if by == core) {
+                return None;
+            }
+            let alive = Arc::new(());
+            end.owner = Owner::Travelling(Arc::downgrade(&alive));
+            Some(SimStream { conn: id, _alive: alive })
+        })
+    }
+
+    fn peer(&self, socket: SocketId) -> Option<SocketAddr> {
+        self.address(socket, Side::Client)
+    }
+
+    fn local(&self, socket: SocketId) -> Option<SocketAddr> {
+        self.address(socket, Side::Server)
+    }
+
+    fn shutdown(&mut self, socket: SocketId) {
+        if let Some(conn) = self.conn(socket) {
+            self.world.with(|state| state.close(conn, Side::Server));
+        }
+    }
+
+    fn release(&mut self, socket: SocketId) {
+        if let Some(conn) = self.conn(socket) {
+            self.world.with(|state| state.close(conn, Side::Server));
+        }
+        if let Some(entry) = self.sockets.get_mut(socket.0 as usize) {
+            *entry = None;
+        }
+    }
+}
