@@ -4,14 +4,16 @@
 # TARGET=kagamid (default) is ours; TARGET=tgt is Debian's tgtd, which tells a fault of a script from one of ours.
 #
 #   target_init DIR                      choose a port, forget everything declared before
-#   target_lun LUN BLOCK_SIZE SIZE_MIB [PATH]   declare a volume, a sparse file in DIR unless PATH is given
+#   target_lun LUN BLOCK_SIZE SIZE_MIB [PATH [KEY=VALUE...]]
+#                                        declare a volume, a sparse file in DIR unless PATH is given (- is none);
+#                                        further keys of [[volume]] are for kagamid only
 #   target_host ROLE IQN [USER SECRET [MUTUAL_USER MUTUAL_SECRET]]
 #                                        declare an initiator and how it must prove itself
 #   target_start                         start it, return when the portal listens; again after a kill: same volumes
 #   target_kill                          SIGKILL
 #   target_stop                          SIGTERM; false unless it ends by itself with exit code 0 (tgtd: SIGKILL)
 #   target_iqn ROLE                      the target name that this initiator logs in to
-#   TARGET_PID, TARGET_PORT, TARGET_LOG
+#   TARGET_PID, TARGET_LOG, TARGET_PORT and TARGET_PORT_2 (two portals of the one target)
 #
 # tgtd keeps CHAP accounts per target, so there each role gets a target of its own over the same files.
 
@@ -20,6 +22,7 @@ TARGET=${TARGET:-kagamid}
 target_init() {
     TARGET_DIR=$1
     TARGET_PORT=$(free_port)
+    TARGET_PORT_2=$(free_port)
     TARGET_LOG=$TARGET_DIR/target.log
     TARGET_PID=
     TARGET_LUNS=()
@@ -31,8 +34,10 @@ target_init() {
 }
 
 target_lun() {
-    local lun=$1 block=$2 mib=$3 path=${4:-$TARGET_DIR/lun$1.img}
-    TARGET_LUNS+=("$lun $block $mib $path")
+    local lun=$1 block=$2 mib=$3 path=${4:--}
+    [[ $path != - ]] || path=$TARGET_DIR/lun$lun.img
+    shift $(($# < 4 ? $# : 4))
+    TARGET_LUNS+=("$lun $block $mib $path $*")
 }
 
 target_host() {
@@ -103,20 +108,21 @@ target_gone() {
 
 target_start_kagamid() {
     [[ -x $KAGAMID ]] || die "$KAGAMID is not there: cargo build --profile ci"
-    local file=$TARGET_DIR/kagamid.toml entry lun block mib path role iqn user secret muser msecret
+    local file=$TARGET_DIR/kagamid.toml entry key keys lun block mib path role iqn user secret muser msecret
     {
         echo '[array]'
         echo 'name = "ci"'
         echo "iqn = \"$(target_iqn any)\""
         echo "data = \"$TARGET_DIR/data\""
-        echo "listen = [\"127.0.0.1:$TARGET_PORT\"]"
+        echo "listen = [\"127.0.0.1:$TARGET_PORT\", \"127.0.0.1:$TARGET_PORT_2\"]"
         echo "admin = \"$TARGET_DIR/admin.sock\""
         for entry in "${TARGET_ARRAY_KEYS[@]}"; do echo "$entry"; done
         for entry in "${TARGET_LUNS[@]}"; do
-            read -r lun block mib path <<<"$entry"
+            read -r lun block mib path keys <<<"$entry"
             printf '\n[[volume]]\nlun = %s\nname = "v%s"\npath = "%s"\n' "$lun" "$lun" "$path"
             [[ -b $path ]] || printf 'size = "%sMiB"\n' "$mib"
             printf 'block_size = %s\n' "$block"
+            for key in $keys; do printf '%s = %s\n' "${key%%=*}" "${key#*=}"; done
         done
         for entry in "${TARGET_HOSTS[@]}"; do
             read -r role iqn user secret muser msecret <<<"$entry"
@@ -142,11 +148,11 @@ target_lun_list() {
 }
 
 target_start_tgt() {
-    local entry lun block mib path role iqn user secret muser msecret tid=0 control=$((TARGET_PORT % 30000))
+    local entry lun block mib path keys role iqn user secret muser msecret tid=0 control=$((TARGET_PORT % 30000))
     # tgtd leaves its control socket behind when killed.
     rm -f "/var/run/tgtd/socket.$control" "/var/run/tgtd/socket.$control.lock"
     mkdir -p /var/run/tgtd
-    tgtd -f -C "$control" --iscsi "portal=127.0.0.1:$TARGET_PORT" >>"$TARGET_LOG" 2>&1 &
+    tgtd -f -C "$control" --iscsi "portal=127.0.0.1:$TARGET_PORT,portal=127.0.0.1:$TARGET_PORT_2" >>"$TARGET_LOG" 2>&1 &
     TARGET_PID=$!
     wait_until 10 tgtadm -C "$control" --lld iscsi --mode sys --op show || die "tgtd does not answer"
     ((${#TARGET_HOSTS[@]})) || target_host any ALL
@@ -157,7 +163,8 @@ target_start_tgt() {
         tgt_do "$control" target update --tid "$tid" --name HeaderDigest --value CRC32C,None
         tgt_do "$control" target update --tid "$tid" --name DataDigest --value CRC32C,None
         for lun in "${TARGET_LUNS[@]}"; do
-            read -r lun block mib path <<<"$lun"
+            # shellcheck disable=SC2034  # keys are kagamid's
+            read -r lun block mib path keys <<<"$lun"
             [[ -e $path ]] || truncate -s "${mib}M" "$path"
             # tgtd's LUN 0 is its controller; ours move up by one.
             tgt_do "$control" logicalunit new --tid "$tid" --lun $((lun + 1)) \
