@@ -1,7 +1,6 @@
 //! Copying 4 KiB of a hot receive window to cold pages, as every small write does, and looking at
 //! the same pages later.
 #![forbid(unsafe_code)]
-#![expect(missing_docs, reason = "criterion's macros make public items")]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use kagami_memory::{Arena, ArenaPlan, Class, HugePages, PageMut, Purpose};
@@ -10,6 +9,9 @@ use std::hint::black_box;
 
 /// 512 MiB: many times what the caches hold.
 const PAGES: u32 = 131_072;
+
+/// A copy of what both have; returns the length.
+type Copy = fn(&mut [u8], &[u8]) -> usize;
 
 fn plain(dst: &mut [u8], src: &[u8]) -> usize {
     dst.copy_from_slice(src);
@@ -31,7 +33,7 @@ fn cold_pages(criterion: &mut Criterion) {
         let window = vec![0x5a; 64 * 1024];
         let mut group = criterion.benchmark_group(format!("4 KiB to a cold page, {memory}"));
         group.throughput(Throughput::Bytes(4096));
-        let copies: [(&str, fn(&mut [u8], &[u8]) -> usize); 3] =
+        let copies: [(&str, Copy); 3] =
             [("plain", plain), ("copy_cold", copy_cold), ("streaming", copy_streaming)];
         for (name, copy) in copies {
             let (mut at, mut from) = (0, 0);

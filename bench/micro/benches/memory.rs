@@ -1,6 +1,5 @@
 //! What a page costs: taking, dropping, sharing, and lists of pages.
 #![forbid(unsafe_code)]
-#![expect(missing_docs, reason = "criterion's macros make public items")]
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use kagami_memory::{Arena, ArenaPlan, Class, HugePages, Pool, Purpose, Scatter, ScatterMut};

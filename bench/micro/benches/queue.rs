@@ -1,6 +1,5 @@
 //! What a message costs: on one core, and from one to another.
 #![forbid(unsafe_code)]
-#![expect(missing_docs, reason = "criterion's macros make public items")]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use kagami_queue::{Mesh, channel};

@@ -64,6 +64,12 @@ pub(crate) struct Place {
     pub(crate) class: Class,
 }
 
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {}", self.class, self.index)
+    }
+}
+
 impl Place {
     fn area(self) -> &'static Area {
         &self.arena.areas[self.class as usize]
@@ -98,6 +104,56 @@ impl Place {
     pub(crate) fn give_back(self) {
         let area = self.area();
         area.shards[usize::from(self.shard)].push(&area.nodes, self.index);
+    }
+}
+
+/// Pages on their way back, gathered so that those of one free list go in one exchange. What is in
+/// it when it is dropped goes back then.
+#[derive(Debug)]
+pub struct Returns {
+    /// Where all of them go: the place of the first.
+    place: Option<Place>,
+    indices: [u32; Self::MOST],
+    len: usize,
+}
+
+impl Returns {
+    const MOST: usize = 64;
+
+    pub(crate) fn new() -> Self {
+        Self { place: None, indices: [0; Self::MOST], len: 0 }
+    }
+
+    /// Takes a page of which the caller has just given up the last handle; as
+    /// [`give_back`](Place::give_back).
+    #[inline]
+    pub(crate) fn add(&mut self, place: Place) {
+        let fits = self.len < Self::MOST
+            && self.place.is_some_and(|first| {
+                first.shard == place.shard
+                    && first.class == place.class
+                    && std::ptr::eq(first.arena, place.arena)
+            });
+        if !fits {
+            self.flush();
+            self.place = Some(place);
+        }
+        self.indices[self.len] = place.index;
+        self.len += 1;
+    }
+
+    fn flush(&mut self) {
+        if let Some(place) = self.place.take() {
+            let area = place.area();
+            area.shards[usize::from(place.shard)].push_many(&area.nodes, &self.indices[..self.len]);
+        }
+        self.len = 0;
+    }
+}
+
+impl Drop for Returns {
+    fn drop(&mut self) {
+        self.flush();
     }
 }
 
@@ -335,3 +391,6 @@ impl fmt::Debug for Pool {
         f.debug_struct("Pool").field("shard", &self.shard).field("arena", &self.arena()).finish()
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

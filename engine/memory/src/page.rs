@@ -123,6 +123,23 @@ impl PageMut {
     }
 }
 
+impl PageMut {
+    /// Gives up the handle. The caller puts the page on its free list.
+    #[inline]
+    pub(crate) fn into_place(self) -> Place {
+        ManuallyDrop::new(self).0
+    }
+}
+
+impl Page {
+    /// Gives up the handle. Where it was the last, the caller puts the page on its free list.
+    #[inline]
+    pub(crate) fn into_place(self) -> Option<Place> {
+        let place = ManuallyDrop::new(self).0;
+        place.node().count.release().then_some(place)
+    }
+}
+
 impl DerefMut for PageMut {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
@@ -213,5 +230,62 @@ impl fmt::Debug for Page {
     /// Names the page and never shows its bytes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Page({:?} {} x{})", self.class(), self.index(), self.handles())
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::plan::{ArenaPlan, HugePages, Purpose};
+
+    fn arena() -> Arena {
+        Arena::new(ArenaPlan::new(1).with(Class::Page, 2, 0), HugePages::Off).unwrap()
+    }
+
+    #[test]
+    fn the_last_handle_gives_the_page_back() {
+        let arena = arena();
+        let mut page = arena.pool(0).take(Class::Page, Purpose::Host).unwrap();
+        page[0] = 9;
+        let index = page.index();
+        let page = page.freeze();
+        let other = page.clone();
+        assert!(page.same(&other) && !page.is_unique() && page.handles() == 2);
+        let page = page.try_into_mut().unwrap_err();
+        drop(other);
+        assert_eq!(arena.free(Class::Page), 1);
+        let mut page = page.try_into_mut().unwrap();
+        assert_eq!((page[0], page.index(), arena.free(Class::Page)), (9, index, 1));
+        page.as_mut()[0] = 10;
+        let page = Page::from(page);
+        assert_eq!((page.as_ref()[0], page.arena().free(Class::Page)), (10, 1));
+        drop(page);
+        assert_eq!(arena.free(Class::Page), 2);
+    }
+
+    #[test]
+    fn a_page_keeps_its_bytes_until_somebody_writes() {
+        let arena = arena();
+        let pool = arena.pool(0);
+        let mut page = pool.take(Class::Page, Purpose::Host).unwrap();
+        page.fill(3);
+        let pointer = page.as_mut_ptr();
+        drop(page);
+        let page = pool.take(Class::Page, Purpose::Host).unwrap();
+        assert_eq!((page.as_ptr(), page[4095]), (pointer.cast_const(), 3));
+        page.prefetch(1000);
+    }
+
+    #[test]
+    fn reports_name_the_page_and_not_its_bytes() {
+        let mut page = arena().pool(0).take(Class::Page, Purpose::Host).unwrap();
+        page[..6].copy_from_slice(b"secret");
+        assert_eq!(format!("{page:?}"), "PageMut(Page 0)");
+        assert_eq!(format!("{:?}", page.freeze()), "Page(Page 0 x1)");
+    }
+
+    #[test]
+    fn handles_are_small_and_have_a_niche() {
+        assert_eq!((size_of::<Page>(), size_of::<Option<PageMut>>()), (16, 16));
     }
 }

@@ -217,6 +217,28 @@ impl FreeStack {
             }
         }
     }
+
+    /// Gives back pages that were taken from here, in one exchange. The first comes out first.
+    pub(crate) fn push_many(&self, nodes: &[Node], indices: &[u32]) {
+        let Some(&first) = indices.first() else { return };
+        let mut head = self.head.load(Ordering::Acquire);
+        loop {
+            let mut depth = Self::depth_at(nodes, head);
+            let mut top = head & INDEX;
+            for &index in indices.iter().rev() {
+                depth = depth.wrapping_add(1);
+                let index = u64::from(index);
+                // Release: as in `push`.
+                nodes[slot(index)].link.store(link(depth, top), Ordering::Release);
+                top = index;
+            }
+            let next = advance(head, u64::from(first));
+            match self.head.compare_exchange_weak(head, next, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return,
+                Err(now) => head = now,
+            }
+        }
+    }
 }
 
 #[cfg(all(test, loom))]

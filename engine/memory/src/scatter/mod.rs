@@ -12,14 +12,35 @@ mod view;
 
 pub use view::{Run, Runs, Span, Spans};
 
+use crate::arena::Returns;
 use crate::page::{Page, PageMut};
 use crate::plan::Class;
 use std::ops::Deref;
 
 mod sealed {
-    pub trait Sealed {}
-    impl Sealed for crate::page::Page {}
-    impl Sealed for crate::page::PageMut {}
+    use crate::arena::Returns;
+    use crate::page::{Page, PageMut};
+
+    pub trait Sealed {
+        /// Drops the handle, and where it was the last, leaves the page to `returns`.
+        fn drop_into(self, returns: &mut Returns);
+    }
+
+    impl Sealed for Page {
+        #[inline]
+        fn drop_into(self, returns: &mut Returns) {
+            if let Some(place) = self.into_place() {
+                returns.add(place);
+            }
+        }
+    }
+
+    impl Sealed for PageMut {
+        #[inline]
+        fn drop_into(self, returns: &mut Returns) {
+            returns.add(self.into_place());
+        }
+    }
 }
 
 /// What both kinds of handle have in common. Implemented by [`Page`] and [`PageMut`] only.
@@ -210,13 +231,6 @@ impl<H> Segments<H> {
         self.parts.capacity()
     }
 
-    /// Drops all handles and keeps the storage.
-    #[inline]
-    pub fn clear(&mut self) {
-        self.len = 0;
-        self.parts.clear();
-    }
-
     /// Takes the last part off.
     pub fn pop(&mut self) -> Option<Segment<H>> {
         let part = self.parts.pop()?;
@@ -254,6 +268,24 @@ impl<H> Segments<H> {
         }
     }
 
+    /// Drops all handles and keeps the storage. Cheaper than dropping the list: the pages go back
+    /// together.
+    #[inline]
+    pub fn clear(&mut self)
+    where
+        H: Handle,
+    {
+        self.len = 0;
+        if self.parts.len() < 2 {
+            self.parts.clear();
+            return;
+        }
+        let mut returns = Returns::new();
+        for part in self.parts.drain(..) {
+            part.page.drop_into(&mut returns);
+        }
+    }
+
     /// Puts a part at the end, unless it is empty.
     #[inline]
     fn put(&mut self, part: Segment<H>) {
@@ -263,3 +295,6 @@ impl<H> Segments<H> {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

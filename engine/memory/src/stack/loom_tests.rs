@@ -119,6 +119,27 @@ fn batches_are_whole() {
     });
 }
 
+#[test]
+fn batches_go_back_whole() {
+    loom::model(|| {
+        let model = Model::new(4);
+        let mine = model.pop_many(0, 2);
+        let other = model.clone();
+        let thread = thread::spawn(move || {
+            let page = other.pop(0).unwrap();
+            other.push(page);
+            other.pop(0)
+        });
+        for &page in &mine {
+            model.touch(page);
+        }
+        model.stack.push_many(&model.nodes, &mine);
+        let theirs = thread.join().unwrap();
+        assert!(theirs.is_some());
+        model.check(theirs.into_iter().collect());
+    });
+}
+
 /// The reserve is exact: of two threads that would both take the last page above it, one does.
 #[test]
 fn the_floor_holds_whoever_comes_first() {

@@ -29,7 +29,7 @@ fn an_empty_stack_is_one() {
 #[test]
 fn the_tag_wraps_around() {
     let (nodes, stack) = stack(2, 0);
-    stack.head.store(u64::MAX & !INDEX, Ordering::Relaxed);
+    stack.head.store(!INDEX, Ordering::Relaxed);
     assert_eq!((stack.pop(&nodes, 0), stack.pop(&nodes, 0), stack.pop(&nodes, 0)), (Some(0), Some(1), None));
     stack.push(&nodes, 0);
     assert_eq!(stack.pop(&nodes, 0), Some(0));
@@ -83,7 +83,7 @@ proptest! {
     #[test]
     fn behaves_like_a_vector(
         count in 0u32..12,
-        steps in prop::collection::vec((0u8..3, 0u32..5, 0u32..7), 0..60),
+        steps in prop::collection::vec((0u8..4, 0u32..5, 0u32..7), 0..60),
     ) {
         let (nodes, stack) = stack(count, 0);
         let mut model: Vec<u32> = (0..count).rev().collect();
@@ -105,6 +105,11 @@ proptest! {
                         prop_assert_eq!(Some(page), model.pop());
                     }
                     held.append(&mut got);
+                }
+                2 => {
+                    let given: Vec<u32> = held.drain(..held.len().min(want as usize)).collect();
+                    stack.push_many(&nodes, &given);
+                    model.extend(given.iter().rev());
                 }
                 _ => {
                     if !held.is_empty() {
