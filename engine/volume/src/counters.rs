@@ -47,6 +47,24 @@ impl Counters {
         }
     }
 
+    /// The sum of both.
+    #[must_use]
+    pub(crate) fn with(&self, other: &Self) -> Self {
+        Self {
+            reads: self.reads + other.reads,
+            writes: self.writes + other.writes,
+            others: self.others + other.others,
+            read_bytes: self.read_bytes + other.read_bytes,
+            write_bytes: self.write_bytes + other.write_bytes,
+            errors: self.errors + other.errors,
+            busy: self.busy + other.busy,
+            timeouts: self.timeouts + other.timeouts,
+            conflicts: self.conflicts + other.conflicts,
+            bounced: self.bounced + other.bounced,
+            device_ops: self.device_ops + other.device_ops,
+        }
+    }
+
     /// Counts how an operation ended.
     #[inline]
     pub(crate) fn finish(&mut self, result: &Result<(), BlockError>) {

@@ -36,9 +36,9 @@ pub(crate) struct Ram {
     scratch: Scatter,
 }
 
-/// The table's index and the offset in the page of a byte of the volume.
+/// The table's index and the offset in the page of a byte of the volume, whose size was checked
+/// against the address space.
 #[inline]
-#[expect(clippy::cast_possible_truncation, reason = "the volume is smaller than the address space")]
 fn place(at: u64) -> (usize, usize) {
     ((at / PAGE) as usize, (at % PAGE) as usize)
 }

@@ -67,7 +67,7 @@ impl Volume {
         let outcome = match &mut self.kind {
             Kind::Null(null) => Some(null.execute(&self.geometry, op, extent, data)),
             Kind::Ram(ram) => Some(ram.execute(cx.pool, &self.geometry, op, extent, data)),
-            Kind::Disk(disk) => disk.submit(cx, &mut self.counters, tag, op, extent, data),
+            Kind::Disk(disk) => disk.submit(cx, tag, op, extent, data),
         };
         if let Some(outcome) = &outcome {
             self.counters.finish(&outcome.result);
@@ -89,7 +89,7 @@ impl Volume {
     /// A device operation with the volume's token base is done.
     pub fn on_completion(&mut self, cx: &mut Context<'_>, completion: Completion) {
         if let Kind::Disk(disk) = &mut self.kind {
-            disk.on_completion(cx, &mut self.counters, completion);
+            disk.on_completion(cx, completion);
         }
     }
 
@@ -98,7 +98,7 @@ impl Volume {
     /// in a queue.
     pub fn on_tick(&mut self, cx: &mut Context<'_>) {
         if let Kind::Disk(disk) = &mut self.kind {
-            disk.on_tick(cx, &mut self.counters);
+            disk.on_tick(cx);
         }
     }
 
@@ -116,7 +116,7 @@ impl Volume {
     pub fn abort(&mut self, cx: &mut Context<'_>, tag: Tag) -> Aborted {
         match &mut self.kind {
             Kind::Null(_) | Kind::Ram(_) => Aborted::NotFound,
-            Kind::Disk(disk) => disk.abort(cx, &mut self.counters, tag),
+            Kind::Disk(disk) => disk.abort(cx, tag),
         }
     }
 
@@ -197,7 +197,10 @@ impl Volume {
 
     /// What was counted since the construction.
     #[must_use]
-    pub fn counters(&self) -> &Counters {
-        &self.counters
+    pub fn counters(&self) -> Counters {
+        match &self.kind {
+            Kind::Null(_) | Kind::Ram(_) => self.counters,
+            Kind::Disk(disk) => self.counters.with(&disk.counters),
+        }
     }
 }
