@@ -1,2 +1,67 @@
-//! Channel controllers: iSCSI connections of one core, from bytes to commands and back.
+//! Channel controllers: one [`Core`] per core of the machine holds the iSCSI connections that
+//! were given to it and the logical units whose home it is.
+//!
+//! Bytes become PDUs, PDUs become commands, commands go to the home core of their unit, and
+//! replies come back and become bytes. Which I/O carries the bytes it does not know: the same
+//! code runs over io_uring and in the simulator, through `kagami_reactor`'s traits.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `core` | the round: completions, messages, connections, time-outs, the end |
+//! | `hub` | a core without its connections: units, memory, other cores |
+//! | `connection`, `outbox` | a socket's bytes in both directions |
+//! | `login`, `full`, `receive`, `command`, `answer`, `manage`, `control`, `text` | the phases of a connection |
+//! | `session`, `registry` | what a session shares over cores, and all sessions |
+//! | `unit` | a logical unit on its home core: device server, volume, tasks between |
+//!
+//! # Who owns what
+//!
+//! A connection belongs to the core that it was given to; so do its tasks, until a task's
+//! command is sent to the unit's home core, which owns it until the reply. A unit belongs to
+//! its home core for good. A session is shared: its command window is three atomic words, all
+//! else in it never changes. See `docs/architecture.md`.
 #![forbid(unsafe_code)]
+
+mod access;
+mod answer;
+mod command;
+mod connection;
+mod control;
+mod core;
+mod directory;
+mod full;
+mod hub;
+mod inbox;
+mod login;
+mod manage;
+mod message;
+mod nexus;
+mod outbox;
+mod plan;
+mod receive;
+mod registry;
+mod session;
+mod task;
+mod text;
+mod token;
+mod unit;
+
+pub use crate::core::Core;
+pub use access::{Access, Ends};
+pub use directory::Directory;
+pub use hub::Keeper;
+pub use inbox::{Control, Inbox};
+pub use message::{Command, Ending, Manage, Message, Reply, Scope, UnitAddress};
+pub use nexus::{ConnectionId, TaskId};
+pub use plan::{CoreParts, CorePlan, Shared};
+pub use registry::Registry;
+pub use session::{Arrival, Session, SessionIdentity, Visible};
+pub use token::volume_base;
+pub use unit::{Keep, Ticket, Unit};
+
+/// Where received bytes go that are a task's data.
+pub(crate) struct ReceiveTarget {
+    pub(crate) data: kagami_memory::ScatterMut,
+    pub(crate) filled: usize,
+    pub(crate) limit: usize,
+}

@@ -1,0 +1,238 @@
+//! SCSI commands and their data: from the PDU to the unit.
+
+use crate::answer::Answer;
+use crate::connection::Close;
+use crate::full::Full;
+use crate::hub::Hub;
+use crate::message::{Command, Ending, Reply};
+use crate::nexus::TaskId;
+use crate::receive::Step;
+use crate::session::Arrival;
+use crate::task::{Failure, Stage};
+use kagami_iscsi::frame::Header;
+use kagami_iscsi::pdu::{CommandFlags, DataOutFlags, Itt, RejectReason, Ttt};
+use kagami_iscsi::serial::{CmdSn, DataSn};
+use kagami_iscsi::transfer::{Burst, DataOut};
+use kagami_memory::Purpose;
+use kagami_reactor::Io;
+use kagami_types::Lun;
+
+impl Full {
+    /// The place of a PDU's CmdSN in the window: `None` where it may be taken now.
+    pub(crate) fn out_of_turn<S: Send>(
+        &mut self,
+        immediate: bool,
+        sn: CmdSn,
+        hub: &mut Hub<S>,
+    ) -> Option<Arrival> {
+        if immediate {
+            return None;
+        }
+        match self.session.arrival(sn, hub.core) {
+            Arrival::Due => None,
+            other => Some(other),
+        }
+    }
+
+    /// The PDU of that number was taken: the next one is due, here or on another core.
+    pub(crate) fn pass_baton<S: Send>(&self, immediate: bool, sn: CmdSn, hub: &mut Hub<S>) {
+        if !immediate {
+            let waiting = self.session.advance(sn);
+            if waiting != 0 {
+                hub.nudge(waiting);
+            }
+        }
+    }
+
+    /// A SCSI command PDU (RFC 7143 11.3).
+    #[inline]
+    pub(crate) fn scsi_command<I: Io>(
+        &mut self,
+        header: &Header<'_>,
+        io: &mut I,
+        hub: &mut Hub<I::Stream>,
+    ) -> Result<Step, Close> {
+        let pdu = header.bhs.as_scsi_command();
+        let immediate = header.bhs.is_immediate();
+        let sn = CmdSn::from(pdu.cmd_sn);
+        match self.out_of_turn(immediate, sn, hub) {
+            None => {}
+            Some(Arrival::Early) => return Ok(Step::Stall),
+            Some(_) => {
+                self.begin_landing(header, None, 0, 0);
+                return Ok(Step::Taken);
+            }
+        }
+        if self.session.is_discovery {
+            return Err(Close::Protocol("a SCSI command in a discovery session"));
+        }
+        let Some(slot) = self.tasks.take() else {
+            if !immediate {
+                return Err(Close::Protocol("more commands than the window has"));
+            }
+            self.reject(RejectReason::ImmediateCommandReject, header.bhs);
+            self.begin_landing(header, None, 0, 0);
+            return Ok(Step::Taken);
+        };
+        let Some(task) = self.tasks.get_mut(slot) else { return Err(Close::Resources) };
+        let expected = pdu.expected_len.get();
+        task.stage = Stage::Collecting;
+        task.immediate = immediate;
+        task.itt = Itt::from(pdu.itt);
+        task.lun = pdu.lun;
+        task.cdb = pdu.cdb;
+        task.expected = expected;
+        task.writes = pdu.flags.contains(CommandFlags::WRITE);
+        task.received = io.now();
+        let turn = task.turn;
+        if !header.ahs.is_empty() {
+            // No command of the table is longer than 16 bytes or has data in both directions.
+            task.failed = Some(Failure::Sense(0x20, 0x00));
+        }
+        if !task.writes && header.data_len == 0 {
+            self.execute(slot, io, hub);
+        } else {
+            self.begin_write(slot, turn, header, hub);
+            self.go_on_collecting(slot, io, hub);
+        }
+        self.pass_baton(immediate, sn, hub);
+        Ok(Step::Taken)
+    }
+
+    /// A command whose data the initiator sends: takes pages for what the command can use.
+    fn begin_write<S: Send>(&mut self, slot: u16, turn: u16, header: &Header<'_>, hub: &mut Hub<S>) {
+        let Some(task) = self.tasks.get_mut(slot) else { return };
+        let is_final = header.bhs.is_final();
+        let usable = hub.data_out_len(task.lun, &task.cdb, task.expected);
+        let wanted = if task.failed.is_some() { 0 } else { task.expected.min(usable) };
+        let out = match DataOut::new(&self.rules, task.expected, wanted, header.data_len, is_final) {
+            Ok(out) => out,
+            Err(error) => {
+                let (code, qualifier) = error.additional_sense();
+                task.failed = Some(Failure::Sense(code, qualifier));
+                task.out = DataOut::new(&self.rules, 0, 0, 0, true).ok();
+                self.begin_landing(header, None, 0, 0);
+                return;
+            }
+        };
+        task.out = Some(out);
+        let wanted = if task.data.take_more(&hub.pool, Purpose::Host, wanted as usize) {
+            wanted
+        } else {
+            hub.metrics.network.task_set_full.inc();
+            task.failed = Some(Failure::TaskSetFull);
+            if let Some(out) = &mut task.out {
+                out.abandon();
+            }
+            0
+        };
+        self.begin_landing(header, Some((slot, turn)), 0, wanted.min(header.data_len));
+    }
+
+    /// A Data-Out PDU (RFC 7143 11.7).
+    pub(crate) fn data_out<S: Send>(&mut self, header: &Header<'_>, hub: &mut Hub<S>) -> Result<Step, Close> {
+        let pdu = header.bhs.as_data_out();
+        let itt = Itt::from(pdu.itt);
+        let ttt = Ttt::from(pdu.ttt);
+        let found = if ttt.is_reserved() {
+            self.tasks.find(itt).map(|(slot, _)| (slot, Burst::Unsolicited))
+        } else {
+            let [high, low, index, _] = ttt.0.to_be_bytes();
+            Some((u16::from_be_bytes([high, low]), Burst::Solicited(index)))
+        };
+        let task = found.and_then(|(slot, burst)| {
+            let task = self.tasks.get_mut(slot)?;
+            (task.itt == itt && task.stage == Stage::Collecting).then_some((slot, burst, task))
+        });
+        let Some((slot, burst, task)) = task else {
+            // Data of a task that is gone (aborted, or failed early): dropped.
+            hub.metrics.network.stray_data.inc();
+            self.begin_landing(header, None, 0, 0);
+            return Ok(Step::Taken);
+        };
+        let Some(out) = &mut task.out else { return Err(Close::Resources) };
+        let is_final = pdu.flags.contains(DataOutFlags::FINAL);
+        match out.accept(burst, DataSn::from(pdu.data_sn), pdu.offset.get(), header.data_len, is_final) {
+            Ok(placement) => {
+                let keep = if task.failed.is_some() { 0 } else { placement.keep };
+                let turn = task.turn;
+                self.begin_landing(header, Some((slot, turn)), placement.offset, keep);
+                if header.data_len == 0 {
+                    // Only an F bit: the sequence is over, and no data will come to go on with.
+                    self.retry.push(slot);
+                }
+            }
+            Err(error) => {
+                // RFC 7143 7.9: at level 0 the task fails; what else comes for it is dropped.
+                let (code, qualifier) = error.additional_sense();
+                task.failed = Some(Failure::Sense(code, qualifier));
+                self.begin_landing(header, None, 0, 0);
+                self.fail(slot);
+            }
+        }
+        Ok(Step::Taken)
+    }
+
+    /// Hands a command with all its data to its unit, or answers where it cannot get there.
+    #[inline]
+    pub(crate) fn execute<I: Io>(&mut self, slot: u16, io: &mut I, hub: &mut Hub<I::Stream>) {
+        let connection = self.id;
+        let Some(task) = self.tasks.get_mut(slot) else { return };
+        if task.failed.is_some() {
+            self.fail(slot);
+            return;
+        }
+        task.stage = Stage::Executing;
+        let id = TaskId { connection, slot, turn: task.turn };
+        let mut data = hub.spare_list();
+        task.data.freeze_into(&mut data);
+        let unit = Lun::from_wire(task.lun)
+            .ok()
+            .filter(|&lun| self.session.visible.contains(lun))
+            .and_then(|lun| hub.directory.unit(lun));
+        let Some(unit) = unit else {
+            let reply = hub.absent(id, &task.cdb, data, &self.session);
+            self.reply(reply);
+            return;
+        };
+        task.unit = unit;
+        let command = Command {
+            task: id,
+            unit,
+            nexus: self.session.nexus,
+            cdb: task.cdb,
+            data,
+            received: task.received,
+        };
+        if let Some(reply) = hub.dispatch(command, io) {
+            self.reply(reply);
+        }
+    }
+
+    /// Ends a task that never got to its unit.
+    fn fail(&mut self, slot: u16) {
+        let Some(task) = self.tasks.get_mut(slot) else { return };
+        task.stage = Stage::Executing;
+        let end = match task.failed {
+            Some(Failure::TaskSetFull) => Ending::task_set_full(),
+            Some(Failure::Sense(code, qualifier)) => Ending::aborted_command(code, qualifier),
+            None => Ending::Good,
+        };
+        let id = TaskId { connection: self.id, slot, turn: task.turn };
+        let wanted = u64::from(task.expected);
+        self.reply(Reply { task: id, end, data: kagami_memory::Scatter::default(), wanted });
+    }
+
+    /// A command is done: its answer is queued, or its slot freed where none is due.
+    #[inline]
+    pub(crate) fn reply(&mut self, reply: Reply) {
+        let TaskId { slot, turn, .. } = reply.task;
+        let Some(task) = self.tasks.get_turn(slot, turn) else { return };
+        if task.aborted || matches!(reply.end, Ending::Aborted) {
+            self.release(slot);
+            return;
+        }
+        task.stage = Stage::Answering;
+        self.answers.push_back(Answer::Command(reply));
+    }
+}

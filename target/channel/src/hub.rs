@@ -1,0 +1,454 @@
+//! Everything of a core that is not one of its connections: its units, its memory, its ways to
+//! the other cores.
+
+use crate::directory::Directory;
+use crate::message::{Command, Ending, Manage, Message, Reply, Scope, UnitAddress};
+use crate::nexus::TaskId;
+use crate::registry::Registry;
+use crate::session::Session;
+use crate::unit::{Keep, Then, Unit, UnitContext};
+use kagami_memory::{Pool, Purpose, Scatter, ScatterMut};
+use kagami_metrics::CoreMetrics;
+use kagami_queue::Port;
+use kagami_reactor::{Completion, Io};
+use kagami_scsi::Disposition;
+use kagami_scsi::table::DataKind;
+use kagami_types::{BlockCount, BlockError, CoreId, Lun, Time};
+use kagami_volume::Context;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// The lists whose storage is kept for the next commands.
+const SPARE_LISTS: usize = 1024;
+
+/// Takes state that must be durable, and sees to it that the core hears of the result.
+pub trait Keeper: Send {
+    /// Begins to make it durable. The result comes back through the core's
+    /// [`Inbox`](crate::Inbox). Does not block.
+    fn keep(&mut self, core: CoreId, keep: Keep);
+}
+
+/// A core without its connections. `S` is a socket between two cores.
+pub(crate) struct Hub<S> {
+    pub(crate) core: CoreId,
+    pub(crate) pool: Pool,
+    pub(crate) port: Port<Message<S>>,
+    /// Messages for cores whose queues are full, in order.
+    delayed: Vec<VecDeque<Message<S>>>,
+    pub(crate) units: Vec<Unit>,
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) metrics: Arc<CoreMetrics>,
+    /// The sessions, by their nexus number.
+    sessions: Vec<Option<Arc<Session>>>,
+    /// What is done for connections of this core.
+    pub(crate) replies: VecDeque<Reply>,
+    /// What this core finished of somebody's task management.
+    pub(crate) managed: Vec<Manage>,
+    /// Fences that have come, per function that is not complete yet.
+    fences: Vec<(Manage, usize)>,
+    /// Sessions that end, and how many units have not forgotten them yet.
+    detaching: Vec<(Arc<Session>, usize)>,
+    keeper: Box<dyn Keeper>,
+    keeps: Vec<Keep>,
+    spare: Vec<Scatter>,
+    parameters: Vec<u8>,
+    out: Vec<u8>,
+    done: Vec<(kagami_volume::Tag, kagami_volume::Outcome)>,
+    then: Vec<Then>,
+    finished: Vec<Reply>,
+}
+
+impl<S> std::fmt::Debug for Hub<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hub").field("core", &self.core).field("units", &self.units).finish_non_exhaustive()
+    }
+}
+
+impl<S> Hub<S> {
+    /// From so many bytes on, data is received in place; below, a copy costs less than what a
+    /// second receive or a shortened window does.
+    pub(crate) const IN_PLACE: usize = 8 << 10;
+}
+
+impl<S: Send> Hub<S> {
+    #[allow(clippy::too_many_arguments, reason = "all of it comes from the core's own plan")]
+    pub(crate) fn new(
+        pool: Pool,
+        port: Port<Message<S>>,
+        units: Vec<Unit>,
+        directory: Arc<Directory>,
+        registry: Arc<Registry>,
+        metrics: Arc<CoreMetrics>,
+        keeper: Box<dyn Keeper>,
+    ) -> Self {
+        Self {
+            core: port.core(),
+            delayed: (0..port.cores()).map(|_| VecDeque::new()).collect(),
+            pool,
+            port,
+            units,
+            directory,
+            registry,
+            metrics,
+            sessions: Vec::new(),
+            replies: VecDeque::new(),
+            managed: Vec::new(),
+            fences: Vec::new(),
+            detaching: Vec::new(),
+            keeper,
+            keeps: Vec::new(),
+            spare: Vec::with_capacity(SPARE_LISTS),
+            parameters: Vec::new(),
+            out: Vec::new(),
+            done: Vec::new(),
+            then: Vec::new(),
+            finished: Vec::new(),
+        }
+    }
+
+    /// Sends a message to a core, this one included. Where its queue is full, it waits here.
+    pub(crate) fn send(&mut self, core: CoreId, message: Message<S>) {
+        let Some(waiting) = self.delayed.get_mut(core.index()) else { return };
+        if !waiting.is_empty() {
+            waiting.push_back(message);
+            return;
+        }
+        if let Err(message) = self.port.send(core, message) {
+            self.metrics.reactor.messages_delayed.inc();
+            waiting.push_back(message);
+        }
+    }
+
+    /// Sends to every core, this one included.
+    pub(crate) fn broadcast(&mut self, make: impl Fn() -> Message<S>) {
+        for core in self.cores() {
+            self.send(core, make());
+        }
+    }
+
+    pub(crate) fn cores(&self) -> impl Iterator<Item = CoreId> + use<S> {
+        (0..self.port.cores()).map(|core| CoreId(u16::try_from(core).unwrap_or(u16::MAX)))
+    }
+
+    /// Tries again what waited for room. Whether anything still waits.
+    pub(crate) fn send_delayed(&mut self) -> bool {
+        let mut left = false;
+        for (core, waiting) in (0u16..).zip(&mut self.delayed) {
+            while let Some(message) = waiting.pop_front() {
+                if let Err(message) = self.port.send(CoreId(core), message) {
+                    waiting.push_front(message);
+                    left = true;
+                    break;
+                }
+            }
+        }
+        left
+    }
+
+    /// Tells the cores whose bits are set that a connection of theirs may go on.
+    #[cold]
+    pub(crate) fn nudge(&mut self, cores: u64) {
+        for core in self.cores() {
+            if cores >> (core.0 % 64) & 1 == 1 {
+                self.send(core, Message::Nudge);
+            }
+        }
+    }
+
+    /// A list with storage, as far as there is one to spare.
+    #[inline]
+    pub(crate) fn spare_list(&mut self) -> Scatter {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    /// Keeps a list's storage; its pages are free.
+    #[inline]
+    pub(crate) fn keep_list(&mut self, mut list: Scatter) {
+        list.clear();
+        if self.spare.len() < SPARE_LISTS && list.capacity() > 0 {
+            self.spare.push(list);
+        }
+    }
+
+    /// How many bytes of data from the initiator a command can use, at most `expected`.
+    pub(crate) fn data_out_len(&self, lun: [u8; 8], cdb: &[u8; 16], expected: u32) -> u32 {
+        let block_size = Lun::from_wire(lun).ok().and_then(|lun| self.directory.block_size(lun));
+        let Some(block_size) = block_size else { return 0 };
+        let transfer = kagami_scsi::transfer(cdb, block_size);
+        match transfer.kind {
+            DataKind::BlocksOut => u32::try_from(transfer.bytes).unwrap_or(u32::MAX).min(expected),
+            DataKind::Parameters => {
+                u32::try_from(transfer.gather(u64::from(expected))).unwrap_or(u32::MAX).min(expected)
+            }
+            _ => 0,
+        }
+    }
+
+    /// Answers a command for a LUN that is not there, or not for this session.
+    #[cold]
+    pub(crate) fn absent(
+        &mut self,
+        task: TaskId,
+        cdb: &[u8; 16],
+        mut data: Scatter,
+        session: &Session,
+    ) -> Reply {
+        data.clear();
+        self.out.clear();
+        let disposition = match kagami_scsi::absent(cdb, &mut self.out) {
+            Disposition::ReportLuns(ask) => {
+                let luns = self.directory.luns().iter().copied().filter(|&lun| session.visible.contains(lun));
+                kagami_scsi::report_luns(ask, luns, &mut self.out);
+                Disposition::DataIn
+            }
+            other => other,
+        };
+        let wanted = self.out.len() as u64;
+        let end = match disposition {
+            Disposition::DataIn => {
+                let mut pages = ScatterMut::default();
+                if pages.take_more(&self.pool, Purpose::Internal, self.out.len()) {
+                    pages.copy_from(0, &self.out);
+                    pages.freeze_into(&mut data);
+                    Ending::Good
+                } else {
+                    Ending::busy()
+                }
+            }
+            Disposition::Check(sense) => {
+                Ending::Status(crate::answer::CHECK_CONDITION, Some(sense.encode(false).as_ref().into()))
+            }
+            _ => Ending::Good,
+        };
+        Reply { task, end, data, wanted }
+    }
+
+    /// Calls a unit, and deals with everything that comes of it.
+    #[inline]
+    fn with_unit<I: Io<Stream = S>, R>(
+        &mut self,
+        index: u32,
+        nexus: Option<kagami_scsi::NexusId>,
+        io: &mut I,
+        call: impl FnOnce(&mut Unit, &mut UnitContext<'_>) -> R,
+    ) -> Option<R> {
+        let unit = self.units.get_mut(index as usize)?;
+        let metrics = self.metrics.volume(unit.row())?;
+        let session = nexus.and_then(|nexus| self.sessions.get(nexus.0 as usize)?.as_ref());
+        let keeps = &mut self.keeps;
+        let now = io.now();
+        let mut cx = UnitContext {
+            volume: Context { io, pool: &self.pool, done: &mut self.done },
+            now,
+            metrics,
+            parameters: &mut self.parameters,
+            out: &mut self.out,
+            replies: &mut self.finished,
+            then: &mut self.then,
+            keep: &mut |keep| keeps.push(keep),
+            session,
+            luns: self.directory.luns(),
+        };
+        let result = call(unit, &mut cx);
+        if !cx.volume.done.is_empty() {
+            unit.drain(&mut cx);
+        }
+        if !(self.finished.is_empty() && self.then.is_empty() && self.keeps.is_empty()) {
+            self.follow_up();
+        }
+        Some(result)
+    }
+
+    /// Sends replies home and goes on with what waited for tasks to end.
+    fn follow_up(&mut self) {
+        let mut finished = std::mem::take(&mut self.finished);
+        for reply in finished.drain(..) {
+            self.send_reply(reply);
+        }
+        self.finished = finished;
+        for keep in std::mem::take(&mut self.keeps) {
+            self.keeper.keep(self.core, keep);
+        }
+        for then in std::mem::take(&mut self.then) {
+            match then {
+                Then::Managed(manage) => self.send_managed(manage),
+                Then::Detached(session) => self.unit_forgot(&session),
+                Then::Deferred(..) => {}
+            }
+        }
+    }
+
+    pub(crate) fn send_reply(&mut self, reply: Reply) {
+        let core = reply.task.connection.core;
+        if core == self.core {
+            self.replies.push_back(reply);
+        } else {
+            self.send(core, Message::Reply(reply));
+        }
+    }
+
+    /// Brings a command to its unit: here, which may give the reply at once, or on another core.
+    #[inline]
+    pub(crate) fn dispatch<I: Io<Stream = S>>(&mut self, command: Command, io: &mut I) -> Option<Reply> {
+        if command.unit.core == self.core {
+            self.execute(command, io)
+        } else {
+            self.send(command.unit.core, Message::Command(command));
+            None
+        }
+    }
+
+    /// Executes a command at a unit of this core.
+    #[inline]
+    pub(crate) fn execute<I: Io<Stream = S>>(&mut self, command: Command, io: &mut I) -> Option<Reply> {
+        let UnitAddress { index, .. } = command.unit;
+        let nexus = command.nexus;
+        self.with_unit(index, Some(nexus), io, |unit, cx| unit.execute(index, command, cx))?
+    }
+
+    /// A device operation of a unit is done.
+    pub(crate) fn volume_completion<I: Io<Stream = S>>(
+        &mut self,
+        index: u32,
+        completion: Completion,
+        io: &mut I,
+    ) {
+        self.with_unit(index, None, io, |unit, cx| unit.volume.on_completion(&mut cx.volume, completion));
+    }
+
+    /// Time has passed.
+    pub(crate) fn tick<I: Io<Stream = S>>(&mut self, io: &mut I) {
+        let now = io.now();
+        for index in 0..u32::try_from(self.units.len()).unwrap_or(u32::MAX) {
+            if self.units[index as usize].volume.next_deadline() <= now {
+                self.with_unit(index, None, io, |unit, cx| unit.volume.on_tick(&mut cx.volume));
+            }
+        }
+    }
+
+    /// When [`tick`](Self::tick) is wanted next.
+    pub(crate) fn next_deadline(&self) -> Time {
+        self.units.iter().map(|unit| unit.volume.next_deadline()).min().unwrap_or(Time::NEVER)
+    }
+
+    /// State that a unit asked for is durable, or is not.
+    pub(crate) fn kept<I: Io<Stream = S>>(&mut self, ticket: crate::Ticket, ok: bool, io: &mut I) {
+        let result = if ok { Ok(()) } else { Err(BlockError::Device) };
+        self.with_unit(ticket.unit, None, io, |unit, cx| {
+            unit.deferred_part(ticket.slot, ticket.serial, result, cx);
+        });
+    }
+
+    /// A session has begun.
+    pub(crate) fn attach(&mut self, session: Arc<Session>) {
+        let place = session.nexus.0 as usize;
+        if self.sessions.len() <= place {
+            self.sessions.resize(place + 1, None);
+        }
+        self.sessions[place] = Some(session);
+    }
+
+    /// A session has ended: every unit of this core forgets it.
+    pub(crate) fn detach<I: Io<Stream = S>>(&mut self, session: &Arc<Session>, io: &mut I) {
+        if let Some(place) = self.sessions.get_mut(session.nexus.0 as usize) {
+            *place = None;
+        }
+        let units = u32::try_from(self.units.len()).unwrap_or(u32::MAX);
+        // One for ourselves, so that it is not over before every unit was told.
+        self.detaching.push((Arc::clone(session), units as usize + 1));
+        for index in 0..units {
+            self.with_unit(index, None, io, |unit, cx| unit.detach(session, cx));
+        }
+        self.unit_forgot(session);
+    }
+
+    fn unit_forgot(&mut self, session: &Arc<Session>) {
+        let Some(place) = self.detaching.iter().position(|(other, _)| Arc::ptr_eq(other, session)) else {
+            return;
+        };
+        let (_, left) = &mut self.detaching[place];
+        *left = left.saturating_sub(1);
+        if *left == 0 {
+            self.detaching.swap_remove(place);
+            self.registry.forgotten(session);
+            // Logins that wait for this look again every round; those on other cores must be woken.
+            self.nudge(u64::MAX);
+        }
+    }
+
+    /// Task management, second step: a core has sent everything that it had for the units of
+    /// the scope. When all have, the units act.
+    pub(crate) fn fence<I: Io<Stream = S>>(&mut self, manage: Manage, io: &mut I) {
+        let same = |other: &Manage| other.asked_by == manage.asked_by && other.itt == manage.itt;
+        let place = self.fences.iter().position(|(other, _)| same(other)).unwrap_or_else(|| {
+            self.fences.push((manage, self.port.cores()));
+            self.fences.len() - 1
+        });
+        let (_, left) = &mut self.fences[place];
+        *left = left.saturating_sub(1);
+        if *left > 0 {
+            return;
+        }
+        self.fences.swap_remove(place);
+        let only = match manage.scope {
+            Scope::Task(task, _) => Some(task),
+            _ => None,
+        };
+        for index in 0..u32::try_from(self.units.len()).unwrap_or(u32::MAX) {
+            if manage.scope.covers(UnitAddress { core: self.core, index }) {
+                self.with_unit(index, None, io, |unit, cx| unit.manage(manage, only, cx));
+            }
+        }
+    }
+
+    fn send_managed(&mut self, manage: Manage) {
+        let core = manage.asked_by.core;
+        if core == self.core {
+            self.managed.push(manage);
+        } else {
+            self.send(core, Message::Managed(manage));
+        }
+    }
+
+    /// How many [`Message::Managed`] a function of that scope brings: one per unit.
+    pub(crate) fn units_in(&self, scope: Scope) -> usize {
+        match scope {
+            Scope::Target => self.directory.luns().len(),
+            Scope::Task(..) | Scope::Unit(..) => 1,
+        }
+    }
+
+    /// The cores that have units of the scope.
+    pub(crate) fn homes(&self, scope: Scope) -> Vec<CoreId> {
+        match scope {
+            Scope::Task(_, unit) | Scope::Unit(_, unit) => vec![unit.core],
+            Scope::Target => self.cores().collect(),
+        }
+    }
+
+    /// Tasks under way at units of this core.
+    pub(crate) fn tasks_in_units(&self) -> usize {
+        self.units.iter().map(Unit::in_use).sum()
+    }
+
+    /// A volume has grown (its back end already has).
+    pub(crate) fn grow(&mut self, unit: u32, blocks: BlockCount) {
+        if let Some(unit) = self.units.get_mut(unit as usize) {
+            if unit.volume.grow(blocks).is_ok() {
+                unit.server.set_capacity(blocks);
+            }
+        }
+    }
+
+    /// Makes everything stable: the last thing that a core does.
+    pub(crate) fn flush_all<I: Io<Stream = S>>(&mut self, io: &mut I) {
+        for index in 0..u32::try_from(self.units.len()).unwrap_or(u32::MAX) {
+            self.with_unit(index, None, io, Unit::flush);
+        }
+    }
+
+    pub(crate) fn has_delayed(&self) -> bool {
+        self.delayed.iter().any(|waiting| !waiting.is_empty())
+    }
+}

@@ -1,0 +1,132 @@
+//! The task slots of one connection.
+
+use crate::message::UnitAddress;
+use kagami_iscsi::pdu::Itt;
+use kagami_iscsi::transfer::DataOut;
+use kagami_memory::ScatterMut;
+use kagami_types::Time;
+
+/// What a task is waiting for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Nothing: the slot is free.
+    Free,
+    /// The initiator's data.
+    Collecting,
+    /// Its unit.
+    Executing,
+    /// Its answer is built, or waits for room to be sent.
+    Answering,
+}
+
+/// A SCSI task from the command PDU to its status.
+#[derive(Debug)]
+pub(crate) struct Task {
+    pub(crate) stage: Stage,
+    /// Aborted: it ends without an answer.
+    pub(crate) aborted: bool,
+    /// It used no place in the command window.
+    pub(crate) immediate: bool,
+    /// It already has a status, and only its data is still under way (and dropped).
+    pub(crate) failed: Option<Failure>,
+    pub(crate) turn: u16,
+    pub(crate) itt: Itt,
+    pub(crate) lun: [u8; 8],
+    pub(crate) cdb: [u8; 16],
+    pub(crate) unit: UnitAddress,
+    /// Expected data transfer length, in the direction that the command has.
+    pub(crate) expected: u32,
+    /// The W bit: the expected length is of data that the initiator sends.
+    pub(crate) writes: bool,
+    pub(crate) out: Option<DataOut>,
+    pub(crate) data: ScatterMut,
+    pub(crate) received: Time,
+}
+
+/// Why a task failed before it reached its unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// The initiator broke a rule of RFC 7143 about data: ABORTED COMMAND, with that code.
+    Sense(u8, u8),
+    /// No pages: TASK SET FULL, the initiator tries again.
+    TaskSetFull,
+}
+
+/// A fixed number of slots.
+#[derive(Debug)]
+pub(crate) struct Tasks {
+    slots: Box<[Task]>,
+    free: Vec<u16>,
+}
+
+impl Tasks {
+    pub(crate) fn new(count: u16) -> Self {
+        let slots = (0..count)
+            .map(|_| Task {
+                stage: Stage::Free,
+                aborted: false,
+                immediate: false,
+                failed: None,
+                turn: 0,
+                itt: Itt::RESERVED,
+                lun: [0; 8],
+                cdb: [0; 16],
+                unit: UnitAddress { core: kagami_types::CoreId(0), index: 0 },
+                expected: 0,
+                writes: false,
+                out: None,
+                data: ScatterMut::default(),
+                received: Time(0),
+            })
+            .collect();
+        Self { slots, free: (0..count).rev().collect() }
+    }
+
+    /// Takes a free slot.
+    #[inline]
+    pub(crate) fn take(&mut self) -> Option<u16> {
+        self.free.pop()
+    }
+
+    /// Gives a slot back; its list of pages keeps its storage.
+    #[inline]
+    pub(crate) fn release(&mut self, slot: u16) {
+        let Some(task) = self.slots.get_mut(usize::from(slot)) else { return };
+        if task.stage == Stage::Free {
+            return;
+        }
+        task.stage = Stage::Free;
+        task.aborted = false;
+        task.failed = None;
+        task.out = None;
+        task.data.clear();
+        task.turn = task.turn.wrapping_add(1);
+        self.free.push(slot);
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, slot: u16) -> Option<&mut Task> {
+        self.slots.get_mut(usize::from(slot))
+    }
+
+    /// The task of that slot, where it is still the one that had it then.
+    #[inline]
+    pub(crate) fn get_turn(&mut self, slot: u16, turn: u16) -> Option<&mut Task> {
+        self.get_mut(slot).filter(|task| task.turn == turn && task.stage != Stage::Free)
+    }
+
+    /// The task of that tag.
+    pub(crate) fn find(&mut self, itt: Itt) -> Option<(u16, &mut Task)> {
+        self.active().find(|(_, task)| task.itt == itt)
+    }
+
+    /// All tasks.
+    pub(crate) fn active(&mut self) -> impl Iterator<Item = (u16, &mut Task)> {
+        (0u16..).zip(self.slots.iter_mut()).filter(|(_, task)| task.stage != Stage::Free)
+    }
+
+    /// How many there are.
+    pub(crate) fn in_use(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+}

@@ -1,0 +1,76 @@
+//! How completions find their way: who an operation belongs to, in its token.
+//!
+//! Byte 7 is the kind; then 24 bits of a connection's generation or a unit's index; the low 32
+//! bits are a connection's index, or a volume's own.
+
+use crate::nexus::ConnectionId;
+use kagami_reactor::Token;
+
+const ACCEPT: u64 = 1;
+const RECEIVE: u64 = 2;
+const SEND: u64 = 3;
+const VOLUME: u64 = 4;
+
+/// Generations wrap at that many bits; a connection is gone long before.
+pub(crate) const GENERATION: u32 = (1 << 24) - 1;
+
+/// Whose completion it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    Listener(u32),
+    Receive { index: u32, generation: u32 },
+    Send { index: u32, generation: u32 },
+    Volume(u32),
+    Nobody,
+}
+
+pub(crate) fn accept(listener: u32) -> Token {
+    Token(ACCEPT << 56 | u64::from(listener))
+}
+
+pub(crate) fn receive(id: ConnectionId) -> Token {
+    of_connection(RECEIVE, id)
+}
+
+pub(crate) fn send(id: ConnectionId) -> Token {
+    of_connection(SEND, id)
+}
+
+fn of_connection(kind: u64, id: ConnectionId) -> Token {
+    Token(kind << 56 | u64::from(id.generation & GENERATION) << 32 | u64::from(id.index))
+}
+
+/// The token base of the volume of the unit in that place; see `kagami_volume::VolumePlan`.
+#[must_use]
+pub fn volume_base(unit: u32) -> u32 {
+    (VOLUME as u32) << 24 | (unit & GENERATION)
+}
+
+pub(crate) fn owner(Token(token): Token) -> Owner {
+    let low = (token & u64::from(u32::MAX)) as u32;
+    let middle = (token >> 32) as u32 & GENERATION;
+    match token >> 56 {
+        ACCEPT => Owner::Listener(low),
+        RECEIVE => Owner::Receive { index: low, generation: middle },
+        SEND => Owner::Send { index: low, generation: middle },
+        VOLUME => Owner::Volume(middle),
+        _ => Owner::Nobody,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kagami_types::CoreId;
+
+    #[test]
+    fn every_kind_comes_back() {
+        let id = ConnectionId { core: CoreId(3), index: 77, generation: 9 };
+        assert_eq!(owner(receive(id)), Owner::Receive { index: 77, generation: 9 });
+        assert_eq!(owner(send(id)), Owner::Send { index: 77, generation: 9 });
+        assert_eq!(owner(accept(2)), Owner::Listener(2));
+        let volume = Token(u64::from(volume_base(5)) << 32 | 0xffff_ffff);
+        assert_eq!(owner(volume), Owner::Volume(5));
+        assert_eq!(owner(Token(0)), Owner::Nobody);
+    }
+}

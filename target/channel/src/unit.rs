@@ -1,0 +1,573 @@
+//! A logical unit on its home core: device server and volume, and the tasks between them.
+//!
+//! A command comes here with all of its data, from a connection of this core or of another.
+//! The device server decides; the volume does; the reply goes back. Nothing here is shared.
+
+use crate::answer::CHECK_CONDITION;
+use crate::message::{Command, Ending, Manage, Reply};
+use crate::nexus::TaskId;
+use crate::session::Session;
+use kagami_iscsi::pdu::TmfFunction;
+use kagami_memory::{Pool, Purpose, Scatter, ScatterMut};
+use kagami_metrics::VolumeMetrics;
+use kagami_scsi::{
+    Attention, DataOut, Deferred, Disposition, Failure, LogicalUnit, NexusId, Reset, Status, TransportId,
+};
+use kagami_types::{BlockCount, BlockError, BlockOp, Lba, Lun, Time, Uuid};
+use kagami_volume::{Aborted, Context, Outcome, Tag, Volume};
+use std::sync::Arc;
+
+/// A logical unit that is served.
+#[derive(Debug)]
+pub struct Unit {
+    pub(crate) lun: Lun,
+    pub(crate) uuid: Uuid,
+    pub(crate) server: LogicalUnit,
+    pub(crate) volume: Volume,
+    /// Which row of the metrics is its.
+    row: usize,
+    tasks: Box<[Option<UnitTask>]>,
+    free: Vec<u16>,
+    waiters: Vec<Waiter>,
+    serial: u64,
+}
+
+/// A task in the hands of the volume, or of something else that takes its time.
+#[derive(Debug)]
+struct UnitTask {
+    serial: u64,
+    /// `None`: work that no host waits for (the IMMED bit).
+    task: Option<TaskId>,
+    nexus: NexusId,
+    wanted: u64,
+    started: Time,
+    kind: OpKind,
+    aborted: Abort,
+    /// The parts of a deferred change that are still under way.
+    deferred: u8,
+    failed: Option<BlockError>,
+    allocation: [u8; 16],
+}
+
+/// Whether a task was aborted, and what its initiator is told (SAM-5 5.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Abort {
+    No,
+    /// Nothing: it asked for it, or gets a unit attention.
+    Silent,
+    /// TASK ABORTED, as the control mode page asks for (TAS).
+    WithStatus,
+}
+
+/// For the counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OpKind {
+    Read,
+    Write,
+    LbaStatus,
+    Other,
+}
+
+/// Something that waits for tasks to end.
+#[derive(Debug)]
+struct Waiter {
+    serials: Vec<u64>,
+    then: Then,
+}
+
+/// What follows when they have.
+#[derive(Debug)]
+pub(crate) enum Then {
+    /// This core's part of a task management function is done.
+    Managed(Manage),
+    /// The unit has forgotten a session.
+    Detached(Arc<Session>),
+    /// PREEMPT AND ABORT has one part less to wait for.
+    Deferred(u16, u64),
+}
+
+/// What the unit needs of its core for the length of one call.
+pub(crate) struct UnitContext<'a> {
+    pub(crate) volume: Context<'a>,
+    pub(crate) now: Time,
+    pub(crate) metrics: &'a VolumeMetrics,
+    /// Parameter lists and parameter data pass through these.
+    pub(crate) parameters: &'a mut Vec<u8>,
+    pub(crate) out: &'a mut Vec<u8>,
+    /// What is done, besides what the call returns.
+    pub(crate) replies: &'a mut Vec<Reply>,
+    pub(crate) then: &'a mut Vec<Then>,
+    pub(crate) keep: &'a mut dyn FnMut(Keep),
+    pub(crate) session: Option<&'a Arc<Session>>,
+    pub(crate) luns: &'a [Lun],
+}
+
+/// State that must be durable before a command ends with GOOD.
+#[derive(Debug)]
+pub struct Keep {
+    /// The volume's UUID, by which the tables know it.
+    pub volume: Uuid,
+    /// The device server's state, in place of what was kept before.
+    pub state: Vec<u8>,
+    /// To be given back with the result.
+    pub ticket: Ticket,
+}
+
+/// Who waits for a [`Keep`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    pub(crate) unit: u32,
+    pub(crate) slot: u16,
+    pub(crate) serial: u64,
+}
+
+impl Unit {
+    /// A unit of that many task slots. `row` is its row in the metrics.
+    #[must_use]
+    pub fn new(lun: Lun, uuid: Uuid, server: LogicalUnit, volume: Volume, slots: u16, row: usize) -> Self {
+        Self {
+            lun,
+            uuid,
+            server,
+            volume,
+            row,
+            tasks: (0..slots).map(|_| None).collect(),
+            free: (0..slots).rev().collect(),
+            waiters: Vec::new(),
+            serial: 0,
+        }
+    }
+
+    pub(crate) fn row(&self) -> usize {
+        self.row
+    }
+
+    /// Makes a session known to the device server with its first command: a thousand sessions
+    /// times a thousand units would be a million for nothing.
+    #[cold]
+    fn attach(&mut self, session: &Session) -> bool {
+        let nexus = session.nexus;
+        let id = TransportId::new(&session.initiator, session.isid.0);
+        id.is_some_and(|id| self.server.attach(nexus, Arc::new(id), session.port).is_ok())
+    }
+
+    /// Executes a command. `None`: the reply will be among `replies` later.
+    #[inline]
+    pub(crate) fn execute(
+        &mut self,
+        index: u32,
+        command: Command,
+        cx: &mut UnitContext<'_>,
+    ) -> Option<Reply> {
+        if !self.server.is_attached(command.nexus) && !cx.session.is_some_and(|session| self.attach(session))
+        {
+            // Its session is not known here (yet): the initiator tries again.
+            return Some(Reply { task: command.task, end: Ending::busy(), data: command.data, wanted: 0 });
+        }
+        let block_size = self.volume.geometry().block_size;
+        let transfer = kagami_scsi::transfer(&command.cdb, block_size);
+        cx.parameters.clear();
+        let gather = transfer.gather(command.data.len_bytes() as u64);
+        if gather > 0 {
+            let range = command.data.range(0, gather);
+            range.for_each(|span| cx.parameters.extend_from_slice(span.bytes()));
+        }
+        cx.out.clear();
+        let offered = DataOut { parameters: cx.parameters, offered: command.data.len_bytes() as u64 };
+        let disposition = self.server.execute(command.nexus, &command.cdb, offered, cx.out);
+        match disposition {
+            Disposition::Block(op) => self.block(command, transfer.bytes, op, cx),
+            other => Some(self.settle(index, command, transfer.bytes, other, cx)?),
+        }
+    }
+
+    /// READ, WRITE and all else that the volume does.
+    #[inline]
+    fn block(
+        &mut self,
+        command: Command,
+        wanted: u64,
+        op: BlockOp,
+        cx: &mut UnitContext<'_>,
+    ) -> Option<Reply> {
+        let Some(slot) = self.free.pop() else {
+            return Some(Reply {
+                task: command.task,
+                end: Ending::task_set_full(),
+                data: command.data,
+                wanted,
+            });
+        };
+        let kind = match &op {
+            BlockOp::Read(..) => OpKind::Read,
+            BlockOp::Write(..) => OpKind::Write,
+            BlockOp::LbaStatus { .. } => OpKind::LbaStatus,
+            _ => OpKind::Other,
+        };
+        self.serial += 1;
+        let task = UnitTask {
+            serial: self.serial,
+            task: Some(command.task),
+            nexus: command.nexus,
+            wanted,
+            started: command.received,
+            kind,
+            aborted: Abort::No,
+            deferred: 0,
+            failed: None,
+            allocation: command.cdb,
+        };
+        cx.metrics.queue_time.record(cx.now.nanos_since(command.received));
+        let data = command.data;
+        let tag = tag(slot, self.serial);
+        match self.volume.submit(&mut cx.volume, tag, op, data) {
+            Some(outcome) => {
+                self.free.push(slot);
+                self.finish(task, outcome, cx)
+            }
+            None => {
+                self.tasks[usize::from(slot)] = Some(task);
+                None
+            }
+        }
+    }
+
+    /// Everything but block operations.
+    #[cold]
+    fn settle(
+        &mut self,
+        index: u32,
+        mut command: Command,
+        wanted: u64,
+        disposition: Disposition,
+        cx: &mut UnitContext<'_>,
+    ) -> Option<Reply> {
+        let task = command.task;
+        cx.metrics.others.inc();
+        let mut wanted = wanted;
+        let end = match disposition {
+            Disposition::Good => Ending::Good,
+            Disposition::DataIn => {
+                wanted = cx.out.len() as u64;
+                fill(&mut command.data, cx.out, cx.volume.pool)
+            }
+            Disposition::Check(sense) => self.check(&sense),
+            Disposition::Status(status) => Ending::Status(status as u8, None),
+            Disposition::ReportLuns(ask) => {
+                let luns =
+                    cx.luns.iter().copied().filter(|&lun| cx.session.is_none_or(|s| s.visible.contains(lun)));
+                cx.out.clear();
+                kagami_scsi::report_luns(ask, luns, cx.out);
+                wanted = cx.out.len() as u64;
+                fill(&mut command.data, cx.out, cx.volume.pool)
+            }
+            Disposition::Background(op) => {
+                self.background(op, cx);
+                Ending::Good
+            }
+            Disposition::Deferred(deferred) => return self.defer(index, command, *deferred, cx),
+            // Dealt with by the caller.
+            Disposition::Block(_) => Ending::busy(),
+        };
+        if !matches!(end, Ending::Good) {
+            command.data.clear();
+        } else if wanted == 0 || !matches!(end, Ending::Good) {
+            command.data.clear();
+        }
+        Some(Reply { task, end, data: command.data, wanted })
+    }
+
+    fn check(&self, sense: &kagami_scsi::Sense) -> Ending {
+        Ending::Status(CHECK_CONDITION, Some(self.server.encode(sense).as_ref().into()))
+    }
+
+    /// An operation for which nobody waits. Without a slot it is not done: it is a hint.
+    fn background(&mut self, op: BlockOp, cx: &mut UnitContext<'_>) {
+        let Some(slot) = self.free.pop() else { return };
+        self.serial += 1;
+        let tag = tag(slot, self.serial);
+        if self.volume.submit(&mut cx.volume, tag, op, Scatter::default()).is_some() {
+            self.free.push(slot);
+            return;
+        }
+        self.tasks[usize::from(slot)] = Some(UnitTask {
+            serial: self.serial,
+            task: None,
+            nexus: NexusId(u32::MAX),
+            wanted: 0,
+            started: cx.now,
+            kind: OpKind::Other,
+            aborted: Abort::No,
+            deferred: 0,
+            failed: None,
+            allocation: [0; 16],
+        });
+    }
+
+    /// A change that must be durable, flush the cache or abort others before it is done.
+    fn defer(
+        &mut self,
+        index: u32,
+        mut command: Command,
+        deferred: Deferred,
+        cx: &mut UnitContext<'_>,
+    ) -> Option<Reply> {
+        command.data.clear();
+        let Some(slot) = self.free.pop() else {
+            return Some(Reply { task: command.task, end: Ending::busy(), data: command.data, wanted: 0 });
+        };
+        self.serial += 1;
+        let serial = self.serial;
+        self.tasks[usize::from(slot)] = Some(UnitTask {
+            serial,
+            task: Some(command.task),
+            nexus: command.nexus,
+            wanted: 0,
+            started: command.received,
+            kind: OpKind::Other,
+            aborted: Abort::No,
+            // One for ourselves, so that nothing is done before all parts have begun.
+            deferred: 1,
+            failed: None,
+            allocation: [0; 16],
+        });
+        self.volume.set_write_back(self.server.write_cache_enabled());
+        let begin = |unit: &mut Self| {
+            if let Some(Some(task)) = unit.tasks.get_mut(usize::from(slot)) {
+                task.deferred += 1;
+            }
+        };
+        if let Some(state) = deferred.persist {
+            begin(self);
+            (cx.keep)(Keep { volume: self.uuid, state, ticket: Ticket { unit: index, slot, serial } });
+        }
+        if !deferred.abort.is_empty() {
+            begin(self);
+            let then = Then::Deferred(slot, serial);
+            self.abort_where(|task| deferred.abort.contains(&task.nexus), command.nexus, then, cx);
+        }
+        if deferred.flush {
+            let all = BlockOp::Flush { lba: Lba(0), blocks: BlockCount(0) };
+            begin(self);
+            if let Some(outcome) =
+                self.volume.submit(&mut cx.volume, tag(slot, serial), all, Scatter::default())
+            {
+                self.deferred_part(slot, serial, outcome.result, cx);
+            }
+        }
+        self.deferred_part(slot, serial, Ok(()), cx);
+        None
+    }
+
+    /// One part of a deferred change is done.
+    pub(crate) fn deferred_part(
+        &mut self,
+        slot: u16,
+        serial: u64,
+        result: Result<(), BlockError>,
+        cx: &mut UnitContext<'_>,
+    ) {
+        let Some(place) = self.tasks.get_mut(usize::from(slot)) else { return };
+        let Some(task) = place.as_mut().filter(|task| task.serial == serial) else { return };
+        task.failed = task.failed.or(result.err());
+        task.deferred = task.deferred.saturating_sub(1);
+        if task.deferred > 0 {
+            return;
+        }
+        let Some(task) = place.take() else { return };
+        self.free.push(slot);
+        let result = task.failed.map_or(Ok(()), Err);
+        let outcome = Outcome { result, data: Scatter::default(), status: Vec::new() };
+        if let Some(reply) = self.finish(task, outcome, cx) {
+            cx.replies.push(reply);
+        }
+    }
+
+    /// What the volume has finished since: called after everything that it was handed.
+    pub(crate) fn drain(&mut self, cx: &mut UnitContext<'_>) {
+        while let Some((Tag(tag), outcome)) = cx.volume.done.pop() {
+            let (slot, serial) = untag(tag);
+            let Some(place) = self.tasks.get_mut(usize::from(slot)) else { continue };
+            let Some(task) = place.as_mut().filter(|task| task.serial & SERIAL == serial) else { continue };
+            if task.deferred > 0 {
+                let serial = task.serial;
+                self.deferred_part(slot, serial, outcome.result, cx);
+                continue;
+            }
+            let Some(task) = place.take() else { continue };
+            self.free.push(slot);
+            if let Some(reply) = self.finish(task, outcome, cx) {
+                cx.replies.push(reply);
+            }
+        }
+    }
+
+    /// From the volume's outcome to the reply.
+    #[inline]
+    fn finish(&mut self, task: UnitTask, outcome: Outcome, cx: &mut UnitContext<'_>) -> Option<Reply> {
+        let Outcome { result, mut data, status } = outcome;
+        let metrics = cx.metrics;
+        let bytes = if result.is_ok() { task.wanted } else { 0 };
+        match task.kind {
+            OpKind::Read => {
+                metrics.reads.inc();
+                metrics.read_bytes.add(bytes);
+                metrics.read_time.record(cx.now.nanos_since(task.started));
+            }
+            OpKind::Write => {
+                metrics.writes.inc();
+                metrics.write_bytes.add(bytes);
+                metrics.write_time.record(cx.now.nanos_since(task.started));
+            }
+            _ => metrics.others.inc(),
+        }
+        if !self.waiters.is_empty() {
+            self.ended(task.serial, cx);
+        }
+        let id = task.task?;
+        let end = match result {
+            _ if task.aborted == Abort::WithStatus => {
+                data.clear();
+                Ending::Status(Status::TaskAborted as u8, None)
+            }
+            _ if task.aborted == Abort::Silent => Ending::Aborted,
+            Err(BlockError::Aborted) => Ending::Aborted,
+            Ok(()) if task.kind == OpKind::LbaStatus => {
+                cx.out.clear();
+                self.server.finish_lba_status(&task.allocation, &status, cx.out);
+                let end = fill(&mut data, cx.out, cx.volume.pool);
+                return Some(Reply { task: id, end, data, wanted: cx.out.len() as u64 });
+            }
+            Ok(()) => Ending::Good,
+            Err(error) => {
+                metrics.errors.inc();
+                data.clear();
+                match self.server.failed(error) {
+                    Failure::Check(sense) => self.check(&sense),
+                    Failure::Status(status) => Ending::Status(status as u8, None),
+                }
+            }
+        };
+        Some(Reply { task: id, end, data, wanted: task.wanted })
+    }
+
+    /// A task has ended: whoever waits for it is told.
+    #[cold]
+    fn ended(&mut self, serial: u64, cx: &mut UnitContext<'_>) {
+        let mut due = Vec::new();
+        self.waiters.retain_mut(|waiter| {
+            waiter.serials.retain(|&other| other != serial);
+            if !waiter.serials.is_empty() {
+                return true;
+            }
+            due.push(std::mem::replace(&mut waiter.then, Then::Deferred(0, 0)));
+            false
+        });
+        self.go_on(due, cx);
+    }
+
+    fn go_on(&mut self, due: Vec<Then>, cx: &mut UnitContext<'_>) {
+        for then in due {
+            match then {
+                Then::Deferred(slot, serial) => self.deferred_part(slot, serial, Ok(()), cx),
+                other => cx.then.push(other),
+            }
+        }
+    }
+
+    /// Aborts tasks; `then` follows when the last of them has ended.
+    /// Tasks of other nexuses than `by` end with a status where the mode page says so.
+    fn abort_where(
+        &mut self,
+        pick: impl Fn(&UnitTask) -> bool,
+        by: NexusId,
+        then: Then,
+        cx: &mut UnitContext<'_>,
+    ) {
+        let with_status = self.server.task_aborted_status();
+        let mut serials = Vec::new();
+        let mut tags = Vec::new();
+        for (slot, task) in (0u16..).zip(self.tasks.iter_mut()) {
+            if let Some(task) = task.as_mut().filter(|task| task.deferred == 0 && pick(task)) {
+                let told = with_status && task.nexus != by;
+                task.aborted = if told { Abort::WithStatus } else { Abort::Silent };
+                serials.push(task.serial);
+                tags.push(tag(slot, task.serial));
+            }
+        }
+        if serials.is_empty() {
+            self.go_on(vec![then], cx);
+            return;
+        }
+        self.waiters.push(Waiter { serials, then });
+        for tag in tags {
+            if self.volume.abort(&mut cx.volume, tag) == Aborted::NotFound {
+                let (_, serial) = untag(tag.0);
+                debug_assert!(serial > 0, "every task of the table is the volume's");
+            }
+        }
+        self.drain(cx);
+    }
+
+    /// A task management function, after every core has sent what it had (SAM-5 7).
+    pub(crate) fn manage(&mut self, manage: Manage, only: Option<TaskId>, cx: &mut UnitContext<'_>) {
+        match manage.function {
+            TmfFunction::LogicalUnitReset | TmfFunction::TargetWarmReset | TmfFunction::TargetColdReset => {
+                self.server.reset(Reset::LogicalUnit);
+            }
+            TmfFunction::ClearTaskSet if !self.server.task_aborted_status() => {
+                let others: Vec<NexusId> = self.tasks.iter().flatten().map(|task| task.nexus).collect();
+                for nexus in others.into_iter().filter(|&nexus| nexus != manage.nexus) {
+                    self.server.establish(nexus, Attention::CommandsCleared);
+                }
+            }
+            _ => {}
+        }
+        let pick = |task: &UnitTask| match only {
+            Some(only) => task.task == Some(only),
+            None => manage.concerns(task.nexus),
+        };
+        self.abort_where(pick, manage.nexus, Then::Managed(manage), cx);
+    }
+
+    /// A session is over: its tasks end, the device server forgets it.
+    pub(crate) fn detach(&mut self, session: &Arc<Session>, cx: &mut UnitContext<'_>) {
+        let nexus = session.nexus;
+        self.server.detach(nexus);
+        self.abort_where(|task| task.nexus == nexus, nexus, Then::Detached(Arc::clone(session)), cx);
+    }
+
+    /// Makes all that was written stable, for nobody in particular.
+    pub(crate) fn flush(&mut self, cx: &mut UnitContext<'_>) {
+        self.background(BlockOp::Flush { lba: Lba(0), blocks: BlockCount(0) }, cx);
+    }
+
+    /// Tasks under way.
+    pub(crate) fn in_use(&self) -> usize {
+        self.tasks.len() - self.free.len()
+    }
+}
+
+/// The part of a serial number that fits beside the slot in a tag.
+const SERIAL: u64 = (1 << 48) - 1;
+
+fn tag(slot: u16, serial: u64) -> Tag {
+    Tag(u64::from(slot) << 48 | serial & SERIAL)
+}
+
+fn untag(tag: u64) -> (u16, u64) {
+    // The upper sixteen bits, so nothing is lost.
+    ((tag >> 48) as u16, tag & SERIAL)
+}
+
+/// Puts parameter data into pages; BUSY where there are none.
+fn fill(data: &mut Scatter, bytes: &[u8], pool: &Pool) -> Ending {
+    data.clear();
+    let mut pages = ScatterMut::default();
+    if !pages.take_more(pool, Purpose::Internal, bytes.len()) {
+        return Ending::busy();
+    }
+    pages.copy_from(0, bytes);
+    pages.freeze_into(data);
+    Ending::Good
+}
