@@ -28,7 +28,7 @@ mod stack;
 mod sync;
 
 pub use arena::{Arena, Pool, Region};
-pub use copy::{copy_cold, copy_streaming, is_zero, prefetch};
+pub use copy::{copy_cold, is_zero, prefetch};
 pub use error::MemoryError;
 pub use page::{Page, PageMut};
 pub use plan::{ArenaPlan, Backing, Class, ClassPlan, HugePages, MAX_SHARDS, Purpose};
