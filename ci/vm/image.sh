@@ -9,7 +9,7 @@
 # and ci/vm/guest/ as the first program and the tests.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-# shellcheck source=../lib.sh
+# shellcheck source=lib.sh
 . "$here/../lib.sh"
 
 need cpio depmod modprobe busybox dash fio iscsid iscsiadm mkfs.ext4 mkfs.xfs sg_persist dpkg-deb ldd

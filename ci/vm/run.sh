@@ -10,9 +10,9 @@
 # console is our log; a line `VM-DO: restart SIGNAL` asks this script for a restart of the target, `VM-RESULT:` ends.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-# shellcheck source=../lib.sh
+# shellcheck source=lib.sh
 . "$here/../lib.sh"
-# shellcheck source=../target.sh
+# shellcheck source=target.sh
 . "$here/../target.sh"
 
 need qemu-system-x86_64 python3
@@ -58,7 +58,7 @@ timeout --kill-after=5 "$LIMIT" qemu-system-x86_64 -accel tcg -cpu max -m 1024 -
     >"$work/console" 2>"$work/qemu.log" </dev/null &
 qemu=$!
 
-result= restarts=0 trouble=0
+result='' restarts=0 trouble=0
 while IFS= read -r line; do
     line=${line%$'\r'}
     printf '%s\n' "$line"

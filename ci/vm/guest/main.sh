@@ -22,6 +22,7 @@ iscsid -f >/tmp/iscsid.log 2>&1 &
 
 for part in login filesystem io discard reserve digest chap restart end; do
     start=$(uptime_s)
+    # shellcheck disable=SC1090
     . "./$part.sh"
     echo "VM: part $part took $(awk "BEGIN { print $(uptime_s) - $start }") s"
 done

@@ -14,7 +14,7 @@ pr_out() {
 pr_keys() { sg_persist --no-inquiry --in --read-keys "$1"; }
 pr_holder() { sg_persist --no-inquiry --in --read-reservation "$1"; }
 pr_key_there() { pr_keys "$1" | grep -qi "$2"; }
-pr_held_by() { pr_holder "$1" | tee $LOG | grep -qi "$2"; }
+pr_held_by() { pr_holder "$1" | grep -qi "$2"; }
 write_block() { dd if=/dev/zero of="$1" bs=4096 count=1 seek=7 oflag=direct; }
 read_block() { dd if="$1" of=/dev/null bs=4096 count=1 skip=7 iflag=direct; }
 

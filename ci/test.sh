@@ -1,0 +1,114 @@
+#!/usr/bin/env bash
+# Runs every test of the project on this machine, and installs from Debian what that needs. Must be root.
+#
+#   ci/test.sh                  all stages
+#   ci/test.sh unit vm          only these (see --list)
+#
+# Each stage prints its time; what it said is in build/ci/logs/STAGE.log. A tool that is missing is a failure, never a
+# skip. The last line counts stages: `N passed, M failed`. The exit code is 0 only if none failed.
+set -uo pipefail
+# Every background job gets a process group, so that a stage can be stopped with all it started.
+set -m
+here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=lib.sh
+. "$here/lib.sh"
+cd "$ROOT" || exit 1
+
+LOGS=$BUILD/ci/logs
+# Seconds that a stage may take.
+LIMIT=${STAGE_LIMIT:-1500}
+STAGES=(deps scripts format lint binaries unit docs loom fuzz badinput fulldisk badisk kill suite vm default)
+
+stage_deps() { "$here/deps.sh"; }
+
+stage_scripts() {
+    shellcheck -x -P "$here" "$here"/*.sh "$here"/vm/*.sh .ci/run &&
+        shellcheck -s sh -x -P "$here/vm/guest" -e SC2154,SC2034 "$here"/vm/guest/*.sh "$here/vm/guest/init" &&
+        python3 -m py_compile "$here"/*.py &&
+        rm -rf "$here/__pycache__"
+}
+
+stage_format() { cargo fmt --all --check; }
+
+stage_lint() { cargo clippy --workspace --all-targets --locked -- -D warnings; }
+
+# What the functional stages run: quick to build, optimised, the fat link left out.
+stage_binaries() {
+    cargo build --profile ci --locked -p kagamid -p kagami-bench &&
+        "$KAGAMID" --version && "$KAGAMI_BENCH" --version
+}
+
+stage_unit() {
+    if cargo nextest --version >/dev/null 2>&1; then
+        cargo nextest run --workspace --locked --no-fail-fast && cargo test --workspace --locked --doc
+    else
+        cargo test --workspace --locked --no-fail-fast
+    fi
+}
+
+stage_docs() { RUSTDOCFLAGS="-D warnings" cargo doc --workspace --locked --no-deps; }
+
+# Every interleaving of the lock-free parts. A build folder of its own: the flag changes every crate.
+stage_loom() {
+    RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=${LOOM_MAX_PREEMPTIONS:-3} CARGO_TARGET_DIR="$BUILD/loom" \
+        cargo test --locked --release -p kagami-queue -p kagami-memory
+}
+
+stage_fuzz() { "$here/fuzz.sh" "${FUZZ_SECONDS:-10}"; }
+stage_badinput() { "$here/badinput.sh"; }
+stage_fulldisk() { "$here/fulldisk.sh"; }
+stage_badisk() { "$here/badisk.sh"; }
+stage_kill() { "$here/kill.sh" "${KILL_SECONDS:-90}"; }
+stage_suite() { "$here/suite.sh"; }
+stage_vm() { "$here/vm/run.sh"; }
+stage_default() { "$here/default.sh"; }
+
+if [[ ${1:-} == --list ]]; then
+    printf '%s\n' "${STAGES[@]}"
+    exit 0
+fi
+(($# == 0)) || STAGES=("$@")
+
+mkdir -p "$LOGS"
+passed=0 failed=() began=$SECONDS
+for stage in "${STAGES[@]}"; do
+    if ! declare -F "stage_$stage" >/dev/null; then
+        say "no stage $stage; there are: $("$0" --list | tr '\n' ' ')"
+        exit 2
+    fi
+    started=$SECONDS
+    (
+        set -euo pipefail
+        "stage_$stage"
+    ) >"$LOGS/$stage.log" 2>&1 </dev/null &
+    job=$!
+    # A stage that hangs is a failure too.
+    (
+        sleep "$LIMIT"
+        echo "test: stopped after $LIMIT s" >>"$LOGS/$stage.log"
+        kill -TERM -- "-$job"
+        sleep 10
+        kill -KILL -- "-$job"
+    ) >/dev/null 2>&1 </dev/null &
+    guard=$!
+    if wait "$job"; then
+        passed=$((passed + 1))
+        printf 'ok     %-10s %4d s\n' "$stage" $((SECONDS - started))
+        # What the tests counted, for whoever reads only this.
+        grep -hE '^ +Summary|^test result:|^suite [0-9]|^badinput: [0-9]|^(vm|kill|fuzz|fulldisk|badisk|default): passed' \
+            "$LOGS/$stage.log" | tail -n 12 | sed 's/^ */         /'
+    else
+        failed+=("$stage")
+        printf 'FAILED %-10s %4d s   %s\n' "$stage" $((SECONDS - started)) "$LOGS/$stage.log"
+        tail -n "${SHOW_LINES:-60}" "$LOGS/$stage.log" | sed 's/^/         /'
+    fi
+    kill -TERM -- "-$guard" 2>/dev/null
+    wait "$guard" 2>/dev/null
+    # The other stages need nothing from one another but these.
+    if [[ ${#failed[@]} -gt 0 && ${failed[-1]} == deps ]]; then break; fi
+done
+
+((${#failed[@]} == 0)) || say "failed: ${failed[*]}"
+say "in $((SECONDS - began)) s"
+say "$passed passed, ${#failed[@]} failed"
+((${#failed[@]} == 0))
