@@ -208,6 +208,9 @@ impl Ram {
         from: usize,
     ) -> Result<(), BlockError> {
         let Ok(len) = usize::try_from(extent.len) else { return Err(BlockError::Unsupported) };
+        if len == 0 {
+            return Ok(());
+        }
         self.prepare(pool, extent)?;
         let mut bytes = cursor(data, from, len);
         let (mut at, end) = (extent.start, extent.end());
