@@ -10,7 +10,11 @@ use std::time::Duration;
 
 /// A lean iSCSI load generator and data checker.
 #[derive(Debug, Parser)]
-#[command(version, about, after_help = "\
+#[command(
+    version,
+    about,
+    args_override_self = true,
+    after_help = "\
 Exit codes: 0 done, 1 failed (or wrong data), 2 usage, 4 timed out, 5 target not reached.
 
 Examples:
@@ -18,7 +22,8 @@ Examples:
   kagami-bench load URL --read 70 --block 4KiB --connections 4 --depth 32 --core 1 --json
   kagami-bench verify URL --time 30s --cut-every 2s --state /tmp/state.json
   kagami-bench verify URL --check-only --state /tmp/state.json
-  kagami-bench sessions URL --count 1000")]
+  kagami-bench sessions URL --count 1000"
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -81,6 +86,7 @@ pub struct ConnectArgs {
 
 /// Arguments of `load`.
 #[derive(Clone, Debug, Args)]
+#[command(args_override_self = true)]
 pub struct LoadArgs {
     /// Where and how.
     #[command(flatten)]
@@ -137,6 +143,7 @@ pub struct LoadArgs {
 
 /// Arguments of `verify`.
 #[derive(Clone, Debug, Args)]
+#[command(args_override_self = true)]
 pub struct VerifyArgs {
     /// Where and how.
     #[command(flatten)]
@@ -202,6 +209,7 @@ pub struct VerifyArgs {
 
 /// Arguments of `sessions`.
 #[derive(Clone, Debug, Args)]
+#[command(args_override_self = true)]
 pub struct SessionsArgs {
     /// Where and how.
     #[command(flatten)]

@@ -9,7 +9,8 @@ use rustix::time::clock_gettime;
 /// # Errors
 /// [`Error::Usage`] where the machine has no such core for us.
 pub fn pin(core: usize) -> Result<(), Error> {
-    let refused = || Error::Usage(format!("core {core} cannot be used; see taskset -p $$ for those that can"));
+    let refused =
+        || Error::Usage(format!("core {core} cannot be used; see taskset -p $$ for those that can"));
     if core >= CpuSet::MAX_CPU {
         return Err(refused());
     }

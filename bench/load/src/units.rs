@@ -46,9 +46,11 @@ pub fn time(text: &str) -> Result<Duration, String> {
 /// Not numbers, a range that runs backwards, or a number above 16383.
 pub fn luns(text: &str) -> Result<Vec<u16>, String> {
     let number = |part: &str| {
-        part.trim().parse::<u16>().ok().filter(|n| *n <= kagami_types::Lun::MAX).ok_or_else(|| {
-            format!("'{part}' is not a LUN between 0 and {}", kagami_types::Lun::MAX)
-        })
+        part.trim()
+            .parse::<u16>()
+            .ok()
+            .filter(|n| *n <= kagami_types::Lun::MAX)
+            .ok_or_else(|| format!("'{part}' is not a LUN between 0 and {}", kagami_types::Lun::MAX))
     };
     let mut all = Vec::new();
     for part in text.split(',') {

@@ -1,10 +1,10 @@
 //! A connection in full feature phase: its tasks, its sequence numbers, its rules (RFC 7143 4.2, 11).
 
+use super::Host;
 use super::connect::{Established, Options};
 use super::receive::{FRONT, Receive, Sink};
 use super::scsi::{Command, Direction, Outcome, Sense, Status};
 use super::transmit::Transmit;
-use super::Host;
 use kagami_iscsi::crc::Crc32c;
 use kagami_iscsi::pdu::{
     Bhs, CommandFlags, DataInFlags, DataOut, DataOutFlags, NopOut, Opcode, RESERVED_TAG, ScsiCommand,
@@ -54,6 +54,21 @@ pub enum Lost {
     /// The target broke a rule of the protocol.
     #[error("protocol error by the target: {0}")]
     Protocol(String),
+    /// The target announced that it ends the connection (RFC 7143 11.9): the event's number.
+    #[error("the target ends the connection (asynchronous event {0})")]
+    Asked(u8),
+}
+
+impl Lost {
+    pub(super) fn protocol(what: &str) -> Self {
+        Self::Protocol(what.to_owned())
+    }
+}
+
+impl From<String> for Lost {
+    fn from(what: String) -> Self {
+        Self::Protocol(what)
+    }
 }
 
 /// What a call of [`Connection::receive`] brought.
@@ -225,7 +240,7 @@ impl Connection {
             Err(error) => return Err(error.into()),
         };
         let mut sink = Incoming { link: &mut self.link, window, host };
-        self.receive.take(buffer, bytes, &mut sink).map_err(Lost::Protocol)?;
+        self.receive.take(buffer, bytes, &mut sink)?;
         Ok(Progress { bytes, more: bytes == len })
     }
 }
@@ -438,7 +453,7 @@ struct Incoming<'a, H> {
 
 impl<H: Host> Sink for Incoming<'_, H> {
     #[inline]
-    fn data(&mut self, bhs: &Bhs, at: u32, bytes: &[u8]) -> Result<(), String> {
+    fn data(&mut self, bhs: &Bhs, at: u32, bytes: &[u8]) -> Result<(), Lost> {
         let link = &mut *self.link;
         if bhs.opcode_number() != Opcode::DataIn.number() {
             let room = ASIDE.saturating_sub(link.aside.len()).min(bytes.len());
@@ -450,10 +465,11 @@ impl<H: Host> Sink for Incoming<'_, H> {
         let offset = task.received;
         let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         if header.offset.get().checked_add(at) != Some(offset) {
-            return Err(format!("data for offset {} where {offset} was due", header.offset));
+            let came = header.offset;
+            return Err(format!("data for offset {came} where {offset} was due").into());
         }
         if task.writes || len > task.len - offset {
-            return Err(format!("more data than the {} bytes of the transfer", task.len));
+            return Err(format!("more data than the {} bytes of the transfer", task.len).into());
         }
         task.received += len;
         self.host.read_data(slot, offset, bytes);
@@ -461,7 +477,7 @@ impl<H: Host> Sink for Incoming<'_, H> {
     }
 
     #[inline]
-    fn end(&mut self, bhs: &Bhs) -> Result<(), String> {
+    fn end(&mut self, bhs: &Bhs) -> Result<(), Lost> {
         let link = &mut *self.link;
         // ExpCmdSN and MaxCmdSN are at the same place in everything that a target sends.
         let common = bhs.as_scsi_response();
@@ -471,7 +487,8 @@ impl<H: Host> Sink for Incoming<'_, H> {
                 let header = bhs.as_data_in();
                 let (slot, task) = link.task(header.itt.get())?;
                 if header.data_sn.get() != task.next_data_sn {
-                    return Err(format!("DataSN {} where {} was due", header.data_sn, task.next_data_sn));
+                    let due = task.next_data_sn;
+                    return Err(format!("DataSN {} where {due} was due", header.data_sn).into());
                 }
                 task.next_data_sn += 1;
                 if header.flags.contains(DataInFlags::STATUS) {
@@ -490,13 +507,15 @@ impl<H: Host> Sink for Incoming<'_, H> {
             Some(Opcode::Async) => match bhs.as_async().event {
                 // A SCSI event or a vendor's: news only.
                 0 | 255 => link.stat_sn(bhs.as_async().stat_sn.get()),
-                event => Err(format!("asynchronous message {event}: the target ends the connection")),
+                event => return Err(Lost::Asked(event)),
             },
-            Some(Opcode::Reject) => Err(format!("a PDU was rejected, reason {:#04x}", bhs.as_reject().reason)),
+            Some(Opcode::Reject) => {
+                Err(format!("a PDU was rejected, reason {:#04x}", bhs.as_reject().reason))
+            }
             _ => Err(format!("unexpected opcode {:#04x}", bhs.opcode_number())),
         };
         link.aside.clear();
-        result
+        result.map_err(Lost::Protocol)
     }
 }
 

@@ -3,6 +3,7 @@
 //! The bytes lie in a buffer that all connections of a thread share, so nothing may stay in it:
 //! a header that is cut off is carried over to the next call, data are handed on as they come.
 
+use super::connection::Lost;
 use kagami_iscsi::crc::{Crc32c, crc32c};
 use kagami_iscsi::pdu::{BHS_LEN, Bhs};
 
@@ -15,9 +16,9 @@ pub const FRONT: usize = 64;
 /// What the parser tells its connection.
 pub trait Sink {
     /// A part of the data segment of the PDU with that header, `at` bytes from its start.
-    fn data(&mut self, bhs: &Bhs, at: u32, bytes: &[u8]) -> Result<(), String>;
+    fn data(&mut self, bhs: &Bhs, at: u32, bytes: &[u8]) -> Result<(), Lost>;
     /// The PDU is complete.
-    fn end(&mut self, bhs: &Bhs) -> Result<(), String>;
+    fn end(&mut self, bhs: &Bhs) -> Result<(), Lost>;
 }
 
 /// A data segment that is under way.
@@ -58,7 +59,7 @@ impl Receive {
     }
 
     /// Takes `fresh` bytes that were received at `buffer[FRONT..]`.
-    pub fn take(&mut self, buffer: &mut [u8], fresh: usize, sink: &mut impl Sink) -> Result<(), String> {
+    pub fn take(&mut self, buffer: &mut [u8], fresh: usize, sink: &mut impl Sink) -> Result<(), Lost> {
         let start = FRONT - self.carried_len;
         buffer[start..FRONT].copy_from_slice(&self.carried[..self.carried_len]);
         self.carried_len = 0;
@@ -73,12 +74,12 @@ impl Receive {
             let Some((header, after)) = rest.split_at_checked(self.header_len) else { break };
             let Some((bytes, digest)) = header.split_first_chunk::<BHS_LEN>() else { break };
             if !digest.is_empty() && crc32c(bytes) != digest {
-                return Err("the header digest is wrong".to_owned());
+                return Err(Lost::protocol("the header digest is wrong"));
             }
             rest = after;
             let bhs = Bhs::from_ref(bytes);
             if bhs.ahs_len() != 0 {
-                return Err("a target's PDU has an additional header segment".to_owned());
+                return Err(Lost::protocol("a target's PDU has an additional header segment"));
             }
             let len = bhs.data_segment_len();
             if len == 0 {
@@ -86,7 +87,8 @@ impl Receive {
                 continue;
             }
             if len > self.max_segment {
-                return Err(format!("a data segment of {len} bytes, more than {}", self.max_segment));
+                let most = self.max_segment;
+                return Err(Lost::Protocol(format!("a data segment of {len} bytes, more than {most}")));
             }
             let padding = (len.wrapping_neg() & 3) as u8;
             if padding == 0 && !self.data_digest && rest.len() >= len as usize {
@@ -113,7 +115,7 @@ impl Receive {
     }
 
     /// Takes what is here of the segment under way and returns what comes after it.
-    fn take_segment<'a>(&mut self, rest: &'a [u8], sink: &mut impl Sink) -> Result<&'a [u8], String> {
+    fn take_segment<'a>(&mut self, rest: &'a [u8], sink: &mut impl Sink) -> Result<&'a [u8], Lost> {
         let Some(segment) = &mut self.segment else { return Ok(rest) };
         let wanted = (segment.len - segment.taken) as usize;
         let (data, rest) = rest.split_at(wanted.min(rest.len()));
@@ -139,7 +141,7 @@ impl Receive {
             let (padding, digest) = segment.trailer.split_at(usize::from(segment.trailer_len) - 4);
             segment.crc.update(padding);
             if !digest.first_chunk().is_some_and(|digest| segment.crc.matches(*digest)) {
-                return Err("the data digest is wrong".to_owned());
+                return Err(Lost::protocol("the data digest is wrong"));
             }
         }
         sink.end(&segment.bhs)?;
@@ -157,13 +159,13 @@ mod tests {
     struct Seen(Vec<(u8, Vec<u8>)>, Vec<u8>);
 
     impl Sink for Seen {
-        fn data(&mut self, _bhs: &Bhs, at: u32, bytes: &[u8]) -> Result<(), String> {
+        fn data(&mut self, _bhs: &Bhs, at: u32, bytes: &[u8]) -> Result<(), Lost> {
             assert_eq!(at as usize, self.1.len());
             self.1.extend_from_slice(bytes);
             Ok(())
         }
-        fn end(&mut self, bhs: &Bhs) -> Result<(), String> {
-            self.0.push((bhs.as_bytes()[0], std::mem::take(&mut self.1)));
+        fn end(&mut self, bhs: &Bhs) -> Result<(), Lost> {
+            self.0.push((bhs.bytes()[0], std::mem::take(&mut self.1)));
             Ok(())
         }
     }
@@ -185,7 +187,7 @@ mod tests {
         bytes
     }
 
-    fn feed(stream: &[u8], cuts: &[usize], header: bool, data: bool) -> Result<Seen, String> {
+    fn feed(stream: &[u8], cuts: &[usize], header: bool, data: bool) -> Result<Seen, Lost> {
         let mut receive = Receive::new(header, data, 4096);
         let mut seen = Seen::default();
         let mut buffer = vec![0; FRONT + stream.len()];

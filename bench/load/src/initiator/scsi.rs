@@ -162,7 +162,10 @@ mod tests {
         assert_eq!(read.cdb, [0x88, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 16, 0, 0]);
         assert_eq!(read.data, Direction::Read(8192));
         assert_eq!(Command::write([0; 8], 0, 1, 512, true).cdb[..2], [0x8a, 0x08]);
-        assert_eq!(Command::read_capacity([0; 8]).cdb, [0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32, 0, 0]);
+        assert_eq!(
+            Command::read_capacity([0; 8]).cdb,
+            [0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32, 0, 0]
+        );
     }
 
     #[test]

@@ -52,7 +52,10 @@ pub fn run(args: &LoadArgs) -> Result<bool, Error> {
     for unit in &units {
         if block % unit.block_size != 0 {
             let size = unit.block_size;
-            return Err(Error::Usage(format!("--block is not a multiple of LUN {}'s {size} bytes", unit.lun)));
+            return Err(Error::Usage(format!(
+                "--block is not a multiple of LUN {}'s {size} bytes",
+                unit.lun
+            )));
         }
         if unit.bytes().min(span) < u64::from(block) {
             let room = show_size(unit.bytes().min(span));
@@ -128,8 +131,8 @@ fn open(args: &LoadArgs) -> Result<(Vec<Session>, Vec<Unit>), Error> {
         let mut connections = vec![Connection::new(leading, args.depth).map_err(broken)?];
         units.clear();
         for lun in &luns {
-            let lun = kagami_types::Lun::new(*lun)
-                .ok_or_else(|| Error::Usage(format!("{lun} is not a LUN")))?;
+            let lun =
+                kagami_types::Lun::new(*lun).ok_or_else(|| Error::Usage(format!("{lun} is not a LUN")))?;
             units.push(probe(&mut connections[0], &mut window, &mut buffer, lun, args.connect.timeout)?);
         }
         for cid in 1..each {

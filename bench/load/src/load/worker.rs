@@ -148,7 +148,7 @@ impl Worker {
         let slots = lanes.len() * depth;
         let checker = if args.verify {
             let span = args.span.unwrap_or(u64::MAX);
-            let mut checker = Checker::new(&workload.units, span, slots, workload.block, args.seed)?;
+            let mut checker = Checker::new(&workload.units, span, slots, workload.block)?;
             // Without SYNCHRONIZE CACHE in the mix only read-your-writes can be checked; so what is
             // acknowledged counts as stable, and the model keeps nothing else.
             checker.volumes.iter_mut().for_each(|volume| volume.model.assume_write_through());
@@ -223,7 +223,10 @@ impl Worker {
             if active || self.lanes.iter().all(|lane| lane.connection.in_flight() == 0) {
                 heard = now;
             } else if now - heard > timeout {
-                return Err(Error::TimedOut(format!("no answer within {} s", args.connect.timeout.as_secs())));
+                return Err(Error::TimedOut(format!(
+                    "no answer within {} s",
+                    args.connect.timeout.as_secs()
+                )));
             }
             if now >= end {
                 self.host.stats.wall_ns = now - measure;

@@ -21,6 +21,7 @@ pub struct Volume {
 }
 
 /// What a slot is busy with.
+#[allow(missing_docs)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Nothing.
@@ -46,11 +47,33 @@ pub struct Job {
     len: usize,
 }
 
+/// A run of blocks of one of the units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Which of the units.
+    pub volume: usize,
+    /// First block.
+    pub first: u64,
+    /// How many.
+    pub blocks: u32,
+}
+
 /// A write whose end nobody told us.
 #[derive(Clone, Copy, Debug)]
 pub struct LostWrite {
     volume: usize,
     ticket: WriteTicket,
+}
+
+/// A task whose connection is gone.
+#[derive(Clone, Copy, Debug)]
+pub enum Lost {
+    /// Nothing that matters.
+    Nothing,
+    /// A read, which can be sent again.
+    Read(Run),
+    /// A write, to be handed to [`Checker::forget`] when the target can no longer be executing it.
+    Write(LostWrite),
 }
 
 /// Models and tasks.
@@ -63,18 +86,20 @@ pub struct Checker {
 }
 
 impl Checker {
-    /// A checker of `units`, each up to `span` bytes, for `slots` tasks of up to `largest` bytes.
+    /// A checker of `units`, each up to `span` bytes, for `slots` tasks of up to `largest` bytes. Its
+    /// stamps differ from those of every other run.
     ///
     /// # Errors
     /// [`Error::Usage`]: a span that no memory holds the model of.
-    pub fn new(units: &[Unit], span: u64, slots: usize, largest: u32, seed: u64) -> Result<Self, Error> {
+    pub fn new(units: &[Unit], span: u64, slots: usize, largest: u32) -> Result<Self, Error> {
+        let run = u64::from(crate::run_id()) << 32 | u64::from(crate::run_id());
         let volumes = units.iter().map(|unit| {
             let blocks = (unit.bytes().min(span) / u64::from(unit.block_size)).min(1 << 32);
             let blocks = usize::try_from(blocks).unwrap_or(usize::MAX);
             if blocks == 0 {
                 return Err(Error::Usage("the span to check is less than a block".to_owned()));
             }
-            let id = mix(seed ^ mix(u64::from(unit.lun) + 1));
+            let id = mix(run ^ mix(u64::from(unit.lun) + 1));
             Ok(Volume { unit: *unit, id, model: Model::new(blocks, !unit.write_cache) })
         });
         let volumes = volumes.collect::<Result<_, _>>()?;
@@ -150,12 +175,12 @@ impl Checker {
         }
     }
 
-    /// Ends a task and judges what it read.
+    /// Ends a task and judges what it read. A read that did not take place comes back, to be sent again.
     ///
     /// # Errors
     /// [`Error::Mismatch`]: wrong data. [`Error::Failed`]: a status that is neither GOOD nor one
     /// after which a host tries again.
-    pub fn done(&mut self, index: usize, outcome: &Outcome) -> Result<(), Error> {
+    pub fn done(&mut self, index: usize, outcome: &Outcome) -> Result<Option<Run>, Error> {
         let Self { volumes, jobs, .. } = self;
         let job = &mut jobs[index];
         let kind = std::mem::replace(&mut job.kind, Kind::Idle);
@@ -179,10 +204,13 @@ impl Checker {
             Kind::Flush(issued) if good => target.model.flush_acknowledged(issued),
             Kind::Flush(_) => {}
         }
+        let run = Run { volume: job.volume, first: job.first, blocks: job.blocks };
+        let again = matches!(kind, Kind::Read(_)).then_some(run);
         match outcome.status {
-            Status::Good | Status::Busy => Ok(()),
+            Status::Good => Ok(None),
+            Status::Busy => Ok(again),
             // News (UNIT ATTENTION) and aborts (ABORTED COMMAND) say nothing against the data.
-            Status::Check(sense) if matches!(sense.key, 6 | 11) => Ok(()),
+            Status::Check(sense) if matches!(sense.key, 6 | 11) => Ok(again),
             status => Err(Error::Failed(format!(
                 "{} of {} blocks at LBA {} of LUN {} ended with {status}",
                 name(kind),
@@ -193,28 +221,28 @@ impl Checker {
         }
     }
 
-    /// The connection that carried the slot's task is gone. A write comes back, to be handed to
-    /// [`forget`](Self::forget) when the target can no longer be executing it.
-    pub fn lose(&mut self, index: usize) -> Option<LostWrite> {
+    /// The connection that carried the slot's task is gone.
+    pub fn lose(&mut self, index: usize) -> Lost {
         let job = &mut self.jobs[index];
         let (volume, first, blocks) = (job.volume, job.first, job.blocks);
         match std::mem::replace(&mut job.kind, Kind::Idle) {
             Kind::Read(issued) => {
                 self.volumes[volume].model.read_ended(issued);
-                None
+                Lost::Read(Run { volume, first, blocks })
             }
             Kind::Write { generation, .. } => {
-                Some(LostWrite { volume, ticket: WriteTicket { first, blocks, generation } })
+                Lost::Write(LostWrite { volume, ticket: WriteTicket { first, blocks, generation } })
             }
-            Kind::Idle | Kind::Flush(_) => None,
+            Kind::Idle | Kind::Flush(_) => Lost::Nothing,
         }
     }
 
     /// A lost write can no longer take effect: its session was reinstated. Returns where it was, to
-    /// be read again: unit, first block, blocks.
-    pub fn forget(&mut self, lost: &LostWrite) -> (usize, u64, u32) {
-        self.volumes[lost.volume].model.write_unknown(&lost.ticket);
-        (lost.volume, lost.ticket.first, lost.ticket.blocks)
+    /// be read again.
+    pub fn forget(&mut self, lost: &LostWrite) -> Run {
+        let LostWrite { volume, ticket } = *lost;
+        self.volumes[volume].model.write_unknown(&ticket);
+        Run { volume, first: ticket.first, blocks: ticket.blocks }
     }
 
     /// Judges blocks that were read outside of a slot.

@@ -403,3 +403,6 @@ fn settle(settled: &mut [u32], block: u64, versions: &mut Vec<Version>, horizon:
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

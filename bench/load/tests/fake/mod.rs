@@ -9,6 +9,7 @@ use kagami_iscsi::pdu::{ScsiResponse, U24};
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -24,12 +25,12 @@ pub struct Disk {
     pub cache: Vec<u8>,
     /// What a crash leaves.
     pub stable: Vec<u8>,
-    /// Acknowledge, but do not do, the write of that number.
-    pub lose_write: Option<u64>,
-    /// Write the write of that number one block too far on.
-    pub misplace_write: Option<u64>,
-    /// Write only the first half of the first block of the write of that number.
-    pub tear_write: Option<u64>,
+    /// Acknowledge, but do not do, the writes of these numbers.
+    pub lose_writes: Range<u64>,
+    /// Write these one block too far on.
+    pub misplace_writes: Range<u64>,
+    /// Write only the first half of the first block of these.
+    pub tear_writes: Range<u64>,
     /// Acknowledge a SYNCHRONIZE CACHE without doing it.
     pub ignore_flush: bool,
     pub writes: u64,
@@ -47,16 +48,16 @@ impl Disk {
             return;
         }
         self.writes += 1;
-        let this = Some(self.writes);
+        let this = self.writes;
         let mut at = lba * self.block_size;
         let mut data = data;
-        if self.lose_write == this {
+        if self.lose_writes.contains(&this) {
             return;
         }
-        if self.misplace_write == this {
+        if self.misplace_writes.contains(&this) {
             at += self.block_size;
         }
-        if self.tear_write == this {
+        if self.tear_writes.contains(&this) {
             data = &data[..self.block_size / 2];
         }
         let end = (at + data.len()).min(self.cache.len());
@@ -91,9 +92,9 @@ impl FakeTarget {
             block_size,
             cache: vec![0; blocks * block_size],
             stable: vec![0; blocks * block_size],
-            lose_write: None,
-            misplace_write: None,
-            tear_write: None,
+            lose_writes: 0..0,
+            misplace_writes: 0..0,
+            tear_writes: 0..0,
             ignore_flush: false,
             writes: 0,
             null: false,
