@@ -17,7 +17,7 @@ pub const MAX_PARAMETERS: usize = 65_536;
 /// The data that a CDB itself calls for, whatever the transport expects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transfer {
-    /// Which data.
+    /// Which data; `None` also where the length is zero.
     pub kind: DataKind,
     /// How many bytes: exact for blocks and parameter lists; for [`DataKind::In`] the
     /// allocation length, the most that can come.

@@ -48,7 +48,8 @@ pub enum Disposition {
     /// says what otherwise. After an `LbaStatus`:
     /// [`LogicalUnit::finish_lba_status`](crate::LogicalUnit::finish_lba_status).
     Block(BlockOp),
-    /// IMMED was set: GOOD now, and run this on the volume afterwards.
+    /// IMMED was set: GOOD now, and run this on the volume afterwards. An error of it reaches no
+    /// initiator: the caller logs it.
     Background(BlockOp),
     /// REPORT LUNS: the caller knows the LUNs; [`report_luns`](crate::report_luns) writes them.
     ReportLuns(ReportLuns),
