@@ -8,6 +8,7 @@ set -euo pipefail
 # package : a file that proves it is there
 NEEDED=(
     "gcc:/usr/bin/gcc"
+    "g++:/usr/bin/g++"
     "libc6-dev:/usr/include/stdio.h"
     "libiscsi-bin:/usr/bin/iscsi-test-cu"
     "tgt:/usr/sbin/tgtd"
