@@ -1,0 +1,78 @@
+//! Devices behind volumes: what they are, what they can do, and opening them for ourselves.
+//!
+//! [`probe`] looks at a path without changing anything, for `--check`. [`open`] opens it for
+//! I/O: exclusively, on the very descriptor that I/O goes through, waiting a bounded time for a
+//! predecessor whose I/O may still run in the kernel after it was killed (array.md 8). Limits
+//! and alignment are asked of the kernel (`statx`, sysfs), not assumed.
+//!
+//! [`bind`](crate::bind) calls it at start and on reload; nothing here is on the way of a
+//! command.
+
+mod error;
+mod open;
+mod sysfs;
+#[cfg(test)]
+mod tests;
+
+pub use error::{DeviceError, Misuse};
+pub use open::{OpenDevice, open, probe, tag, tagged_as};
+
+use kagami_tables::DeviceIdentity;
+use kagami_types::ByteLen;
+
+/// What is known of a device or file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceFacts {
+    /// A block device, or a file.
+    pub kind: DeviceKind,
+    /// Its size now.
+    pub size: ByteLen,
+    /// Its logical block in bytes; 512 for a file.
+    pub logical_block: u32,
+    /// Its physical block in bytes; for a file, what its file system says.
+    pub physical_block: u32,
+    /// Offsets and lengths of direct I/O are multiples of this.
+    pub align: u32,
+    /// Memory of direct I/O starts at multiples of this.
+    pub memory_align: u32,
+    /// The most bytes of one operation.
+    pub max_transfer: u32,
+    /// The most bytes of one discard.
+    pub max_discard: u64,
+    /// Whether it discards (a file: punches holes).
+    pub discard: bool,
+    /// The unit of discards in bytes.
+    pub discard_granularity: u32,
+    /// Whether it writes zeroes without being sent any.
+    pub zero: bool,
+    /// Operations it has at once.
+    pub depth: u16,
+    /// Turning disks.
+    pub rotational: bool,
+    /// It has a volatile write cache.
+    pub write_cache: bool,
+    /// Its driver can be polled for completions (NVMe poll queues).
+    pub poll: bool,
+    /// Direct I/O works; where not, a file is used through the page cache.
+    pub direct: bool,
+    /// It cannot be written.
+    pub read_only: bool,
+    /// What makes it this device and no other.
+    pub identity: DeviceIdentity,
+}
+
+/// The two kinds of devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceKind {
+    /// A block device, by its number.
+    Block {
+        /// Major number.
+        major: u32,
+        /// Minor number.
+        minor: u32,
+    },
+    /// A regular file.
+    File,
+    /// A regular file that would be made at start.
+    Missing,
+}

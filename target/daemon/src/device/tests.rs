@@ -1,0 +1,152 @@
+//! Files as they are on this machine, block devices as an imagined sysfs shows them.
+
+use super::error::Misuse;
+use super::*;
+use crate::config::parse;
+use crate::plan::{Machine, Plan, VolumePlan};
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::time::Duration;
+
+fn volume(path: &Path, rest: &str) -> VolumePlan {
+    let text = format!(
+        "[array]\nname = \"a\"\ndata = \"d\"\n[[volume]]\nlun = 0\nname = \"v\"\npath = \"{}\"\n{rest}",
+        path.display()
+    );
+    let plan = Plan::compute(&parse(&text, "t").unwrap(), &Machine::imagined(2)).unwrap();
+    plan.volumes.into_iter().next().unwrap()
+}
+
+fn reason(volume: &VolumePlan) -> Misuse {
+    open(volume, Duration::ZERO).unwrap_err().reason
+}
+
+#[test]
+fn a_file_is_made_sparse_and_held() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("disk.img");
+    let plan = volume(&path, "size = \"64MiB\"\n");
+    let (facts, size) = probe(&plan, false).unwrap().unwrap();
+    assert_eq!((facts.kind, size), (DeviceKind::Missing, ByteLen(64 << 20)));
+    assert!(!path.exists(), "a probe changes nothing");
+
+    let device = open(&plan, Duration::ZERO).unwrap().unwrap();
+    assert!(device.created);
+    assert_eq!(device.size, ByteLen(64 << 20));
+    assert!(device.facts.align.is_power_of_two() && device.facts.memory_align.is_power_of_two());
+    let metadata = fs::metadata(&path).unwrap();
+    assert_eq!(metadata.len(), 64 << 20);
+    assert!(std::os::unix::fs::MetadataExt::blocks(&metadata) < 64, "not sparse");
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777, 0o600);
+
+    assert!(matches!(reason(&plan), Misuse::InUse));
+    assert!(matches!(probe(&plan, false).unwrap_err().reason, Misuse::InUse));
+    assert!(probe(&plan, true).is_ok());
+    // Whoever lets go within the time is waited for.
+    let wait =
+        std::thread::spawn(move || open(&plan, Duration::from_secs(5)).map(|device| device.unwrap().created));
+    std::thread::sleep(Duration::from_millis(120));
+    drop(device);
+    assert!(!wait.join().unwrap().unwrap());
+}
+
+#[test]
+fn files_grow_and_do_not_shrink_silently() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("disk.img");
+    File::create(&path).unwrap().set_len(1 << 20).unwrap();
+    let device = open(&volume(&path, ""), Duration::ZERO).unwrap().unwrap();
+    assert_eq!(device.size, ByteLen(1 << 20));
+    drop(device);
+    let device = open(&volume(&path, "size = \"2MiB\"\n"), Duration::ZERO).unwrap().unwrap();
+    assert_eq!(device.size, ByteLen(2 << 20));
+    drop(device);
+    assert_eq!(fs::metadata(&path).unwrap().len(), 2 << 20);
+    let read_only = volume(&path, "size = \"4MiB\"\nread_only = true\n");
+    assert!(matches!(reason(&read_only), Misuse::TooSmall { .. }));
+}
+
+#[test]
+fn what_is_no_device_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(matches!(reason(&volume(&folder.path().join("none"), "")), Misuse::Missing));
+    assert!(matches!(reason(&volume(Path::new("/dev/no-such-disk"), "size = \"1MiB\"\n")), Misuse::Missing));
+    assert!(!Path::new("/dev/no-such-disk").exists());
+    assert!(matches!(reason(&volume(Path::new("/dev/null"), "")), Misuse::NotADevice));
+    assert!(probe(&volume(folder.path(), ""), false).is_err());
+    let ragged = folder.path().join("ragged");
+    File::create(&ragged).unwrap().set_len(1000).unwrap();
+    let error = open(&volume(&ragged, ""), Duration::ZERO).unwrap_err();
+    assert!(error.to_string().starts_with("t:4: volume[0]: "), "{error}");
+    assert!(matches!(error.reason, Misuse::Ragged { .. }));
+    let orphan = volume(&folder.path().join("a/b/c"), "size = \"1MiB\"\n");
+    assert!(matches!(probe(&orphan, false).unwrap_err().reason, Misuse::Missing));
+}
+
+#[test]
+fn files_carry_their_volume() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = File::create(folder.path().join("f")).unwrap();
+    let uuid = kagami_types::Uuid::from_u128(7);
+    assert_eq!(tagged_as(&file), None);
+    if tag(&file, uuid).unwrap() {
+        assert_eq!(tagged_as(&file), Some(uuid.to_string()));
+    }
+}
+
+#[test]
+fn sysfs_is_read() {
+    let root = tempfile::tempdir().unwrap();
+    let disk = root.path().join("devices/nvme0n1");
+    let part = disk.join("nvme0n1p2");
+    for folder in ["queue", "device"] {
+        fs::create_dir_all(disk.join(folder)).unwrap();
+    }
+    fs::create_dir_all(&part).unwrap();
+    let put = |path: &Path, text: &str| fs::write(path, text).unwrap();
+    for (file, text) in [
+        ("queue/logical_block_size", "4096\n"),
+        ("queue/physical_block_size", "16384"),
+        ("queue/max_sectors_kb", "256"),
+        ("queue/discard_max_bytes", "2199023255040"),
+        ("queue/discard_granularity", "4096"),
+        ("queue/write_zeroes_max_bytes", "0"),
+        ("queue/rotational", "0"),
+        ("queue/nr_requests", "1023"),
+        ("queue/write_cache", "write back\n"),
+        ("queue/io_poll", "1"),
+        ("queue/dma_alignment", "3"),
+        ("wwid", "eui.0025385b71b1313e"),
+        ("device/serial", "S4EVNF0M \n"),
+        ("ro", "1"),
+    ] {
+        put(&disk.join(file), text);
+    }
+    put(&part.join("partition"), "2");
+    put(&part.join("start"), "2048");
+    put(&part.join("ro"), "0");
+    fs::create_dir_all(root.path().join("dev/block")).unwrap();
+    symlink(&disk, root.path().join("dev/block/259:0")).unwrap();
+    symlink(&part, root.path().join("dev/block/259:2")).unwrap();
+    fs::create_dir_all(root.path().join("module/nvme/parameters")).unwrap();
+    put(&root.path().join("module/nvme/parameters/poll_queues"), "4");
+
+    let facts = open::block_facts(root.path(), 259, 0, 1 << 40, None);
+    assert_eq!((facts.logical_block, facts.physical_block, facts.align), (4096, 16384, 4096));
+    assert_eq!((facts.max_transfer, facts.max_discard, facts.memory_align), (256 << 10, 256 << 20, 4));
+    assert_eq!((facts.depth, facts.discard, facts.zero), (1023, true, false));
+    assert!(facts.poll && facts.write_cache && facts.read_only && !facts.rotational);
+    let identity = |wwn: &str, serial: &str, size| DeviceIdentity::Block {
+        wwn: wwn.into(),
+        serial: serial.into(),
+        size,
+    };
+    assert_eq!(facts.identity, identity("eui.0025385b71b1313e", "S4EVNF0M", 1 << 40));
+    let part = open::block_facts(root.path(), 259, 2, 1 << 30, None);
+    assert_eq!(part.identity, identity("eui.0025385b71b1313e#2@2048", "S4EVNF0M#2@2048", 1 << 30));
+    assert_eq!(part.logical_block, 4096);
+    // Nothing known: cautious defaults.
+    let unknown = open::block_facts(root.path(), 1, 1, 1 << 30, Some((512, 4)));
+    assert_eq!((unknown.logical_block, unknown.discard, unknown.poll), (512, false, false));
+}

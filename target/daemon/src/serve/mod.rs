@@ -1,0 +1,285 @@
+//! Serving: from the plan to threads, rings, units and portals, and back to nothing.
+//!
+//! [`Array::start`] takes the memory, makes every unit, listens, and starts one reactor thread
+//! per core; it returns when all portals listen. [`Array::stop`] ends it in order. This is the
+//! only place that names `kagami_ring`.
+
+mod access;
+mod keeper;
+mod reactor;
+mod unit;
+
+pub use access::Rules;
+pub use keeper::StateKeeper;
+pub use unit::{Served, Storage};
+
+use crate::config::Idle;
+use crate::plan::Plan;
+use kagami_channel::{Control, CorePlan, Directory, Inbox, Message, Registry, Shared, UnitAddress};
+use kagami_memory::{Arena, ArenaPlan, Class, HugePages, MemoryError};
+use kagami_metrics::Metrics;
+use kagami_queue::Mesh;
+use kagami_reactor::IdlePolicy;
+use kagami_ring::{Listener, RingError, RingPlan, SocketOptions, Stream, Waker};
+use kagami_types::{BlockCount, CoreId};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Why serving could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The arena could not be taken.
+    #[error("memory: {0}")]
+    Memory(#[from] MemoryError),
+    /// A core has no io_uring.
+    #[error("core {0}: {1}")]
+    Ring(u16, RingError),
+    /// A portal cannot listen.
+    #[error("portal {0}: {1}")]
+    Portal(SocketAddr, io::Error),
+    /// A thread could not be started or pinned.
+    #[error("core {0}: {1}")]
+    Thread(u16, io::Error),
+    /// A volume cannot be served.
+    #[error("volume \"{0}\": {1}")]
+    Volume(String, String),
+}
+
+/// What serving is started from.
+#[derive(Debug)]
+pub struct Inputs {
+    /// The plan.
+    pub plan: Plan,
+    /// Who may log in.
+    pub rules: Rules,
+    /// The volumes, opened, in the order of their rows.
+    pub volumes: Vec<Served>,
+    /// The counters.
+    pub metrics: Arc<Metrics>,
+    /// Where state goes that must be durable.
+    pub keeper: StateKeeper,
+}
+
+/// An array that serves.
+#[derive(Debug)]
+pub struct Array {
+    threads: Vec<JoinHandle<()>>,
+    inboxes: Vec<Arc<Inbox>>,
+    shared: Arc<Shared>,
+    placed: Vec<Placed>,
+    portals: Vec<SocketAddr>,
+    features: String,
+    backing: String,
+}
+
+/// Where a volume's unit lives.
+#[derive(Clone, Debug)]
+struct Placed {
+    name: String,
+    address: UnitAddress,
+}
+
+/// The wakers of all cores, filled in as their rings are made.
+type Wakers = Arc<Mutex<Vec<Option<Waker>>>>;
+
+impl Array {
+    /// Starts serving.
+    ///
+    /// # Errors
+    /// Something that the plan counts on is not there; nothing is served then.
+    pub fn start(inputs: Inputs) -> Result<Self, StartError> {
+        let Inputs { plan, rules, volumes, metrics, keeper } = inputs;
+        let arena = arena(&plan)?;
+        let cores = u16::try_from(plan.cores.len()).unwrap_or(u16::MAX);
+        let ports = Mesh::new::<Message<Stream>>(cores, plan.mesh_capacity as usize);
+        let listeners = listen(&plan)?;
+        let portals: Vec<SocketAddr> = listeners.iter().map(Listener::address).collect();
+
+        // Every volume gets its place: a core, and an index there in the order of the rows.
+        let mut per_core: Vec<Vec<Served>> = plan.cores.iter().map(|_| Vec::new()).collect();
+        let mut placed = Vec::new();
+        let mut entries = Vec::new();
+        for volume in volumes {
+            let core = volume.plan.home;
+            let Some(list) = per_core.get_mut(core.index()) else { continue };
+            let address = UnitAddress { core, index: u32::try_from(list.len()).unwrap_or(u32::MAX) };
+            entries.push((volume.plan.lun, address, volume.plan.block_size));
+            placed.push(Placed { name: volume.plan.name.clone(), address });
+            list.push(volume);
+        }
+        let window = u16::try_from(plan.tasks.per_session).unwrap_or(u16::MAX);
+        let registry =
+            Registry::new(plan.cores.len(), plan.network.max_sessions as usize, u32::from(window));
+        let shared =
+            Arc::new(Shared::new(registry, Arc::new(rules.with_portals(&portals)), Directory::new(entries)));
+
+        let wakers: Wakers = Arc::new(Mutex::new(vec![None; plan.cores.len()]));
+        let (ready, started) = mpsc::channel();
+        let mut inboxes = Vec::new();
+        let mut threads = Vec::new();
+        let mut listeners = Some(listeners);
+        for ((port, core), volumes) in ports.into_iter().zip(&plan.cores).zip(per_core) {
+            let waker = Arc::clone(&wakers);
+            let index = core.id.index();
+            let inbox = Arc::new(Inbox::new(port.ringer(), move || wake(&waker, index)));
+            inboxes.push(Arc::clone(&inbox));
+            let start = reactor::Start {
+                core: *core,
+                pool: arena.pool(core.id.0),
+                arena,
+                port,
+                volumes,
+                // The first core accepts for all; connections are dealt out in turn.
+                listeners: listeners.take().unwrap_or_default(),
+                ring: ring_plan(&plan),
+                policy: match plan.idle.mode {
+                    Idle::Adaptive => IdlePolicy::Adaptive,
+                    Idle::Spin => IdlePolicy::Spin,
+                },
+                limits: limits(&plan, window),
+                target: unit::Target::of(&plan),
+                shared: Arc::clone(&shared),
+                metrics: Arc::clone(&metrics),
+                keeper: keeper.for_core(Arc::clone(&inbox)),
+                inbox,
+                wakers: Arc::clone(&wakers),
+                ready: ready.clone(),
+            };
+            let thread = std::thread::Builder::new().name(format!("core-{}", core.id.0));
+            let spawned = thread.spawn(move || reactor::run(start));
+            threads.push(spawned.map_err(|error| StartError::Thread(core.id.0, error))?);
+        }
+        drop(ready);
+        let mut features = String::new();
+        for _ in &plan.cores {
+            match started.recv() {
+                Ok(Ok(text)) => features = text,
+                Ok(Err(error)) => return Err(error),
+                Err(_) => {
+                    let ended = io::Error::other("the thread ended before it served");
+                    return Err(StartError::Thread(0, ended));
+                }
+            }
+        }
+        let backing = format!("{:?}", arena.backing());
+        Ok(Self { threads, inboxes, shared, placed, portals, features, backing })
+    }
+
+    /// Where it listens, in the order of the configuration.
+    #[must_use]
+    pub fn portals(&self) -> &[SocketAddr] {
+        &self.portals
+    }
+
+    /// What the kernel's io_uring offers and is used.
+    #[must_use]
+    pub fn features(&self) -> &str {
+        &self.features
+    }
+
+    /// What the arena stands on.
+    #[must_use]
+    pub fn backing(&self) -> &str {
+        &self.backing
+    }
+
+    /// Sessions at the moment.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.shared.registry.len()
+    }
+
+    /// Replaces the access rules, for logins from now on.
+    pub fn set_rules(&self, rules: &Rules) {
+        self.shared.set_access(Arc::new(rules.clone().with_portals(&self.portals)));
+    }
+
+    /// A volume's back end has grown to so many blocks. Hosts get a unit attention.
+    pub fn grow(&self, name: &str, blocks: BlockCount) -> bool {
+        let Some(placed) = self.placed.iter().find(|placed| placed.name == name) else { return false };
+        let UnitAddress { core, index } = placed.address;
+        self.tell(core, Control::Grow { unit: index, blocks })
+    }
+
+    fn tell(&self, core: CoreId, control: Control) -> bool {
+        self.inboxes.get(core.index()).is_some_and(|inbox| inbox.put(control).is_ok())
+    }
+
+    /// Finishes what is under way, closes all connections, makes all data stable. False where
+    /// that took longer than `timeout`: the process may end all the same, nothing that was
+    /// acknowledged as stable is lost.
+    #[must_use]
+    pub fn stop(self, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
+        for inbox in &self.inboxes {
+            // A full box belongs to a core that hangs; the time-out below deals with it.
+            let _ = inbox.put(Control::Stop);
+        }
+        while self.threads.iter().any(|thread| !thread.is_finished()) {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        self.threads.into_iter().all(|thread| thread.join().is_ok())
+    }
+
+    /// Whether a reactor has ended by itself, which none should.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.threads.iter().any(JoinHandle::is_finished)
+    }
+}
+
+fn wake(wakers: &Wakers, core: usize) {
+    let wakers = wakers.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(Some(waker)) = wakers.get(core) {
+        waker.wake();
+    }
+}
+
+fn arena(plan: &Plan) -> Result<Arena, MemoryError> {
+    let memory = &plan.memory;
+    let shards = u16::try_from(plan.cores.len()).unwrap_or(u16::MAX);
+    let arena = ArenaPlan::new(shards)
+        .with(Class::Page, memory.pages, memory.reserve_pages)
+        .with(Class::Small, memory.small, memory.reserve_small)
+        .with(Class::Large, memory.large, memory.reserve_large);
+    Arena::new(arena, if memory.huge_pages { HugePages::Try } else { HugePages::Off })
+}
+
+fn listen(plan: &Plan) -> Result<Vec<Listener>, StartError> {
+    let portals = plan.network.portals.iter();
+    portals
+        .map(|portal| {
+            Listener::bind(portal.address).map_err(|error| StartError::Portal(portal.address, error))
+        })
+        .collect()
+}
+
+fn ring_plan(plan: &Plan) -> RingPlan {
+    RingPlan {
+        // Every connection may have a receive and a send in flight beside the device operations.
+        operations: plan.ring.completions,
+        entries: plan.ring.entries,
+        files: plan.ring.files,
+        worker_cpus: plan.management_cpus.iter().map(|&cpu| cpu as usize).collect(),
+        workers: plan.ring.bounded_workers,
+        register: plan.memory.register,
+        socket: SocketOptions { congestion: plan.network.congestion.clone() },
+    }
+}
+
+fn limits(plan: &Plan, window: u16) -> CorePlan {
+    CorePlan {
+        connections: plan.network.connections_per_core,
+        window,
+        login_timeout: plan.network.login_timeout,
+        ping_interval: plan.network.nop_interval,
+        ping_timeout: plan.network.nop_timeout,
+        logging_in: plan.network.max_logging_in,
+    }
+}

@@ -1,0 +1,150 @@
+//! From an opened volume to a logical unit on its core.
+
+use crate::config::{CacheMode, Role};
+use crate::plan::{Plan, VolumePlan};
+use kagami_channel::{Unit, volume_base};
+use kagami_memory::Page;
+use kagami_ring::Ring;
+use kagami_scsi::{Limits, LogicalUnit, LuConfig, Rotation, TargetName, TargetPort, WriteCache};
+use kagami_types::{BlockCount, Naa, Uuid};
+use kagami_volume::{DeviceLimits, Geometry, MAX_SLOTS, Volume};
+use std::os::fd::OwnedFd;
+
+/// A volume that was found, checked and opened.
+#[derive(Debug)]
+pub struct Served {
+    /// What the plan says of it.
+    pub plan: VolumePlan,
+    /// From the tables.
+    pub uuid: Uuid,
+    /// From the tables.
+    pub naa: Naa,
+    /// Its size.
+    pub blocks: BlockCount,
+    /// What its blocks are on.
+    pub storage: Storage,
+    /// log2 of the logical blocks in a physical one.
+    pub physical_exponent: u8,
+    /// Unmapped blocks are given back and read as zeroes.
+    pub thin: bool,
+    /// What its medium is.
+    pub rotation: Rotation,
+    /// Reservations and mode pages, as they were kept.
+    pub state: Option<Vec<u8>>,
+}
+
+/// What a volume's blocks are on.
+#[derive(Debug)]
+pub enum Storage {
+    /// Pages of the arena.
+    Ram,
+    /// Nothing.
+    Null,
+    /// A block device or file, opened with `O_DIRECT`.
+    Disk {
+        /// The descriptor on which the exclusive lock is held.
+        fd: OwnedFd,
+        /// What the device asks for and can take.
+        limits: DeviceLimits,
+        /// It has poll queues: its reads and writes go through an IOPOLL ring.
+        polled: bool,
+    },
+}
+
+/// What all units of the array have in common.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    iqn: String,
+    sessions: u32,
+    largest: u32,
+}
+
+impl Target {
+    pub(super) fn of(plan: &Plan) -> Self {
+        // A write takes pages for all of its data before any of it comes, so one command may use
+        // a sixteenth of what hosts can have.
+        let pages = plan.memory.pages - plan.memory.ram_pages - plan.memory.reserve_pages;
+        let largest = (u64::from(pages) * 4096 / 16).clamp(1 << 20, 16 << 20);
+        Self {
+            iqn: plan.iqn.clone(),
+            sessions: plan.network.max_sessions,
+            largest: u32::try_from(largest).unwrap_or(1 << 20),
+        }
+    }
+}
+
+/// Makes the unit. The reason where it cannot be.
+pub(super) fn build(
+    served: Served,
+    index: u32,
+    target: &Target,
+    zeroes: &Page,
+    ring: &mut Ring,
+) -> Result<Unit, String> {
+    let Served { plan, uuid, naa, blocks, storage, physical_exponent, thin, rotation, state } = served;
+    let geometry = Geometry { block_size: plan.block_size, blocks };
+    let write_back = plan.cache == CacheMode::WriteBack;
+    let slots = u16::try_from(plan.slots).unwrap_or(MAX_SLOTS).clamp(1, MAX_SLOTS);
+    let pages = match storage {
+        Storage::Ram => geometry.bytes().div_ceil(4096),
+        _ => u64::from(plan.page_quota),
+    };
+    let storage = match storage {
+        Storage::Ram => kagami_volume::Storage::Ram,
+        Storage::Null => kagami_volume::Storage::Null,
+        Storage::Disk { fd, limits, polled } => {
+            let file = ring.add_file(fd, polled).map_err(|error| error.to_string())?;
+            kagami_volume::Storage::Disk { file, limits }
+        }
+    };
+    let mut server = LogicalUnit::new(LuConfig {
+        lun: plan.lun,
+        uuid,
+        naa,
+        role: match plan.role {
+            Role::Command => kagami_scsi::Role::Command,
+            Role::Plain | Role::Journal => kagami_scsi::Role::Volume,
+        },
+        revision: revision(),
+        serial: format!("{:032x}", uuid.as_u128()),
+        block_size: plan.block_size,
+        physical_exponent,
+        capacity: blocks,
+        limits: Limits {
+            max_transfer: target.largest >> plan.block_size.shift(),
+            nexuses: target.sessions,
+            ..Limits::usual(plan.block_size)
+        },
+        read_only: plan.read_only,
+        write_cache: WriteCache { enabled: write_back, changeable: true },
+        thin,
+        rotation,
+        target: TargetName {
+            name: target.iqn.clone(),
+            port_group: 1,
+            ports: vec![TargetPort { relative: 1, portal_group: 1 }],
+        },
+    })
+    .map_err(|error| error.to_string())?;
+    if let Some(state) = state {
+        server.restore(&state).map_err(|error| format!("its kept state cannot be read: {error}"))?;
+    }
+    let volume = Volume::new(kagami_volume::VolumePlan {
+        geometry,
+        storage,
+        token_base: volume_base(index),
+        slots,
+        pages,
+        timeout: plan.io_timeout,
+        write_back: server.write_cache_enabled(),
+        read_only: false,
+        zeroes: zeroes.clone(),
+    })
+    .map_err(|error| error.to_string())?;
+    Ok(Unit::new(plan.lun, uuid, server, volume, slots, plan.row as usize))
+}
+
+/// PRODUCT REVISION LEVEL: the first four characters of the version.
+fn revision() -> String {
+    env!("CARGO_PKG_VERSION").chars().filter(|c| *c != '.').chain("000".chars()).take(4).collect()
+}
