@@ -16,6 +16,7 @@
 //! | [`name`] | iSCSI names |
 //! | [`negotiate`] | every operational key, and how two sides agree |
 //! | [`chap`] | CHAP: secrets, challenges, responses |
+//! | [`login`] | the login machines of target and initiator |
 //! | [`random`] | where challenges come from |
 //!
 //! Nothing received from a peer can make this crate panic, loop without end, or allocate more than
@@ -26,6 +27,7 @@ pub mod build;
 pub mod chap;
 pub mod crc;
 pub mod frame;
+pub mod login;
 pub mod name;
 pub mod negotiate;
 pub mod pdu;
