@@ -220,7 +220,7 @@ fn disk(block: BlockSize, limits: DeviceLimits) -> Bench {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(support::cases(48))]
 
     #[test]
     fn ram_of_512(acts in acts(BlockSize::B512)) {

@@ -73,6 +73,13 @@ impl Disk {
             return false;
         }
         let Some(&t) = self.ready.front() else { return false };
+        let task = &mut self.tasks[usize::from(t)];
+        if !task.has_more() {
+            // One of its device operations has failed since.
+            task.queued = false;
+            self.ready.pop_front();
+            return true;
+        }
         let turn = match self.tasks[usize::from(t)].step {
             Step::Read | Step::Check | Step::Probe => self.read(cx, t),
             Step::Edges => self.read_edge(cx, t),

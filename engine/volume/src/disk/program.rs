@@ -289,8 +289,10 @@ impl Disk {
         if std::mem::take(&mut task.queued) {
             self.ready.retain(|&queued| queued != t);
         }
-        if task.step == Step::Bulk {
-            self.bulk_waiting.retain(|&waiting| waiting != t);
+        match task.step {
+            Step::Bulk => self.bulk_waiting.retain(|&waiting| waiting != t),
+            Step::Blocked => self.startable.retain(|&starting| starting != t),
+            _ => {}
         }
     }
 }
