@@ -88,6 +88,14 @@ pub struct NetworkMetrics {
     pub bytes_received: Counter,
     /// Bytes sent.
     pub bytes_sent: Counter,
+    /// Bytes of task data copied from a receive window instead of received in place.
+    pub bytes_copied: Counter,
+    /// Bytes of task data received in place.
+    pub bytes_in_place: Counter,
+    /// Commands answered TASK SET FULL, as there were no pages for their data.
+    pub task_set_full: Counter,
+    /// Data-Out PDUs of tasks that are gone.
+    pub stray_data: Counter,
     /// PDUs received.
     pub pdus_received: Counter,
     /// PDUs sent.

@@ -21,6 +21,12 @@ impl Counter {
         self.add(1);
     }
 
+    /// Sets what was counted so far, where the writer keeps the count itself.
+    #[inline]
+    pub fn set_total(&self, total: u64) {
+        self.0.store(total, Ordering::Relaxed);
+    }
+
     /// What was counted so far.
     #[must_use]
     pub fn get(&self) -> u64 {

@@ -63,7 +63,8 @@ impl Queue {
             .map(|region| libc::iovec { iov_base: region.pointer.cast(), iov_len: region.len })
             .collect();
         // SAFETY: the arena's mapping lives as long as the process and is never unmapped.
-        if unsafe { ring.submitter().register_buffers(&regions) }.is_ok() {
+        let registered = plan.register && unsafe { ring.submitter().register_buffers(&regions) }.is_ok();
+        if registered {
             self.has_buffers = true;
             features.registered_bytes = regions.iter().map(|region| region.iov_len as u64).sum();
         }

@@ -102,11 +102,12 @@ fn forbidden_by() -> &'static str {
 
 /// Sets a ring up, with the newest flags that the kernel takes.
 pub(crate) fn build(plan: &RingPlan) -> Result<(KernelRing, Features), RingError> {
-    let entries = plan.operations.next_power_of_two().clamp(64, 8192);
+    let entries = plan.entries.next_power_of_two().clamp(64, 8192);
+    let completions = plan.operations.next_power_of_two().clamp(entries * 2, 65536);
     let attempt = |no_sqarray: bool| {
         let mut builder = IoUring::builder();
         builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag().setup_submit_all();
-        builder.setup_cqsize(entries * 2);
+        builder.setup_cqsize(completions);
         if no_sqarray {
             builder.setup_no_sqarray();
         }
@@ -122,7 +123,7 @@ pub(crate) fn build(plan: &RingPlan) -> Result<(KernelRing, Features), RingError
 
 /// A ring whose completions are polled for in the driver.
 pub(crate) fn build_polled(plan: &RingPlan) -> Result<KernelRing, Errno> {
-    let entries = plan.operations.next_power_of_two().clamp(64, 4096);
+    let entries = plan.entries.next_power_of_two().clamp(64, 4096);
     let mut builder = IoUring::builder();
     builder.setup_iopoll().setup_single_issuer().setup_defer_taskrun().setup_cqsize(entries * 2);
     builder.build(entries).map_err(|error| Errno(error.raw_os_error().unwrap_or(Errno::IO.0)))

@@ -34,12 +34,16 @@ use table::{Entry, Table};
 pub struct RingPlan {
     /// Most operations in flight at once.
     pub operations: u32,
+    /// Operations submitted with one kernel entry; more take another one.
+    pub entries: u32,
     /// Most sockets and files at once.
     pub files: u32,
     /// The CPUs that the kernel's own workers for blocking calls (fsync, fallocate) may use.
     pub worker_cpus: Vec<usize>,
     /// Most of those workers.
     pub workers: u32,
+    /// Register the arena: refused by the kernel where it is more than the limit on locked memory.
+    pub register: bool,
     /// What every accepted socket is set to.
     pub socket: SocketOptions,
 }
@@ -48,9 +52,11 @@ impl Default for RingPlan {
     fn default() -> Self {
         Self {
             operations: 4096,
+            entries: 1024,
             files: 4096,
             worker_cpus: Vec::new(),
             workers: 4,
+            register: true,
             socket: SocketOptions::default(),
         }
     }

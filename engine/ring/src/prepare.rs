@@ -135,7 +135,8 @@ fn receive_vectors(buffer: &mut ReceiveBuffer, iovecs: &mut Vec<libc::iovec>) {
             add(iovecs, piece.as_mut_ptr(), piece.len());
         }
     }
-    let window = &mut buffer.window[buffer.start..];
+    let end = buffer.end.min(buffer.window.len());
+    let window = &mut buffer.window[buffer.start.min(end)..end];
     // Where the pages did not all fit in one call, what follows them must wait.
     if iovecs.len() < IOV_MAX - 1 {
         iovecs.push(libc::iovec { iov_base: window.as_mut_ptr().cast(), iov_len: window.len() });

@@ -43,6 +43,7 @@ pub struct Core<I: Io> {
     listeners: Vec<Listener>,
     connections: Vec<Option<Connection>>,
     generations: Vec<u32>,
+    logging_in: u32,
     free: Vec<u32>,
     /// Connections to be looked at before the round ends; each at most once.
     dirty: Vec<u32>,
@@ -104,6 +105,7 @@ impl<I: Io> Core<I> {
             listeners: listeners.into_iter().map(|socket| Listener { socket, armed: false }).collect(),
             connections: std::iter::repeat_with(|| None).take(most).collect(),
             generations: vec![0; most],
+            logging_in: 0,
             free: (0..plan.connections).rev().collect(),
             dirty: Vec::with_capacity(most),
             marked: vec![false; most],
@@ -156,7 +158,9 @@ impl<I: Io> Core<I> {
 
     /// Makes a connection of an accepted socket.
     fn adopt(&mut self, io: &mut I, stream: I::Stream) {
-        let Some(index) = self.free.pop() else {
+        // Half-open connections must not keep real hosts out.
+        let place = if self.logging_in < self.plan.logging_in { self.free.pop() } else { None };
+        let Some(index) = place else {
             self.hub.metrics.network.refused.inc();
             return;
         };
@@ -178,6 +182,7 @@ impl<I: Io> Core<I> {
             opened: io.now(),
             last_heard: io.now(),
         });
+        self.logging_in += 1;
         self.hub.metrics.network.connections.up();
         self.mark(index);
     }
@@ -224,6 +229,7 @@ impl<I: Io> Core<I> {
         };
         let session = Arc::clone(&full.session);
         connection.phase = Phase::Full(Box::new(full));
+        self.logging_in -= 1;
         self.hub.metrics.network.logins.inc();
         if is_new {
             self.hub.metrics.network.sessions.up();
@@ -277,6 +283,7 @@ impl<I: Io> Core<I> {
                 self.left(&full.session, only_connection);
             }
             Phase::Login(mut login) => {
+                self.logging_in -= 1;
                 if let Some(session) = login.abandoned() {
                     self.left(&session, true);
                 }

@@ -20,6 +20,8 @@ use std::time::Duration;
 pub struct CorePlan {
     /// Most connections.
     pub connections: u32,
+    /// Most connections that are still logging in; more are closed as they come.
+    pub logging_in: u32,
     /// Commands of one session at a time: its window.
     pub window: u16,
     /// How long a login may take.
@@ -39,6 +41,7 @@ impl Default for CorePlan {
     fn default() -> Self {
         Self {
             connections: 1024,
+            logging_in: 256,
             window: 128,
             login_timeout: Duration::from_secs(15),
             ping_interval: Duration::from_secs(15),

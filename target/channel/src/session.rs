@@ -262,6 +262,7 @@ mod tests {
             nexus: NexusId(0),
             visible: Visible::All,
             max_connections,
+            port: 1,
             is_discovery: false,
         };
         Session::new(identity, CmdSn(first), 4)

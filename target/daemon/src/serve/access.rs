@@ -1,6 +1,7 @@
 //! The access rules of the configuration, as the channel controllers ask them.
 
-use crate::config::{Access as Grants, Digest, PortalRole};
+use crate::config::secrets::{Access as Grants, Grant, Proof};
+use crate::config::{Digest, PortalRole};
 use crate::plan::Plan;
 use kagami_channel::{Access, Ends, Visible};
 use kagami_iscsi::chap::{Account, ChapConfigError, Credentials};
@@ -105,9 +106,9 @@ fn digest(wanted: &[Digest]) -> DigestPreference {
     }
 }
 
-fn account(grant: &crate::config::Grant) -> Result<Option<Account>, ChapConfigError> {
+fn account(grant: &Grant) -> Result<Option<Account>, ChapConfigError> {
     let Some(proof) = &grant.chap else { return Ok(None) };
-    let credentials = |proof: &crate::config::Proof| Credentials::new(&proof.user, proof.secret.bytes());
+    let credentials = |proof: &Proof| Credentials::new(&proof.user, proof.secret.bytes());
     let mutual = grant.mutual.as_ref().map(credentials).transpose()?;
     Account::new(credentials(proof)?, mutual).map(Some)
 }
