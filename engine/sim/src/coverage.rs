@@ -107,6 +107,8 @@ happenings! {
     CutInR2t = "host: cut around an R2T",
     /// A connection ended while data of a read were arriving.
     CutInDataIn = "host: cut in data-in",
+    /// A connection ended while an answer was awaited.
+    CutWaiting = "host: cut while awaiting an answer",
     /// A connection ended with nothing open.
     CutIdle = "host: cut while idle",
     /// A digest that the target sent did not match.

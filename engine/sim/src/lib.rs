@@ -23,6 +23,7 @@
 pub mod checker;
 pub mod coverage;
 mod disk;
+pub mod host;
 mod io;
 mod net;
 mod ops;

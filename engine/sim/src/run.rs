@@ -5,6 +5,7 @@
 //! options say. When they have had enough, nothing goes wrong any more, and the actors check what
 //! there is and end: whatever happened before, in a calm world everything must come to its end.
 
+use crate::checker::Checker;
 use crate::coverage::{Coverage, Happening};
 use crate::disk::narrow;
 use crate::io::SimIo;
@@ -123,6 +124,7 @@ pub struct Sim {
     done: Vec<Completion>,
     last_progress: (Time, u64),
     crashes_left: u32,
+    checkers: Vec<Checker>,
 }
 
 impl Sim {
@@ -132,7 +134,20 @@ impl Sim {
         let mut rng = Rng::new(seed);
         let world = World::new(rng.fork(1), options);
         let crashes_left = options.crash.count;
-        Self { seed, world, rng, done: Vec::new(), last_progress: (Time(0), 0), crashes_left }
+        Self {
+            seed,
+            world,
+            rng,
+            done: Vec::new(),
+            last_progress: (Time(0), 0),
+            crashes_left,
+            checkers: Vec::new(),
+        }
+    }
+
+    /// This checker is to hear of every crash.
+    pub fn judge(&mut self, checker: &Checker) {
+        self.checkers.push(checker.clone());
     }
 
     /// The world, for disks and actors.
@@ -293,6 +308,7 @@ impl Sim {
         cores.clear();
         self.world.with(|state| state.crash(power));
         array.gone(&self.world)?;
+        self.checkers.iter().for_each(|checker| checker.crash(power));
         for actor in actors.iter_mut() {
             actor.crashed(&self.world, power);
         }

@@ -305,6 +305,16 @@ impl World {
         });
     }
 
+    /// Whether a bit of the connection was flipped, in either direction.
+    #[must_use]
+    pub fn was_flipped(&self, conn: ConnId) -> bool {
+        self.with(|state| {
+            state.net.conn(conn).is_some_and(|connection| {
+                connection.pipe(Side::Client).flipped || connection.pipe(Side::Server).flipped
+            })
+        })
+    }
+
     /// Has the actor run at that time or, where that is sooner, when it was to run anyway.
     pub fn wake_at(&self, actor: usize, at: Time) {
         self.with(|state| state.wake_actor(actor, at));

@@ -30,6 +30,8 @@ struct Version {
     replaced: bool,
     /// It survived a power failure that came after it had ended, if it is there at all.
     hardened: bool,
+    /// It failed, and may have its effect later all the same.
+    lingers: bool,
 }
 
 impl Version {
@@ -57,6 +59,9 @@ pub enum Ending {
     Nothing,
     /// It may have had its effect, but will not have it later.
     Unknown,
+    /// It failed and may have its effect later, but not after a later write was acknowledged: a
+    /// device command that timed out keeps its range until its completion comes.
+    Lingering,
 }
 
 /// The writes to one unit that still matter.
@@ -78,6 +83,7 @@ impl History {
                 stable: true,
                 replaced: false,
                 hardened: false,
+                lingers: false,
             }],
         }
     }
@@ -92,6 +98,7 @@ impl History {
             stable: false,
             replaced: false,
             hardened: false,
+            lingers: false,
         });
     }
 
@@ -103,7 +110,8 @@ impl History {
         }
         for version in self.versions.iter_mut().filter(|version| version.write == write) {
             version.ended = version.ended.min(now);
-            if ending != Ending::Unknown {
+            version.lingers = ending == Ending::Lingering;
+            if matches!(ending, Ending::Done | Ending::Stable) {
                 version.visible = version.visible.min(now);
                 version.stable |= ending == Ending::Stable;
             }
@@ -125,6 +133,7 @@ impl History {
             version.ended = version.ended.min(now);
             version.replaced = false;
             version.hardened |= power;
+            version.lingers = false;
             if !version.stable {
                 version.visible = NEVER;
             }
@@ -149,8 +158,10 @@ impl History {
         if same > 1 {
             return Ok(());
         }
-        let settled =
-            self.versions.iter().all(|version| version.write == seen.write || version.ended < issued);
+        let settled = self
+            .versions
+            .iter()
+            .all(|version| version.write == seen.write || (version.ended < issued && !version.lingers));
         for version in self.versions.iter_mut().filter(|version| version.write == seen.write) {
             version.visible = version.visible.min(now);
             if settled && version.ended < issued {

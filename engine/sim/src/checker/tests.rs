@@ -227,3 +227,14 @@ fn answers_from_before_a_crash_promise_only_what_was_stable() {
     f.checker.end_write(stable, Ending::Stable);
     assert_eq!(allowed(&f, &[a, plain_id, stable_id]), [plain_id, stable_id]);
 }
+
+#[test]
+fn a_write_that_timed_out_may_come_late_but_not_after_its_successor() {
+    let f = Fixture::new();
+    let a = f.done(Ending::Done);
+    let late = f.done(Ending::Lingering);
+    f.sees(a).unwrap();
+    assert_eq!(allowed(&f, &[a, late]), [a, late]);
+    let b = f.done(Ending::Done);
+    assert_eq!(allowed(&f, &[a, late, b]), [b]);
+}

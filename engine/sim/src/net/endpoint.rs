@@ -235,7 +235,7 @@ impl State {
 /// How many bytes a receive can take.
 fn room_of(buffer: &ReceiveBuffer) -> usize {
     let direct = buffer.limit.min(buffer.direct.len_bytes()).saturating_sub(buffer.filled);
-    direct + buffer.window.len().saturating_sub(buffer.start)
+    direct + buffer.end.min(buffer.window.len()).saturating_sub(buffer.start)
 }
 
 /// Puts bytes where the buffer wants them, `done` bytes after its beginning.

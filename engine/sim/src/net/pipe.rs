@@ -37,6 +37,8 @@ pub(crate) struct Pipe {
     total: u64,
     cut: Option<(u64, CutKind)>,
     flip: Option<u64>,
+    /// A bit was flipped.
+    pub(crate) flipped: bool,
     /// Nothing arrives any more.
     pub(crate) silent: bool,
 }
@@ -59,6 +61,7 @@ impl Pipe {
             total: 0,
             cut,
             flip: None,
+            flipped: false,
             silent: false,
         }
     }
@@ -129,6 +132,7 @@ impl Pipe {
             {
                 *byte ^= 1 << (at % 8);
                 sent.flipped = true;
+                self.flipped = true;
             }
         }
         if sent.cut.is_some() {

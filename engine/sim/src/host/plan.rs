@@ -1,0 +1,96 @@
+//! Who a host is, where it logs in, and what it may do there.
+
+use crate::checker::Checker;
+use crate::rng::Rng;
+use kagami_iscsi::chap::Account;
+use kagami_iscsi::name::IscsiName;
+use kagami_iscsi::negotiate::{DigestPreference, Preferences};
+use kagami_iscsi::random::{Random, RandomError};
+use kagami_types::Lun;
+use std::net::{IpAddr, SocketAddr};
+
+/// A logical unit, as a host knows it.
+#[derive(Clone, Debug)]
+pub struct LunPlan {
+    /// Its number.
+    pub lun: Lun,
+    /// Bytes of a block.
+    pub block: usize,
+    /// How many blocks.
+    pub blocks: u64,
+    /// The longest transfer, in blocks.
+    pub longest: u64,
+    /// The longest COMPARE AND WRITE, in blocks; 0: none.
+    pub compare: u64,
+    /// Its model, shared with the other hosts that use it.
+    pub checker: Checker,
+}
+
+impl LunPlan {
+    /// Units of the checker in a block.
+    pub(super) fn units_per_block(&self) -> u64 {
+        (self.block / self.checker.unit().max(1)) as u64
+    }
+}
+
+/// A host.
+#[derive(Clone, Debug)]
+pub struct HostPlan {
+    /// Its number, for the trace.
+    pub number: u16,
+    /// Its name.
+    pub name: IscsiName,
+    /// The target's name.
+    pub target: IscsiName,
+    /// Its own address.
+    pub address: IpAddr,
+    /// Where the target listens.
+    pub portals: Vec<SocketAddr>,
+    /// What to prove oneself with, where the target asks for it.
+    pub account: Option<Account>,
+    /// The logical units, none twice.
+    pub luns: Vec<LunPlan>,
+    /// Commands in the rough part.
+    pub commands: u32,
+    /// Most commands open at once.
+    pub depth: usize,
+    /// Most connections of a session.
+    pub connections: u16,
+    /// Asks for the reset of a logical unit now and then, which ends other hosts' commands too.
+    pub resets: bool,
+    /// Commands may fail as disks do; else a failed command fails the run.
+    pub faulty: bool,
+}
+
+/// What a host wants from a session: anything that RFC 7143 allows.
+pub(super) fn preferences(rng: &mut Rng, connections: u16) -> Preferences {
+    let digest = |rng: &mut Rng| {
+        rng.choose([DigestPreference::Never, DigestPreference::Allow, DigestPreference::Prefer])
+    };
+    let bytes = |rng: &mut Rng| u32::try_from(rng.skewed(512, 512 << 10)).unwrap_or(8192);
+    let both = rng.one_in(2);
+    let mut wish = Preferences {
+        header_digest: digest(rng),
+        data_digest: digest(rng),
+        max_connections: connections.max(1),
+        initial_r2t: rng.one_in(2),
+        immediate_data: rng.one_in(2),
+        max_recv_data_segment_length: bytes(rng),
+        max_burst_length: bytes(rng),
+        first_burst_length: bytes(rng),
+        max_outstanding_r2t: rng.choose([1, 1, 2, 4, 8]),
+        ..Preferences::default()
+    };
+    if both {
+        (wish.header_digest, wish.data_digest) = (DigestPreference::Prefer, DigestPreference::Prefer);
+    }
+    wish.first_burst_length = wish.first_burst_length.min(wish.max_burst_length);
+    wish
+}
+
+impl Random for Rng {
+    fn fill(&mut self, bytes: &mut [u8]) -> Result<(), RandomError> {
+        Self::fill(self, bytes);
+        Ok(())
+    }
+}
