@@ -17,7 +17,9 @@
 //! | [`negotiate`] | every operational key, and how two sides agree |
 //! | [`chap`] | CHAP: secrets, challenges, responses |
 //! | [`login`] | the login machines of target and initiator |
+//! | [`discovery`] | SendTargets, from both sides, and text in the full feature phase |
 //! | [`random`] | where challenges come from |
+//! | [`fuzz`] | entry points for fuzzing |
 //!
 //! Nothing received from a peer can make this crate panic, loop without end, or allocate more than
 //! the limits that its caller states.
@@ -26,7 +28,9 @@
 pub mod build;
 pub mod chap;
 pub mod crc;
+pub mod discovery;
 pub mod frame;
+pub mod fuzz;
 pub mod login;
 pub mod name;
 pub mod negotiate;

@@ -121,6 +121,11 @@ impl Text {
         self.push(key, &value.to_string());
     }
 
+    /// Adds all pairs of another text.
+    pub fn append(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
     /// The bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
@@ -151,8 +156,9 @@ pub struct Reassembly {
 }
 
 impl Reassembly {
-    /// The most PDUs that one text may be cut into: one a byte of the shortest pair is far fewer.
-    const MAX_PARTS: usize = 1024;
+    /// The most PDUs that one text may be cut into: an answer of 1 MiB in segments of 512 bytes has
+    /// half as many.
+    const MAX_PARTS: usize = 4096;
 
     /// Takes texts of at most `limit` bytes.
     #[must_use]
@@ -273,7 +279,7 @@ mod tests {
         assert_eq!(text.push(b"A=1234567", true), Ok(None));
         assert_eq!(text.push(b"8\0", false), Err(TextError::TooLong(10)));
         assert!(!text.is_open());
-        let endless = (0..2000).find_map(|_| text.push(b"", true).err());
+        let endless = (0..5000).find_map(|_| text.push(b"", true).err());
         assert_eq!(endless, Some(TextError::TooLong(10)));
     }
 
