@@ -6,7 +6,7 @@ use common::*;
 use kagami_scsi::{
     Deferred, Disposition, LogicalUnit, NexusId, ReservationType, Reset, SnapshotError, TransportId, fuzz,
 };
-use kagami_types::BlockSize;
+use kagami_types::{BlockCount, BlockSize};
 use std::sync::Arc;
 
 const REGISTER: u8 = 0;
@@ -522,4 +522,16 @@ fn a_name_without_port_registers_who_is_logged_in() {
         sense(send(&mut rig, 1, REGISTER, 0, &specify(&[name("iqn.2026-11.test:nobody")]))),
         INVALID_LIST
     );
+}
+
+#[test]
+fn a_change_of_reservations_leaves_pending_attentions_alone() {
+    let mut rig = Rig::new();
+    rig.unit.set_capacity(BlockCount(BLOCKS * 2));
+    rig.clear(0);
+    good(out(&mut rig, 0, REGISTER, 0, 0, 100));
+    good(out(&mut rig, 0, RESERVE, 3, 100, 0));
+    assert_eq!(sense(rig.run(1, &ten(0x28, 0, 0, 1))), (6, 0x2a, 9), "told before the conflict");
+    assert!(!reads(&mut rig, 1));
+    assert_eq!(rig.clear(1), []);
 }
