@@ -49,7 +49,10 @@ pub struct ConnectArgs {
     /// Our initiator name.
     #[arg(long, default_value = "iqn.2026-11.io.kagami:bench", value_name = "IQN")]
     pub initiator: String,
-    /// CRC32C digests to ask for.
+    /// User and secret that the target must prove in return (mutual CHAP).
+    #[arg(long, value_parser = user_and_secret, value_name = "USER%SECRET")]
+    pub mutual: Option<(String, String)>,
+    /// CRC32C digests to insist on.
     #[arg(long, value_enum, default_value_t = Digests::None)]
     pub digests: Digests,
     /// Send write data with the command.
@@ -270,6 +273,11 @@ pub struct Luns(pub Vec<u16>);
 #[derive(Clone, Debug)]
 pub struct Cores(pub Vec<u16>);
 
+fn user_and_secret(text: &str) -> Result<(String, String), String> {
+    let (user, secret) = text.split_once('%').ok_or("it looks like user%secret")?;
+    Ok((user.to_owned(), secret.to_owned()))
+}
+
 fn lun_list(text: &str) -> Result<Luns, String> {
     units::luns(text).map(Luns)
 }
@@ -292,6 +300,7 @@ impl ConnectArgs {
         let max_burst = length("max-burst", self.max_burst)?;
         Ok(Connector {
             url: self.url.clone(),
+            mutual: self.mutual.clone(),
             initiator: self.initiator.clone(),
             header_digest: matches!(self.digests, Digests::Header | Digests::Both),
             data_digest: matches!(self.digests, Digests::Data | Digests::Both),

@@ -29,7 +29,7 @@ impl Rng {
 
     /// The next 64 bits.
     #[inline]
-    pub fn next(&mut self) -> u64 {
+    pub fn word(&mut self) -> u64 {
         let [a, b, c, d] = self.state;
         let result = b.wrapping_mul(5).rotate_left(7).wrapping_mul(9);
         let (c, d) = (c ^ a, d ^ b);
@@ -40,8 +40,9 @@ impl Rng {
     /// A number below `bound`; 0 where `bound` is 0. The bias is below 2^-32 for the bounds in use.
     #[inline]
     pub fn below(&mut self, bound: u64) -> u64 {
-        let wide = u128::from(self.next()) * u128::from(bound);
-        (wide >> 64) as u64
+        let wide = u128::from(self.word()) * u128::from(bound);
+        // The upper half of 128 bits: fits.
+        u64::try_from(wide >> 64).unwrap_or(0)
     }
 
     /// True `percent` times in a hundred.

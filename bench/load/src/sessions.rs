@@ -5,7 +5,9 @@
 use crate::cli::SessionsArgs;
 use crate::cpu::now_ns;
 use crate::error::Error;
-use crate::initiator::{Command, Connection, RECEIVE_BUFFER, Status, Unit, Window, isid, probe, simple};
+use crate::initiator::{
+    Command, Connection, RECEIVE_BUFFER, Seat, Status, Unit, Window, isid, probe, simple,
+};
 use crate::rng::Rng;
 use hdrhistogram::Histogram;
 use serde_json::json;
@@ -33,7 +35,7 @@ pub fn run(args: &SessionsArgs) -> Result<(), Error> {
     for number in 0..u16::try_from(args.count).unwrap_or(u16::MAX) {
         let before = now_ns();
         let established = connector
-            .connect(isid(id, number), 0, 0, 1)
+            .connect(&Seat::leading(isid(id, number)))
             .map_err(|error| Error::Unreachable(format!("session {}: {error}", number + 1)))?;
         logins.saturating_record(now_ns() - before);
         let mut window = Window { cmd_sn: established.cmd_sn, max_cmd_sn: established.max_cmd_sn };
@@ -41,7 +43,10 @@ pub fn run(args: &SessionsArgs) -> Result<(), Error> {
         let lun = luns[usize::from(number) % luns.len()];
         let lun = kagami_types::Lun::new(lun).ok_or_else(|| Error::Usage(format!("{lun} is not a LUN")))?;
         let unit = probe(&mut connection, &mut window, &mut buffer, lun, args.connect.timeout)?;
-        if args.block == 0 || args.block % u64::from(unit.block_size) != 0 || args.block > unit.bytes() {
+        if args.block == 0
+            || !args.block.is_multiple_of(u64::from(unit.block_size))
+            || args.block > unit.bytes()
+        {
             return Err(Error::Usage(format!("--block does not fit {lun}")));
         }
         open.push((connection, window, unit));

@@ -1,5 +1,5 @@
 //! The load generator as it is called.
-#![allow(missing_docs)]
+#![allow(missing_docs, dead_code)]
 
 mod fake;
 

@@ -2,7 +2,14 @@
 
 use crate::error::Error;
 use crate::url::Url;
-use kagami_iscsi::pdu::{Isid, LoginFlags, LoginRequest, Opcode, Stage, U24};
+use kagami_iscsi::chap::{Account, ChapConfigError, Credentials};
+use kagami_iscsi::frame::Framing;
+use kagami_iscsi::login::{InitiatorConfig, InitiatorLogin};
+use kagami_iscsi::name::IscsiName;
+use kagami_iscsi::negotiate::{DigestPreference, Parameters, Preferences};
+use kagami_iscsi::pdu::{BHS_LEN, Cid, Isid, Tsih};
+use kagami_iscsi::random::OsRandom;
+use kagami_iscsi::serial::CmdSn;
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
@@ -12,6 +19,8 @@ use std::time::Duration;
 pub struct Connector {
     /// Where.
     pub url: Url,
+    /// User name and secret that the target is to prove, where it must.
+    pub mutual: Option<(String, String)>,
     /// Our name.
     pub initiator: String,
     /// Ask for CRC32C over headers.
@@ -36,23 +45,26 @@ pub struct Connector {
     pub timeout: Duration,
 }
 
-/// The negotiated values that the data path needs.
+/// Which session and place in it a connection takes.
 #[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// Headers carry CRC32C.
-    pub header_digest: bool,
-    /// Data segments carry CRC32C.
-    pub data_digest: bool,
-    /// Data may come with the command.
-    pub immediate_data: bool,
-    /// Nothing but immediate data may be sent unasked.
-    pub initial_r2t: bool,
-    /// The most data that may be sent unasked, in bytes.
-    pub first_burst: u32,
-    /// The largest data segment that the target takes, in bytes.
-    pub send_segment: u32,
-    /// The largest data segment that we take, in bytes.
-    pub receive_segment: u32,
+pub struct Seat {
+    /// Our part of the session's name.
+    pub isid: Isid,
+    /// The session that the connection joins, and what was negotiated by its first connection; a new
+    /// session (which ends an older one of the same ISID) where `None`.
+    pub joins: Option<(Tsih, Parameters)>,
+    /// The connection's number in its session.
+    pub cid: u16,
+    /// The session's next CmdSN.
+    pub cmd_sn: u32,
+}
+
+impl Seat {
+    /// The first connection of a new session.
+    #[must_use]
+    pub fn leading(isid: Isid) -> Self {
+        Self { isid, joins: None, cid: 0, cmd_sn: 1 }
+    }
 }
 
 /// A connection that has logged in.
@@ -61,9 +73,9 @@ pub struct Established {
     /// The socket.
     pub stream: TcpStream,
     /// What was negotiated.
-    pub options: Options,
+    pub parameters: Parameters,
     /// The target's part of the session's name.
-    pub tsih: u16,
+    pub tsih: Tsih,
     /// The next StatSN of the connection.
     pub exp_stat_sn: u32,
     /// The next CmdSN of the session, for a leading connection.
@@ -81,14 +93,13 @@ pub fn isid(run: u32, number: u16) -> Isid {
 }
 
 impl Connector {
-    /// Opens a connection and logs in: a new session with `tsih` 0 (which ends an older one of the
-    /// same ISID), else another connection of that session.
+    /// Opens a connection and logs in.
     ///
     /// # Errors
     /// [`Error::Unreachable`]: no TCP connection, no answer in time, or the login was refused.
-    pub fn connect(&self, isid: Isid, tsih: u16, cid: u16, cmd_sn: u32) -> Result<Established, Error> {
+    pub fn connect(&self, seat: &Seat) -> Result<Established, Error> {
         let stream = self.open()?;
-        self.login(stream, isid, tsih, cid, cmd_sn)
+        self.login(stream, seat)
             .map_err(|why| Error::Unreachable(format!("login to {} failed: {why}", self.url)))
     }
 
@@ -121,81 +132,64 @@ impl Connector {
         Ok(())
     }
 
-    fn login(
-        &self,
-        stream: TcpStream,
-        isid: Isid,
-        tsih: u16,
-        cid: u16,
-        cmd_sn: u32,
-    ) -> Result<Established, String> {
-        let yes = |value: bool| if value { "Yes" } else { "No" };
-        let digest = |value: bool| if value { "CRC32C" } else { "None" };
-        let text = format!(
-            "InitiatorName={}\0TargetName={}\0SessionType=Normal\0HeaderDigest={}\0DataDigest={}\0\
-             InitialR2T={}\0ImmediateData={}\0MaxRecvDataSegmentLength={}\0MaxBurstLength={}\0\
-             FirstBurstLength={}\0MaxOutstandingR2T=8\0MaxConnections={}\0ErrorRecoveryLevel=0\0",
-            self.initiator,
-            self.url.iqn,
-            digest(self.header_digest),
-            digest(self.data_digest),
-            yes(self.initial_r2t),
-            yes(self.immediate_data),
-            self.receive_segment,
-            self.max_burst,
-            self.first_burst,
-            self.max_connections,
-        );
-        let mut bytes = text.into_bytes();
-        let header = LoginRequest {
-            opcode: Opcode::LoginRequest.number() | 0x40,
-            flags: LoginFlags::TRANSIT.with_stages(Stage::Operational, Stage::FullFeature),
-            version_max: 0,
-            version_min: 0,
-            ahs_words: 0,
-            data_len: U24::new(u32::try_from(bytes.len()).unwrap_or(u32::MAX)),
-            isid,
-            tsih: tsih.into(),
-            itt: 1.into(),
-            cid: cid.into(),
-            reserved22: [0; 2],
-            cmd_sn: cmd_sn.into(),
-            exp_stat_sn: 0.into(),
-            reserved32: [0; 16],
+    fn login(&self, stream: TcpStream, seat: &Seat) -> Result<Established, String> {
+        let text = |error: &dyn std::fmt::Display| error.to_string();
+        let name = |name: &str| IscsiName::new(name).map_err(|error| format!("'{name}': {error}"));
+        let digest = |wanted| if wanted { DigestPreference::Require } else { DigestPreference::Never };
+        let config = InitiatorConfig {
+            tsih: seat.joins.map_or(Tsih(0), |(tsih, _)| tsih),
+            cid: Cid(seat.cid),
+            cmd_sn: CmdSn(seat.cmd_sn),
+            preferences: Preferences {
+                header_digest: digest(self.header_digest),
+                data_digest: digest(self.data_digest),
+                max_connections: self.max_connections,
+                initial_r2t: self.initial_r2t,
+                immediate_data: self.immediate_data,
+                max_recv_data_segment_length: self.receive_segment,
+                max_burst_length: self.max_burst,
+                first_burst_length: self.first_burst,
+                ..Preferences::default()
+            },
+            account: self.account().map_err(|error| text(&error))?,
+            ..InitiatorConfig::new(name(&self.initiator)?, Some(name(&self.url.iqn)?), seat.isid)
         };
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        let mut out = header.as_bhs().bytes().to_vec();
-        out.append(&mut bytes);
-        (&stream).write_all(&out).map_err(|e| e.to_string())?;
-        let mut head = [0; 48];
-        (&stream).read_exact(&mut head).map_err(|e| e.to_string())?;
-        let bhs = kagami_iscsi::pdu::Bhs::from(head);
-        let len = (bhs.data_segment_len() as usize).next_multiple_of(4).min(8192);
-        let mut body = vec![0; len];
-        (&stream).read_exact(&mut body).map_err(|e| e.to_string())?;
-        let answer = bhs.as_login_response();
-        if answer.status_class != 0 || !bhs.is_final() {
-            return Err(format!("status {:02x}{:02x}", answer.status_class, answer.status_detail));
+        let mut login = InitiatorLogin::new(config, &mut OsRandom).map_err(|error| text(&error))?;
+        loop {
+            if let Some(pdu) = login.poll_transmit() {
+                let mut bytes = pdu.bhs.bytes().to_vec();
+                bytes.extend_from_slice(&pdu.data);
+                bytes.resize(bytes.len().next_multiple_of(4), 0);
+                (&stream).write_all(&bytes).map_err(|error| text(&error))?;
+            }
+            let mut bytes = vec![0; BHS_LEN];
+            (&stream).read_exact(&mut bytes).map_err(|error| text(&error))?;
+            let header = Framing::LOGIN.read_header(&bytes).map_err(|error| text(&error))?;
+            let header = header.ok_or("the answer has an additional header segment")?;
+            let (bhs, data_len, wire_len) = (*header.bhs, header.data_len, header.data_wire_len);
+            let mut data = vec![0; wire_len as usize];
+            (&stream).read_exact(&mut data).map_err(|error| text(&error))?;
+            data.truncate(data_len as usize);
+            if let Some(done) = login.on_pdu(&bhs, &data).map_err(|error| text(&error))? {
+                let session = seat.joins.map_or(done.parameters, |(_, session)| session);
+                return Ok(Established {
+                    stream,
+                    parameters: done.parameters.joined_to(&session),
+                    tsih: done.tsih,
+                    exp_stat_sn: done.exp_stat_sn.0,
+                    cmd_sn: done.cmd_sn.0,
+                    max_cmd_sn: done.max_cmd_sn.0,
+                });
+            }
         }
-        let text = String::from_utf8_lossy(&body).into_owned();
-        let find = |key: &str| text.split('\0').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
-        let number = |key: &str, default: u32| find(key).and_then(|v| v.parse().ok()).unwrap_or(default);
-        let options = Options {
-            header_digest: find("HeaderDigest") == Some("CRC32C"),
-            data_digest: find("DataDigest") == Some("CRC32C"),
-            immediate_data: find("ImmediateData") != Some("No"),
-            initial_r2t: find("InitialR2T") != Some("No"),
-            first_burst: number("FirstBurstLength", 65536),
-            send_segment: number("MaxRecvDataSegmentLength", 8192),
-            receive_segment: self.receive_segment,
+    }
+
+    fn account(&self) -> Result<Option<Account>, ChapConfigError> {
+        let Some((user, secret)) = &self.url.chap else { return Ok(None) };
+        let target = match &self.mutual {
+            Some((user, secret)) => Some(Credentials::new(user, secret.as_bytes())?),
+            None => None,
         };
-        Ok(Established {
-            stream,
-            options,
-            tsih: answer.tsih.get(),
-            exp_stat_sn: answer.stat_sn.get().wrapping_add(1),
-            cmd_sn,
-            max_cmd_sn: answer.max_cmd_sn.get(),
-        })
+        Account::new(Credentials::new(user, secret.as_bytes())?, target).map(Some)
     }
 }

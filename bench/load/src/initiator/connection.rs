@@ -1,11 +1,12 @@
 //! A connection in full feature phase: its tasks, its sequence numbers, its rules (RFC 7143 4.2, 11).
 
 use super::Host;
-use super::connect::{Established, Options};
+use super::connect::Established;
 use super::receive::{FRONT, Receive, Sink};
 use super::scsi::{Command, Direction, Outcome, Sense, Status};
 use super::transmit::Transmit;
 use kagami_iscsi::crc::Crc32c;
+use kagami_iscsi::negotiate::Parameters;
 use kagami_iscsi::pdu::{
     Bhs, CommandFlags, DataInFlags, DataOut, DataOutFlags, NopOut, Opcode, RESERVED_TAG, ScsiCommand,
     TaskAttribute,
@@ -101,7 +102,6 @@ struct Task {
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
-    options: Options,
     receive: Receive,
     link: Link,
 }
@@ -109,7 +109,7 @@ pub struct Connection {
 /// All but the socket and the parser, so that the parser can call it.
 #[derive(Debug)]
 struct Link {
-    options: Options,
+    parameters: Parameters,
     transmit: Transmit,
     tasks: Vec<Task>,
     free: Vec<u16>,
@@ -128,11 +128,11 @@ impl Connection {
     /// # Errors
     /// The socket cannot be set to non-blocking.
     pub fn new(established: Established, depth: u16) -> io::Result<Self> {
-        let Established { stream, options, exp_stat_sn, .. } = established;
+        let Established { stream, parameters, exp_stat_sn, .. } = established;
         stream.set_nonblocking(true)?;
         let depth = depth.min(u16::MAX - 1);
         let link = Link {
-            options,
+            parameters,
             transmit: Transmit::default(),
             tasks: vec![Task::default(); usize::from(depth)],
             free: (0..depth).rev().collect(),
@@ -140,8 +140,9 @@ impl Connection {
             in_flight: 0,
             aside: Vec::with_capacity(ASIDE),
         };
-        let receive = Receive::new(options.header_digest, options.data_digest, options.receive_segment);
-        Ok(Self { stream, options, receive, link })
+        let segment = parameters.max_recv_data_segment_length;
+        let receive = Receive::new(parameters.header_digest, parameters.data_digest, segment);
+        Ok(Self { stream, receive, link })
     }
 
     /// The socket, to wait on or to cut.
@@ -152,8 +153,8 @@ impl Connection {
 
     /// What was negotiated.
     #[must_use]
-    pub fn options(&self) -> &Options {
-        &self.options
+    pub fn parameters(&self) -> &Parameters {
+        &self.link.parameters
     }
 
     /// Tasks under way.
@@ -249,7 +250,7 @@ impl Link {
     #[inline]
     fn push_header(&mut self, bhs: &Bhs) {
         self.transmit.push_bytes(bhs.bytes());
-        if self.options.header_digest {
+        if self.parameters.header_digest {
             self.transmit.push_bytes(&kagami_iscsi::crc::crc32c(bhs.bytes()));
         }
     }
@@ -267,7 +268,7 @@ impl Link {
         if !padding.is_empty() {
             self.transmit.push_bytes(padding);
         }
-        if self.options.data_digest {
+        if self.parameters.data_digest {
             let known = if padding.is_empty() { host.write_digest(slot, offset, len) } else { None };
             let digest = known.unwrap_or_else(|| {
                 let mut crc = Crc32c::new();
@@ -295,12 +296,13 @@ impl Link {
         *task = Task { active: true, writes, serial, lun: command.lun, len, ..Task::default() };
         let tag = u32::from(serial) << 16 | u32::from(slot);
 
-        let options = self.options;
+        let parameters = self.parameters;
         // What goes unasked: immediate data, then Data-Out up to FirstBurstLength in all
         // (RFC 7143 4.2.5.2, 13.10 to 13.14).
-        let unasked = if writes { len.min(options.first_burst) } else { 0 };
-        let immediate = if options.immediate_data { unasked.min(options.send_segment) } else { 0 };
-        let follows = writes && !options.initial_r2t && immediate < unasked;
+        let unasked = if writes { len.min(parameters.first_burst_length) } else { 0 };
+        let immediate =
+            if parameters.immediate_data { unasked.min(parameters.max_send_data_segment_length) } else { 0 };
+        let follows = writes && !parameters.initial_r2t && immediate < unasked;
         let flags = if follows { flags.difference(CommandFlags::FINAL) } else { flags };
         let header = ScsiCommand {
             opcode: Opcode::ScsiCommand.number(),
@@ -330,7 +332,7 @@ impl Link {
         let lun = self.tasks.get(usize::from(slot)).map(|task| task.lun).unwrap_or_default();
         let (mut offset, end, mut data_sn) = (from, from + len, 0u32);
         while offset < end {
-            let part = (end - offset).min(self.options.send_segment.max(512));
+            let part = (end - offset).min(self.parameters.max_send_data_segment_length.max(512));
             let last = offset + part == end;
             let header = DataOut {
                 opcode: Opcode::DataOut.number(),

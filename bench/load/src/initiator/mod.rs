@@ -17,7 +17,7 @@ mod scsi;
 mod simple;
 mod transmit;
 
-pub use connect::{Connector, Established, Options, isid};
+pub use connect::{Connector, Established, Seat, isid};
 pub use connection::{Connection, Lost, Progress, Window};
 pub use scsi::{Command, Direction, Outcome, Sense, Status};
 pub use simple::{Unit, probe, simple};

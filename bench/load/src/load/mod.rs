@@ -10,7 +10,7 @@ mod worker;
 
 use crate::cli::{LoadArgs, Pattern};
 use crate::error::Error;
-use crate::initiator::{Connection, Established, RECEIVE_BUFFER, Unit, Window, isid, probe};
+use crate::initiator::{Connection, Established, RECEIVE_BUFFER, Seat, Unit, Window, isid, probe};
 use crate::units::show_size;
 use picker::Picker;
 pub use stats::Stats;
@@ -62,7 +62,8 @@ pub fn run(args: &LoadArgs) -> Result<bool, Error> {
             return Err(Error::Usage(format!("LUN {} has {room}, less than one --block", unit.lun)));
         }
     }
-    let options = sessions.first().and_then(|session| session.connections.first()).map(|c| *c.options());
+    let parameters =
+        sessions.first().and_then(|session| session.connections.first()).map(|c| *c.parameters());
     let sequential = args.pattern == Pattern::Seq;
     let workload = Arc::new(Workload { units, block, read_percent: args.read, sequential, span });
 
@@ -91,7 +92,7 @@ pub fn run(args: &LoadArgs) -> Result<bool, Error> {
     start.wait();
     let mut result = match first {
         Some(worker) => worker.run(args),
-        None => Ok(Stats::new()),
+        None => Ok(Stats::default()),
     };
     for handle in handles {
         let other = handle.join().unwrap_or_else(|_| Err(Error::Failed("a thread died".to_owned())));
@@ -102,7 +103,7 @@ pub fn run(args: &LoadArgs) -> Result<bool, Error> {
         }
     }
     let stats = result?;
-    report::print(args, &stats, options.as_ref());
+    report::print(args, &stats, parameters.as_ref());
     Ok(stats.errors == 0)
 }
 
@@ -124,8 +125,8 @@ fn open(args: &LoadArgs) -> Result<(Vec<Session>, Vec<Unit>), Error> {
     let mut units = Vec::new();
     for number in 0..u16::try_from(sessions).unwrap_or(u16::MAX) {
         let isid = isid(run, number);
-        let leading = connector.connect(isid, 0, 0, 1)?;
-        let Established { tsih, cmd_sn, max_cmd_sn, .. } = leading;
+        let leading = connector.connect(&Seat::leading(isid))?;
+        let Established { parameters, tsih, cmd_sn, max_cmd_sn, .. } = leading;
         let mut window = Window { cmd_sn, max_cmd_sn };
         let broken = |error| Error::Failed(format!("cannot set up a socket: {error}"));
         let mut connections = vec![Connection::new(leading, args.depth).map_err(broken)?];
@@ -136,7 +137,8 @@ fn open(args: &LoadArgs) -> Result<(Vec<Session>, Vec<Unit>), Error> {
             units.push(probe(&mut connections[0], &mut window, &mut buffer, lun, args.connect.timeout)?);
         }
         for cid in 1..each {
-            let other = connector.connect(isid, tsih, cid, window.cmd_sn)?;
+            let seat = Seat { isid, joins: Some((tsih, parameters)), cid, cmd_sn: window.cmd_sn };
+            let other = connector.connect(&seat)?;
             connections.push(Connection::new(other, args.depth).map_err(broken)?);
         }
         opened.push(Session { window, connections });

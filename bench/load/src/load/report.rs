@@ -2,14 +2,14 @@
 
 use super::Stats;
 use crate::cli::{LoadArgs, Pattern};
-use crate::initiator::Options;
 use crate::units::show_size;
+use kagami_iscsi::negotiate::Parameters;
 use serde_json::json;
 
 /// Prints the report on standard output.
-pub fn print(args: &LoadArgs, stats: &Stats, options: Option<&Options>) {
+pub fn print(args: &LoadArgs, stats: &Stats, parameters: Option<&Parameters>) {
     if args.connect.json {
-        println!("{:#}", as_json(args, stats, options));
+        println!("{:#}", as_json(args, stats, parameters));
     } else {
         print!("{}", as_text(args, stats));
     }
@@ -73,7 +73,7 @@ fn as_text(args: &LoadArgs, stats: &Stats) -> String {
     text
 }
 
-fn as_json(args: &LoadArgs, stats: &Stats, options: Option<&Options>) -> serde_json::Value {
+fn as_json(args: &LoadArgs, stats: &Stats, parameters: Option<&Parameters>) -> serde_json::Value {
     let Derived { iops, megabytes, busy_us } = derive(stats);
     let at = |percent: f64| microseconds(stats.latency.value_at_percentile(percent));
     json!({
@@ -89,14 +89,15 @@ fn as_json(args: &LoadArgs, stats: &Stats, options: Option<&Options>) -> serde_j
             "time_seconds": stats.wall_ns as f64 / 1e9,
             "verified": args.verify,
         },
-        "negotiated": options.map(|o| json!({
+        "negotiated": parameters.map(|o| json!({
             "header_digest": o.header_digest,
             "data_digest": o.data_digest,
             "immediate_data": o.immediate_data,
             "initial_r2t": o.initial_r2t,
-            "first_burst_bytes": o.first_burst,
-            "send_segment_bytes": o.send_segment,
-            "receive_segment_bytes": o.receive_segment,
+            "max_burst_bytes": o.max_burst_length,
+            "first_burst_bytes": o.first_burst_length,
+            "send_segment_bytes": o.max_send_data_segment_length,
+            "receive_segment_bytes": o.max_recv_data_segment_length,
         })),
         "commands": stats.commands(),
         "reads": stats.reads,

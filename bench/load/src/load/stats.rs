@@ -38,9 +38,9 @@ pub struct Stats {
     pub sends: u64,
 }
 
-impl Stats {
+impl Default for Stats {
     /// All zero.
-    pub fn new() -> Self {
+    fn default() -> Self {
         // The bounds are valid, so this does not fail; an automatic one stands in.
         let latency = Histogram::new_with_bounds(1, LONGEST, 3)
             .or_else(|_| Histogram::new(3))
@@ -61,7 +61,9 @@ impl Stats {
             sends: 0,
         }
     }
+}
 
+impl Stats {
     /// A command ended GOOD.
     #[inline]
     pub fn good(&mut self, read: bool, bytes: u32, latency_ns: u64) {

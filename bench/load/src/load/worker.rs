@@ -157,8 +157,8 @@ impl Worker {
             None
         };
         let mut rng = crate::rng::Rng::new(args.seed);
-        let pattern: Vec<u8> = (0..PATTERN / 8).flat_map(|_| rng.next().to_le_bytes()).collect();
-        let digest = (args.block as usize <= PATTERN && checker.is_none())
+        let pattern: Vec<u8> = (0..PATTERN / 8).flat_map(|_| rng.word().to_le_bytes()).collect();
+        let digest = (workload.block as usize <= PATTERN && checker.is_none())
             .then(|| (workload.block, kagami_iscsi::crc::crc32c(&pattern[..workload.block as usize])));
         let interval = |rate: u64| (1_000_000_000 * threads as u64 / rate).max(1);
         Ok(Self {
@@ -168,7 +168,7 @@ impl Worker {
                 flights: vec![Flight::default(); slots],
                 pattern,
                 digest,
-                stats: Stats::new(),
+                stats: Stats::default(),
                 now: 0,
                 fresh: false,
                 counting: false,

@@ -12,7 +12,9 @@ use super::plan::{self, Mix, Step, Sweep};
 use super::state;
 use crate::cli::{Poll, VerifyArgs};
 use crate::error::Error;
-use crate::initiator::{self as iscsi, Command, Connection, Connector, Host, Outcome, Status, Unit, Window};
+use crate::initiator::{
+    self as iscsi, Command, Connection, Connector, Host, Outcome, Seat, Status, Unit, Window,
+};
 use crate::rng::Rng;
 use std::collections::VecDeque;
 use std::net::Shutdown;
@@ -73,7 +75,7 @@ impl Host for VerifyHost {
 }
 
 enum State {
-    Up(Connection, Window),
+    Up(Box<Connection>, Window),
     Down { since: Instant, next_try: Instant, pause: Duration },
 }
 
@@ -166,7 +168,7 @@ impl<'a> Driver<'a> {
         for index in 0..driver.lanes.len() {
             let (connection, window, units) = driver.connect(index)?;
             driver.units = units;
-            driver.lanes[index].state = State::Up(connection, window);
+            driver.lanes[index].state = State::Up(Box::new(connection), window);
         }
         if let Some(unit) = driver.units.iter().find(|unit| unit.block_size > largest) {
             return Err(Error::Usage(format!("--largest is less than a block of LUN {}", unit.lun)));
@@ -431,7 +433,7 @@ impl<'a> Driver<'a> {
 
     fn connect(&mut self, index: usize) -> Result<(Connection, Window, Vec<Unit>), Error> {
         let number = u16::try_from(index).unwrap_or(u16::MAX);
-        let established = self.connector.connect(iscsi::isid(self.session, number), 0, 0, 1)?;
+        let established = self.connector.connect(&Seat::leading(iscsi::isid(self.session, number)))?;
         let mut window = Window { cmd_sn: established.cmd_sn, max_cmd_sn: established.max_cmd_sn };
         let connection = Connection::new(established, self.args.depth);
         let mut connection = connection.map_err(|error| Error::Failed(error.to_string()))?;
@@ -451,7 +453,7 @@ impl<'a> Driver<'a> {
             Ok((connection, window, units)) => {
                 self.same_units(&units)?;
                 let lane = &mut self.lanes[index];
-                lane.state = State::Up(connection, window);
+                lane.state = State::Up(Box::new(connection), window);
                 lane.heard = Instant::now();
                 for lost in std::mem::take(&mut lane.lost) {
                     lane.reread.push_back(self.host.checker.forget(&lost));
@@ -519,7 +521,7 @@ impl<'a> Driver<'a> {
             let (connection, window, units) = self.connect(index)?;
             self.same_units(&units)?;
             let lane = &mut self.lanes[index];
-            lane.state = State::Up(connection, window);
+            lane.state = State::Up(Box::new(connection), window);
             lane.heard = Instant::now();
             for lost in std::mem::take(&mut lane.lost) {
                 self.host.checker.forget(&lost);

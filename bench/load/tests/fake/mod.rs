@@ -5,7 +5,7 @@
 //! It trusts its initiator: it is only ever used with this crate's own.
 
 use kagami_iscsi::pdu::{Bhs, DataIn, DataInFlags, LoginResponse, Opcode, R2t, RESERVED_TAG, ResponseFlags};
-use kagami_iscsi::pdu::{ScsiResponse, U24};
+use kagami_iscsi::pdu::{ScsiResponse, Stage, U24};
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -239,8 +239,10 @@ impl Connection {
         let data = bytes.get(48..total)?.get(..len)?;
         match bhs.opcode() {
             Some(Opcode::LoginRequest) => {
-                logins.fetch_add(1, Ordering::Relaxed);
-                self.login(bhs);
+                if bhs.as_login_request().flags.next() == Some(Stage::FullFeature) {
+                    logins.fetch_add(1, Ordering::Relaxed);
+                }
+                self.login(bhs, data);
             }
             Some(Opcode::ScsiCommand) => self.command(bhs, data, &mut disk.lock().unwrap()),
             Some(Opcode::DataOut) => {
@@ -262,13 +264,33 @@ impl Connection {
         Some(total)
     }
 
-    fn login(&mut self, bhs: &Bhs) {
+    fn login(&mut self, bhs: &Bhs, offers: &[u8]) {
         let request = bhs.as_login_request();
         self.cmd_sn = request.cmd_sn.get();
-        let text = b"TargetPortalGroupTag=1\0HeaderDigest=None\0DataDigest=None\0InitialR2T=No\0\
-            ImmediateData=Yes\0MaxRecvDataSegmentLength=262144\0MaxBurstLength=1048576\0\
-            FirstBurstLength=65536\0MaxOutstandingR2T=1\0MaxConnections=8\0ErrorRecoveryLevel=0\0\
-            DefaultTime2Wait=2\0DefaultTime2Retain=0\0DataPDUInOrder=Yes\0DataSequenceInOrder=Yes\0";
+        let text: &[u8] = match request.flags.current() {
+            Some(Stage::Security) => b"TargetPortalGroupTag=1\0AuthMethod=None\0",
+            _ => {
+                b"HeaderDigest=None\0DataDigest=None\0InitialR2T=No\0ImmediateData=Yes\0\
+                MaxRecvDataSegmentLength=262144\0MaxBurstLength=1048576\0FirstBurstLength=65536\0\
+                MaxOutstandingR2T=1\0MaxConnections=1\0ErrorRecoveryLevel=0\0DefaultTime2Wait=2\0\
+                DefaultTime2Retain=0\0DataPDUInOrder=Yes\0DataSequenceInOrder=Yes\0"
+            }
+        };
+        // What was not offered may not be answered.
+        let offers = String::from_utf8_lossy(offers);
+        let offered = |pair: &&str| {
+            let key = pair.split('=').next().unwrap_or_default();
+            *key == *"TargetPortalGroupTag" || offers.split('\0').any(|p| p.split('=').next() == Some(key))
+        };
+        let text: String = std::str::from_utf8(text)
+            .unwrap()
+            .split_terminator('\0')
+            .filter(offered)
+            .map(|pair| match pair {
+                "ImmediateData=Yes" if offers.contains("ImmediateData=No") => "ImmediateData=No\0".to_owned(),
+                pair => format!("{pair}\0"),
+            })
+            .collect();
         let answer = LoginResponse {
             opcode: Opcode::LoginResponse.number(),
             flags: request.flags,
@@ -277,7 +299,7 @@ impl Connection {
             ahs_words: 0,
             data_len: U24::new(u32::try_from(text.len()).unwrap()),
             isid: request.isid,
-            tsih: 1.into(),
+            tsih: if request.flags.next() == Some(Stage::FullFeature) { 1 } else { 0 }.into(),
             itt: request.itt,
             reserved20: [0; 4],
             stat_sn: self.stat_sn.into(),
@@ -290,7 +312,7 @@ impl Connection {
         self.stat_sn += 1;
         self.full_feature = true;
         self.output.extend_from_slice(answer.as_bhs().bytes());
-        self.output.extend_from_slice(text);
+        self.output.extend_from_slice(text.as_bytes());
         self.output.resize(self.output.len().next_multiple_of(4), 0);
     }
 
@@ -298,7 +320,7 @@ impl Connection {
         let header = bhs.as_scsi_command();
         let (itt, cdb) = (header.itt.get(), &header.cdb);
         self.cmd_sn = header.cmd_sn.get().wrapping_add(1);
-        let lba = u64::from_be_bytes(*cdb[2..].first_chunk().unwrap()) as usize;
+        let lba = usize::try_from(u64::from_be_bytes(*cdb[2..].first_chunk().unwrap())).unwrap();
         let blocks = u32::from_be_bytes(*cdb[10..].first_chunk().unwrap()) as usize;
         match cdb[0] {
             0x88 => {

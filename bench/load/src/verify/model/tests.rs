@@ -236,15 +236,13 @@ proptest! {
                         history.push(*generation);
                     }
                 }
-                Event::Acknowledge(n, fua) => {
-                    if under_way.get(n).is_some_and(|(_, applied)| *applied) {
-                        let (generation, _) = under_way.remove(n);
-                        if fua {
-                            let at = history.iter().position(|g| *g == generation).unwrap_or(0);
-                            stable = stable.max(at);
-                        }
-                        model.write_acknowledged(&ticket(0, 1, generation), fua);
+                Event::Acknowledge(n, fua) if under_way.get(n).is_some_and(|(_, applied)| *applied) => {
+                    let (generation, _) = under_way.remove(n);
+                    if fua {
+                        let at = history.iter().position(|g| *g == generation).unwrap_or(0);
+                        stable = stable.max(at);
                     }
+                    model.write_acknowledged(&ticket(0, 1, generation), fua);
                 }
                 Event::Cut(n) if n < under_way.len() => {
                     let (generation, _) = under_way.remove(n);
