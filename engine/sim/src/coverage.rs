@@ -81,6 +81,8 @@ happenings! {
     ProcessCrash = "crash: process",
     /// Everything lost power.
     PowerCrash = "crash: power",
+    /// The array stopped in good order and started again.
+    OrderlyStop = "crash: none, orderly stop",
     /// A crash while the disk held data that was not stable.
     CrashUnflushed = "crash: unflushed data on the disk",
     /// A write that was not stable was lost.

@@ -90,6 +90,8 @@ pub struct CrashOptions {
     pub count: u32,
     /// How many crashes in 1000 are power failures; the others end only the array's process.
     pub power: u32,
+    /// How many in 1000 are no crashes, but stops in good order.
+    pub orderly: u32,
     /// Longest time between the start and a crash, in nanoseconds.
     pub after: u64,
     /// Longest time until the array starts again, in nanoseconds.
@@ -142,7 +144,7 @@ impl Options {
                 lies: Lies { flush: false, drop_write: 0, misdirect: 0, rot: 0 },
             },
             core: CoreOptions { round: 2 * MICRO, operations: 1024, stall: 0, stall_time: 0, sockets: 256 },
-            crash: CrashOptions { count: 0, power: 0, after: 0, down: 0 },
+            crash: CrashOptions { count: 0, power: 0, orderly: 0, after: 0, down: 0 },
             patience: 300 * SECOND,
             trace: 160,
         }
@@ -180,6 +182,7 @@ impl Options {
         options.core.stall_time = rng.choose([MILLI, 100 * MILLI, 3 * SECOND]);
         options.crash.count = rng.choose([0, 1, 1, 2, 3]);
         options.crash.power = rng.choose([0, 500, 1000]);
+        options.crash.orderly = rng.choose([0, 0, 300]);
         options.crash.after = rng.choose([5 * MILLI, 50 * MILLI, 500 * MILLI, 5 * SECOND]);
         options.crash.down = rng.choose([MILLI, 200 * MILLI, 5 * SECOND]);
         options

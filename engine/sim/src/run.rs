@@ -12,11 +12,14 @@ use crate::io::SimIo;
 use crate::options::Options;
 use crate::rng::Rng;
 use crate::trace::Who;
-use crate::world::{Event, Turn, World};
+use crate::world::{Event, State, Turn, World};
 use kagami_reactor::{Completion, Doze, Handler, Idle, IdlePolicy, Wait, round};
 use kagami_types::Time;
 use std::fmt;
 use std::time::Duration;
+
+/// How long an orderly stop may take: more than the longest operation.
+const STOP_PATIENCE: u64 = 100_000_000_000;
 
 /// The array under test: makes its cores, again after each crash.
 pub trait Array {
@@ -30,7 +33,13 @@ pub trait Array {
     /// It does not start; the run fails with that text.
     fn boot(&mut self, world: &World) -> Result<Vec<(SimIo, Self::Core)>, String>;
 
-    /// Its cores were dropped: by a crash, or because the run is over. To look for leaks.
+    /// Asks the array to finish what is under way, make everything stable and end. False where it
+    /// cannot do that: its cores are dropped then.
+    fn stop(&mut self) -> bool {
+        false
+    }
+
+    /// Its cores were dropped: by a crash, or because they had ended. To look for leaks.
     ///
     /// # Errors
     /// Something is wrong; the run fails with that text.
@@ -124,6 +133,8 @@ pub struct Sim {
     done: Vec<Completion>,
     last_progress: (Time, u64),
     crashes_left: u32,
+    /// The array was asked to stop then.
+    stopping: Option<Time>,
     checkers: Vec<Checker>,
 }
 
@@ -141,6 +152,7 @@ impl Sim {
             done: Vec::new(),
             last_progress: (Time(0), 0),
             crashes_left,
+            stopping: None,
             checkers: Vec::new(),
         }
     }
@@ -193,15 +205,25 @@ impl Sim {
         loop {
             let turn = self.world.next_turn().ok_or("nothing is to come any more")?;
             match turn {
-                Turn::Core(core) => self.run_core(core, &mut cores),
+                Turn::Core(core) => {
+                    self.run_core(core, &mut cores);
+                    self.look_at_stop(array, actors, &mut cores)?;
+                }
                 Turn::Actor(number) => {
                     if let Some(actor) = actors.get_mut(number) {
                         let next = actor.act(&self.world)?;
                         self.world.wake_at(number, next);
                     }
                 }
-                Turn::Crash if settling || cores.is_empty() => {}
-                Turn::Crash => self.crash(array, actors, &mut cores)?,
+                Turn::Crash if settling || cores.is_empty() || self.stopping.is_some() => {}
+                Turn::Crash => {
+                    if self.rng.permille(self.world.options().crash.orderly) && array.stop() {
+                        self.world.note(Who::World, "orderly stop", [0; 3]);
+                        self.stopping = Some(self.world.now());
+                    } else {
+                        self.crash(array, actors, &mut cores)?;
+                    }
+                }
                 Turn::Boot => {
                     if cores.is_empty() {
                         cores = self.boot(array)?;
@@ -210,7 +232,7 @@ impl Sim {
                 }
             }
             self.watch(actors)?;
-            if actors.iter().all(|actor| actor.is_done()) {
+            if actors.iter().all(|actor| actor.is_done()) && self.stopping.is_none() {
                 if settling {
                     break;
                 }
@@ -226,9 +248,70 @@ impl Sim {
                 }
             }
         }
+        self.last_stop(array, &mut cores)?;
         drop(cores);
-        self.world.with(|state| state.crash(false));
+        self.world.with(State::end_process);
         array.gone(&self.world)
+    }
+
+    /// The array stops for good, with nobody left who would want anything of it.
+    fn last_stop<A: Array>(
+        &mut self,
+        array: &mut A,
+        cores: &mut Vec<Option<Core<A::Core>>>,
+    ) -> Result<(), String> {
+        if !array.stop() {
+            return Ok(());
+        }
+        let asked = self.world.now();
+        // Sleeping cores hear of it through their doorbells.
+        self.world.with(State::ring_doorbells);
+        while cores.iter().any(Option::is_some) {
+            match self.world.next_turn() {
+                Some(Turn::Core(core)) => self.run_core(core, cores),
+                Some(_) => {}
+                None => return Err("the array does not stop: nothing is to come any more".to_owned()),
+            }
+            if self.world.now().nanos_since(asked) > STOP_PATIENCE {
+                return Err("the array does not stop".to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    /// Sees to the end of an orderly stop in the rough part.
+    fn look_at_stop<A: Array>(
+        &mut self,
+        array: &mut A,
+        actors: &mut [Box<dyn Actor + '_>],
+        cores: &mut Vec<Option<Core<A::Core>>>,
+    ) -> Result<(), String> {
+        let Some(asked) = self.stopping else { return Ok(()) };
+        let disk = self.world.options().disk;
+        let sound = disk.error + disk.no_space + disk.hang + disk.gone == 0;
+        if cores.iter().any(Option::is_some) {
+            if self.world.now().nanos_since(asked) <= STOP_PATIENCE {
+                return Ok(());
+            }
+            if sound {
+                return Err("the array does not stop".to_owned());
+            }
+            // A device hangs for longer: somebody loses patience.
+            self.stopping = None;
+            return self.crash(array, actors, cores);
+        }
+        self.stopping = None;
+        cores.clear();
+        self.world.hit(Happening::OrderlyStop);
+        self.world.with(|state| {
+            state.end_process();
+            if sound {
+                // Everything must be stable now, so the power may go.
+                state.crash_disks(true);
+            }
+        });
+        self.checkers.iter().for_each(|checker| if sound { checker.stopped() } else { checker.crash(false) });
+        self.down(array, actors, sound)
     }
 
     fn boot<A: Array>(&mut self, array: &mut A) -> Result<Vec<Option<Core<A::Core>>>, String> {
@@ -260,7 +343,7 @@ impl Sim {
         if core.sleeps_until.take().is_some() {
             core.handler.wake();
         }
-        self.world.with(crate::world::State::ring_doorbells);
+        self.world.with(State::ring_doorbells);
         if core.handler.is_finished() {
             *slot = None;
             return;
@@ -303,12 +386,22 @@ impl Sim {
         actors: &mut [Box<dyn Actor + '_>],
         cores: &mut Vec<Option<Core<A::Core>>>,
     ) -> Result<(), String> {
-        let options = self.world.options().crash;
-        let power = self.rng.permille(options.power);
+        let power = self.rng.permille(self.world.options().crash.power);
         cores.clear();
         self.world.with(|state| state.crash(power));
-        array.gone(&self.world)?;
         self.checkers.iter().for_each(|checker| checker.crash(power));
+        self.down(array, actors, power)
+    }
+
+    /// The array is down for a while.
+    fn down<A: Array>(
+        &mut self,
+        array: &mut A,
+        actors: &mut [Box<dyn Actor + '_>],
+        power: bool,
+    ) -> Result<(), String> {
+        array.gone(&self.world)?;
+        let options = self.world.options().crash;
         for actor in actors.iter_mut() {
             actor.crashed(&self.world, power);
         }

@@ -433,9 +433,14 @@ impl State {
     pub(crate) fn crash(&mut self, power: bool) {
         self.coverage.hit(if power { Happening::PowerCrash } else { Happening::ProcessCrash });
         self.trace.note(self.now, Who::World, "crash, power", [u64::from(power), 0, 0]);
-        self.crash_net();
         self.crash_disks(power);
-        // Operations that were not on a disk go too, and so do completions that nobody took.
+        self.end_process();
+    }
+
+    /// The array's process is not there any more.
+    pub(crate) fn end_process(&mut self) {
+        self.crash_net();
+        // Operations in flight go too, and so do completions that nobody took.
         for key in self.ops.keys() {
             self.ops.take(key);
         }

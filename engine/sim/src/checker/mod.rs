@@ -209,6 +209,15 @@ impl Checker {
         inner.histories.iter_mut().for_each(|history| history.crashed(power, now));
     }
 
+    /// The array stopped in good order: everything that a host could see is stable.
+    pub fn stopped(&self) {
+        let mut inner = self.0.borrow_mut();
+        let now = inner.tick();
+        inner.histories.iter_mut().for_each(|history| history.flushed(now, NEVER));
+        drop(inner);
+        self.crash(true);
+    }
+
     /// What the units hold, where that is certain: the bytes, to compare with.
     #[must_use]
     pub fn certain(&self, units: Units) -> Option<Vec<u8>> {

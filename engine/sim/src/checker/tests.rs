@@ -238,3 +238,14 @@ fn a_write_that_timed_out_may_come_late_but_not_after_its_successor() {
     let b = f.done(Ending::Done);
     assert_eq!(allowed(&f, &[a, late, b]), [b]);
 }
+
+#[test]
+fn an_orderly_stop_is_a_flush_of_everything() {
+    let f = Fixture::new();
+    let a = f.done(Ending::Done);
+    let b = f.done(Ending::Done);
+    let open = f.write();
+    f.checker.stopped();
+    assert_eq!(allowed(&f, &[a, b, open.id]), [b, open.id]);
+    f.checker.end_write(open, Ending::Unknown);
+}

@@ -1,0 +1,210 @@
+//! The real array on simulated machines: sessions, SCSI, volumes and the mesh between cores, over
+//! `SimIo` in place of io_uring.
+
+mod parts;
+
+use kagami_channel::{Control, Core, CoreParts, CorePlan, Directory, Inbox, Registry, Shared, UnitAddress};
+use kagami_iscsi::name::IscsiName;
+use kagami_memory::{Arena, ArenaPlan, Class, HugePages};
+use kagami_metrics::Metrics;
+use kagami_queue::Mesh;
+use kagami_sim::checker::Checker;
+use kagami_sim::host::{Host, HostPlan, LunPlan};
+use kagami_sim::{Actor, Array, DiskId, Failure, Options, Report, Rng, Sim, SimIo, World};
+use kagami_types::{BlockCount, BlockSize, CoreId, Lun, Uuid};
+use kagami_volume::zero_page;
+use parts::{Rules, States};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+const TARGET: &str = "iqn.2026-11.io.kagami:sim";
+
+/// A volume of the array under test.
+#[derive(Clone, Debug)]
+pub struct Volume {
+    pub lun: Lun,
+    pub block: BlockSize,
+    pub bytes: u64,
+    pub disk: DiskId,
+    /// What the disk writes whole, which its direct I/O is aligned to.
+    pub sector: u32,
+    pub write_back: bool,
+    pub home: u16,
+    pub slots: u16,
+    pub uuid: Uuid,
+}
+
+/// The array under test.
+pub struct SimArray {
+    arena: Arena,
+    cores: u16,
+    volumes: Vec<Volume>,
+    portals: Vec<SocketAddr>,
+    window: u16,
+    rules: Arc<Rules>,
+    states: States,
+    rng: Rng,
+    io_timeout: Duration,
+    inboxes: Vec<Arc<Inbox>>,
+}
+
+impl Array for SimArray {
+    type Core = Core<SimIo>;
+
+    fn boot(&mut self, world: &World) -> Result<Vec<(SimIo, Self::Core)>, String> {
+        let mut counts = vec![0u32; usize::from(self.cores)];
+        let mut places = Vec::new();
+        for volume in &self.volumes {
+            let index = &mut counts[usize::from(volume.home)];
+            places.push(UnitAddress { core: CoreId(volume.home), index: *index });
+            *index += 1;
+        }
+        let entries = self.volumes.iter().zip(&places).map(|(volume, at)| (volume.lun, *at, volume.block));
+        let registry = Registry::new(self.cores.into(), 64, self.window.into());
+        let rules = Arc::clone(&self.rules) as Arc<dyn kagami_channel::Access>;
+        let shared = Arc::new(Shared::new(registry, rules, Directory::new(entries)));
+        let metrics = Metrics::new(self.cores.into(), self.volumes.len());
+        let mut machines: Vec<SimIo> = (0..self.cores).map(|_| world.add_core()).collect();
+        let wakers: Vec<_> = machines.iter().map(SimIo::waker).collect();
+        self.inboxes.clear();
+        let mut booted = Vec::new();
+        for (core, port) in (0u16..).zip(Mesh::new(self.cores, 64)) {
+            let mut io = machines.remove(0);
+            let pool = self.arena.pool(core);
+            let zeroes = zero_page(&pool).ok_or("no page of zeroes")?;
+            let mut units = Vec::new();
+            for (row, (volume, place)) in self.volumes.iter().zip(&places).enumerate() {
+                if place.core == CoreId(core) {
+                    let file = io.open(volume.disk).map_err(|error| error.to_string())?;
+                    let plan = parts::UnitPlan { index: place.index, row, file, io_timeout: self.io_timeout };
+                    units.push(parts::unit(volume, &plan, &zeroes, &self.states)?);
+                }
+            }
+            let listeners = if core == 0 { self.portals.as_slice() } else { &[] };
+            let sockets: Result<Vec<_>, _> = listeners.iter().map(|portal| io.listen(*portal)).collect();
+            let waker = wakers[usize::from(core)].clone();
+            let inbox = Arc::new(Inbox::new(port.ringer(), move || waker.wake()));
+            self.inboxes.push(Arc::clone(&inbox));
+            let parts = CoreParts {
+                pool,
+                port,
+                units,
+                metrics: metrics.core(usize::from(core)).cloned().ok_or("no counters")?,
+                keeper: Box::new(self.states.keeper(Arc::clone(&inbox))),
+                random: Box::new(self.rng.fork(7)),
+                inbox,
+            };
+            let limits = CorePlan { connections: 64, window: self.window, ..CorePlan::default() };
+            let others = wakers.clone();
+            let wake = move |core: CoreId| others[core.index()].wake();
+            let sockets = sockets.map_err(|error| error.to_string())?;
+            let core = Core::new(limits, Arc::clone(&shared), parts, sockets, wake);
+            booted.push((io, core));
+        }
+        Ok(booted)
+    }
+
+    fn stop(&mut self) -> bool {
+        self.inboxes.iter().for_each(|inbox| drop(inbox.put(Control::Stop)));
+        true
+    }
+
+    fn gone(&mut self, _world: &World) -> Result<(), String> {
+        self.inboxes.clear();
+        for class in Class::ALL {
+            let (free, total) = (self.arena.free(class), self.arena.total(class));
+            if free != total {
+                return Err(format!("{} of {total} pages leaked of {class:?}", total - free));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The memory of all runs of a test.
+pub fn arena() -> Arena {
+    let plan = ArenaPlan::new(4).with(Class::Page, 16 << 10, 1024).with(Class::Small, 512, 64).with(
+        Class::Large,
+        64,
+        16,
+    );
+    Arena::new(plan, HugePages::Off).expect("memory for the simulation")
+}
+
+/// Runs a seed: everything about the array, its hosts and its world is drawn from it; `tune` has
+/// the last word on what goes wrong.
+pub fn run(seed: u64, arena: Arena, tune: impl FnOnce(&mut Options)) -> Result<Report, Box<Failure>> {
+    let mut rng = Rng::new(seed ^ 0x6b61_6761_6d69);
+    let mut options = Options::random(&mut rng);
+    tune(&mut options);
+    let mut sim = Sim::new(seed, options);
+    let cores = u16::try_from(rng.between(1, 3)).unwrap_or(1);
+    let mut volumes = Vec::new();
+    let mut luns = Vec::new();
+    for number in 0..rng.between(1, 3) {
+        let number = u16::try_from(number).unwrap_or(0);
+        let block = rng.choose([BlockSize::B512, BlockSize::B512, BlockSize::B4096]);
+        let sector = rng.choose([512u32, 512, 4096]);
+        let bytes = rng.choose([128u64 << 10, 512 << 10, 2 << 20]);
+        let write_back = rng.one_in(2);
+        let sectors = usize::try_from(bytes / u64::from(sector)).unwrap_or(1);
+        let disk = sim.world().add_disk(usize::try_from(sector).unwrap_or(512), sectors);
+        let unit = usize::try_from(sector.min(block.bytes())).unwrap_or(512);
+        let units = usize::try_from(bytes).unwrap_or(0) / unit;
+        let checker = Checker::new(rng.word(), unit, units, !write_back);
+        sim.judge(&checker);
+        let lun = Lun::new(number * 100).unwrap_or_default();
+        let blocks = BlockCount(bytes / u64::from(block.bytes()));
+        luns.push(LunPlan {
+            lun,
+            block: usize::try_from(block.bytes()).unwrap_or(512),
+            blocks: blocks.0,
+            longest: blocks.0.min(rng.choose([8, 64, 1024])),
+            compare: rng.choose([1, 8]),
+            checker,
+        });
+        let home = u16::try_from(rng.below(cores.into())).unwrap_or(0);
+        let slots = rng.choose([4, 32, 256]);
+        let uuid = Uuid::from_u128(u128::from(rng.word()) << 64 | u128::from(number));
+        volumes.push(Volume { lun, block, bytes, disk, sector, write_back, home, slots, uuid });
+    }
+    let portals = vec![SocketAddr::from(([127, 0, 0, 1], 3260)), SocketAddr::from(([127, 0, 0, 1], 3261))];
+    let chap = rng.one_in(4);
+    let target = IscsiName::new(TARGET).expect("a valid name");
+    let disk = options.disk;
+    let faulty = disk.error + disk.no_space + disk.hang + disk.gone > 0;
+    let mut actors: Vec<Box<dyn Actor>> = Vec::new();
+    for number in 0..rng.between(1, 3) {
+        let number = u16::try_from(number).unwrap_or(0);
+        let name = format!("iqn.2026-11.io.kagami:host{number}");
+        let plan = HostPlan {
+            number,
+            name: IscsiName::new(&name).expect("a valid name"),
+            target: target.clone(),
+            address: IpAddr::V4(Ipv4Addr::new(127, 0, 1, u8::try_from(number).unwrap_or(0))),
+            portals: portals.clone(),
+            account: chap.then(|| parts::account(number)),
+            luns: luns.clone(),
+            commands: u32::try_from(rng.between(50, 200)).unwrap_or(100),
+            depth: rng.choose([1, 8, 32]),
+            connections: rng.choose([1, 1, 2, 4]),
+            resets: rng.one_in(4),
+            faulty,
+        };
+        actors.push(Box::new(Host::new(plan, rng.fork(number.into()))));
+    }
+    let mut array = SimArray {
+        arena,
+        cores,
+        volumes,
+        rules: Arc::new(Rules::new(target, portals.clone(), chap, &mut rng)),
+        portals,
+        window: rng.choose([2, 16, 64]),
+        states: States::default(),
+        io_timeout: Duration::from_secs(rng.choose([1, 10, 30])),
+        rng,
+        inboxes: Vec::new(),
+    };
+    sim.run(&mut array, &mut actors)
+}

@@ -1,0 +1,180 @@
+//! What the array under test is made of: its units, its access rules, and where its units' state
+//! is kept.
+
+use super::Volume;
+use kagami_channel::{Access, Control, Ends, Inbox, Keep, Keeper, Unit, Visible, volume_base};
+use kagami_iscsi::chap::{Account, Credentials};
+use kagami_iscsi::login::{Applicant, Authentication, Denial, TargetSettings};
+use kagami_iscsi::name::IscsiName;
+use kagami_iscsi::negotiate::{DigestPreference, Preferences};
+use kagami_memory::Page;
+use kagami_reactor::FileId;
+use kagami_scsi::{Limits, LogicalUnit, LuConfig, Role, Rotation, TargetName, TargetPort, WriteCache};
+use kagami_sim::Rng;
+use kagami_types::{BlockCount, CoreId, Naa, Uuid};
+use kagami_volume::{DeviceLimits, Geometry, Storage};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Where a unit goes, and on what.
+pub struct UnitPlan {
+    pub index: u32,
+    pub row: usize,
+    pub file: FileId,
+    pub io_timeout: Duration,
+}
+
+/// Makes a unit.
+pub fn unit(volume: &Volume, plan: &UnitPlan, zeroes: &Page, states: &States) -> Result<Unit, String> {
+    let blocks = BlockCount(volume.bytes / u64::from(volume.block.bytes()));
+    let geometry = Geometry { block_size: volume.block, blocks };
+    let mut server = LogicalUnit::new(LuConfig {
+        lun: volume.lun,
+        uuid: volume.uuid,
+        naa: Naa::from_uuid(volume.uuid),
+        role: Role::Volume,
+        revision: "0010".to_owned(),
+        serial: format!("{:032x}", volume.uuid.as_u128()),
+        block_size: volume.block,
+        physical_exponent: 0,
+        capacity: blocks,
+        limits: Limits { nexuses: 64, ..Limits::usual(volume.block) },
+        read_only: false,
+        write_cache: WriteCache { enabled: volume.write_back, changeable: true },
+        thin: true,
+        rotation: Rotation::SolidState,
+        target: TargetName {
+            name: super::TARGET.to_owned(),
+            port_group: 1,
+            ports: vec![TargetPort { relative: 1, portal_group: 1 }],
+        },
+    })
+    .map_err(|error| error.to_string())?;
+    if let Some(state) = states.of(volume.uuid) {
+        server.restore(&state).map_err(|error| error.to_string())?;
+    }
+    let limits = DeviceLimits {
+        align: volume.sector,
+        memory_align: 512,
+        max_transfer: 64 << 10,
+        max_discard: 256 << 10,
+        depth: 8,
+        discard: true,
+        zero: true,
+    };
+    let volume_plan = kagami_volume::VolumePlan {
+        geometry,
+        storage: Storage::Disk { file: plan.file, limits },
+        token_base: volume_base(plan.index),
+        slots: volume.slots,
+        pages: 4096,
+        timeout: plan.io_timeout,
+        write_back: server.write_cache_enabled(),
+        read_only: false,
+        zeroes: zeroes.clone(),
+    };
+    let inner = kagami_volume::Volume::new(volume_plan).map_err(|error| error.to_string())?;
+    Ok(Unit::new(volume.lun, volume.uuid, server, inner, volume.slots, plan.row))
+}
+
+/// Units' state that outlives restarts: here as good as on a disk.
+#[derive(Clone, Debug, Default)]
+pub struct States(Arc<Mutex<BTreeMap<Uuid, Vec<u8>>>>);
+
+impl States {
+    fn of(&self, volume: Uuid) -> Option<Vec<u8>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&volume).cloned()
+    }
+
+    pub fn keeper(&self, inbox: Arc<Inbox>) -> impl Keeper + 'static {
+        KeepHere { states: self.clone(), inbox }
+    }
+}
+
+struct KeepHere {
+    states: States,
+    inbox: Arc<Inbox>,
+}
+
+impl Keeper for KeepHere {
+    fn keep(&mut self, _core: CoreId, keep: Keep) {
+        let mut states = self.states.0.lock().unwrap_or_else(PoisonError::into_inner);
+        states.insert(keep.volume, keep.state);
+        let _ = self.inbox.put(Control::Kept { ticket: keep.ticket, ok: true });
+    }
+}
+
+/// Who may log in: everybody, or everybody who has the secret.
+#[derive(Debug)]
+pub struct Rules {
+    target: IscsiName,
+    portals: Vec<SocketAddr>,
+    settings: Arc<TargetSettings>,
+    chap: bool,
+}
+
+impl Rules {
+    pub fn new(target: IscsiName, portals: Vec<SocketAddr>, chap: bool, rng: &mut Rng) -> Self {
+        let digest = |rng: &mut Rng| rng.choose([DigestPreference::Allow, DigestPreference::Prefer]);
+        let bytes = |rng: &mut Rng| u32::try_from(rng.skewed(512, 256 << 10)).unwrap_or(8192);
+        let preferences = Preferences {
+            header_digest: digest(rng),
+            data_digest: digest(rng),
+            max_recv_data_segment_length: bytes(rng),
+            max_burst_length: bytes(rng),
+            first_burst_length: bytes(rng),
+            initial_r2t: rng.one_in(4),
+            ..Preferences::default()
+        };
+        let max_segment = usize::try_from(rng.skewed(64, 8192)).unwrap_or(8192);
+        let settings = Arc::new(TargetSettings { preferences, max_segment, ..TargetSettings::default() });
+        Self { target, portals, settings, chap }
+    }
+}
+
+/// A host's account, mutual for every second one.
+pub fn account(number: u16) -> Account {
+    let credentials =
+        |user: &str, secret: &str| Credentials::new(user, secret.as_bytes()).expect("an account");
+    let target = (number % 2 == 1).then(|| credentials("array", "the array's own secret"));
+    Account::new(credentials(&format!("host{number}"), "a secret of the host"), target).expect("an account")
+}
+
+impl Access for Rules {
+    fn settings(&self, _local: Option<SocketAddr>) -> Arc<TargetSettings> {
+        Arc::clone(&self.settings)
+    }
+
+    fn check(&self, applicant: &Applicant<'_>, ends: Ends) -> Result<Authentication, Denial> {
+        if applicant.target.is_some_and(|target| *target != self.target) {
+            return Err(Denial::NotFound);
+        }
+        if ends.local.is_none_or(|local| !self.portals.contains(&local)) {
+            return Err(Denial::Unavailable);
+        }
+        if !self.chap {
+            return Ok(Authentication::None);
+        }
+        let number = applicant.initiator.as_str().trim_start_matches("iqn.2026-11.io.kagami:host").parse();
+        let number = number.map_err(|_| Denial::NotAuthorized)?;
+        Ok(Authentication::Chap(Arc::new([account(number)])))
+    }
+
+    fn visible(&self, _initiator: &str, _ends: Ends) -> Visible {
+        Visible::All
+    }
+
+    fn target(&self) -> &str {
+        self.target.as_str()
+    }
+
+    fn portals(&self, _local: Option<SocketAddr>) -> Vec<(SocketAddr, u16)> {
+        self.portals.iter().map(|portal| (*portal, 1)).collect()
+    }
+
+    fn port(&self, _local: Option<SocketAddr>) -> u16 {
+        1
+    }
+}
