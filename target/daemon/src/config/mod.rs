@@ -25,6 +25,7 @@ mod volume;
 pub use defaults::{COMMAND_DEVICE, ISCSI_PORT};
 pub use error::{ConfigError, ConfigErrors};
 pub use model::*;
+pub use secrets::{Access, Grant, Proof, Secret};
 
 use context::Context;
 use raw::RawConfig;

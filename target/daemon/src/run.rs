@@ -1,0 +1,461 @@
+//! The daemon's life: start in order, manage, stop in order.
+//!
+//! The thread that calls [`run`] becomes the management thread: it has the tables, and it alone
+//! changes them. Reactors ask it for durable state, signals ask it to stop or reload.
+
+use crate::bind::{self, BindError, BindOptions, BoundVolume};
+use crate::check::is_in_use;
+use crate::cli::Cli;
+use crate::config::units::format_size;
+use crate::config::{Access, Backend, Config, ConfigErrors};
+use crate::control::{self, Control};
+use crate::http::{self, Shown};
+use crate::plan::{Machine, Plan, PlanError};
+use crate::reload::Reload;
+use crate::serve::{Array, Inputs, Request, Rules, Served, StartError, StateKeeper, Storage};
+use crate::{exit, say, uring};
+use kagami_metrics::{Metrics, VolumeLabel};
+use kagami_scsi::Rotation;
+use kagami_tables::{Change, OpenOptions, Tables, TablesError, Transaction, VolumeRecord};
+use kagami_types::{ByteLen, Lun};
+use kagami_volume::DeviceLimits;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::fs::File;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Said where the limit on locked memory is too small for the arena.
+pub(crate) const UNREGISTERED: &str = "the arena is not registered with the kernel, as RLIMIT_MEMLOCK is too small; \
+                                       device I/O costs a little more (ulimit -l unlimited, LimitMEMLOCK=infinity)";
+
+/// Requests for durable state that may wait.
+const REQUESTS: usize = 1024;
+/// How often the management thread looks at signals and reactors while there are no requests.
+const TICK: Duration = Duration::from_millis(20);
+
+/// Why the array could not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The configuration.
+    #[error("{0}")]
+    Config(#[from] ConfigErrors),
+    /// The machine could not be asked.
+    #[error("{0}")]
+    Machine(io::Error),
+    /// io_uring cannot be used.
+    #[error("{0}")]
+    Uring(String),
+    /// The configuration does not fit the machine.
+    #[error("{0}")]
+    Plan(#[from] PlanError),
+    /// The tables.
+    #[error("{0}")]
+    Tables(#[from] TablesError),
+    /// A volume.
+    #[error("{0}")]
+    Bind(#[from] BindError),
+    /// An access rule.
+    #[error("{0}")]
+    Rules(String),
+    /// A part of serving.
+    #[error("{0}")]
+    Start(#[from] StartError),
+    /// The metrics endpoint.
+    #[error("the metrics endpoint {0} cannot be listened on: {1}")]
+    Metrics(SocketAddr, io::Error),
+    /// Signals.
+    #[error("signals cannot be taken: {0}")]
+    Signals(io::Error),
+    /// A reactor ended by itself.
+    #[error("a reactor ended by itself")]
+    Reactor,
+    /// The graceful stop took too long.
+    #[error("not all hosts' I/O could be drained within stop_timeout; nothing acknowledged is lost")]
+    Undrained,
+}
+
+/// Serves until told to stop; says with which code to exit.
+#[must_use]
+pub fn run(cli: &Cli) -> u8 {
+    match start(cli).and_then(Daemon::manage) {
+        Ok(()) => exit::DONE,
+        Err(error) => {
+            crate::complain(&error);
+            if is_in_use(&error) { exit::REFUSED } else { exit::FAILED }
+        }
+    }
+}
+
+/// What the management thread has.
+struct Daemon {
+    config: Arc<Mutex<Config>>,
+    plan: Plan,
+    tables: Tables,
+    array: Array,
+    metrics: Arc<Metrics>,
+    volumes: Vec<Managed>,
+    requests: Receiver<Request>,
+    controls: Receiver<Control>,
+}
+
+/// A volume, as far as the management thread needs it.
+struct Managed {
+    record: VolumeRecord,
+    row: usize,
+    /// Another descriptor of the same open file, to grow it.
+    file: Option<File>,
+}
+
+fn start(cli: &Cli) -> Result<Daemon, RunError> {
+    let begun = Instant::now();
+    let config = crate::configuration(cli.config.as_deref())?;
+    let machine = Machine::detect().map_err(RunError::Machine)?;
+    if let Some(obstacle) = uring::obstacle(&machine.kernel) {
+        return Err(RunError::Uring(obstacle));
+    }
+    raise_open_files();
+    let plan = Plan::compute(&config, &machine)?;
+    let access = Access::load(&config)?;
+    let rules = Rules::new(&plan, access).map_err(|error| RunError::Rules(error.to_string()))?;
+    // Everything that this thread starts stays off the reactors' CPUs; reactors pin themselves.
+    pin(&plan.management_cpus);
+
+    let wait = bind::start_wait(&config);
+    let mut tables = Tables::open(&plan.data, &OpenOptions { wait, ..OpenOptions::new(plan.name.clone()) })?;
+    let options = BindOptions { wait, adopt: cli.adopt.clone() };
+    let bound = bind::bind(&plan.volumes, &mut tables, &options)?;
+
+    let metrics = Metrics::new(plan.cores.len(), plan.volume_rows as usize);
+    for volume in &bound {
+        label(&metrics, volume.plan.row as usize, &volume.record);
+    }
+    let mut described = Vec::new();
+    let mut volumes = Vec::new();
+    let mut served = Vec::new();
+    for volume in bound {
+        described.push(describe(&volume));
+        let file = volume.device.as_ref().and_then(|device| device.file.try_clone().ok());
+        volumes.push(Managed { record: volume.record.clone(), row: volume.plan.row as usize, file });
+        let state = tables.state().scsi(volume.record.uuid).map(<[u8]>::to_vec);
+        served.push(to_served(volume, state));
+    }
+    let (sender, requests) = sync_channel(REQUESTS);
+    let array = Array::start(Inputs {
+        plan: plan.clone(),
+        rules,
+        volumes: served,
+        metrics: Arc::clone(&metrics),
+        keeper: StateKeeper::new(sender),
+    })?;
+    let config = Arc::new(Mutex::new(config));
+    let controls = take_signals(cli.config.clone(), Arc::clone(&config), machine.clone())?;
+    let endpoint = match plan.metrics {
+        Some(address) => {
+            let shown = Shown {
+                metrics: Arc::clone(&metrics),
+                array: plan.name.clone(),
+                iqn: plan.iqn.clone(),
+                started: Instant::now(),
+            };
+            Some(http::serve(address, shown).map_err(|error| RunError::Metrics(address, error))?)
+        }
+        None => None,
+    };
+    let daemon = Daemon { config, plan, tables, array, metrics, volumes, requests, controls };
+    daemon.announce(&machine, &described, endpoint, begun);
+    Ok(daemon)
+}
+
+impl Daemon {
+    /// Says what is served and where, then `ready`.
+    fn announce(&self, machine: &Machine, volumes: &[String], endpoint: Option<SocketAddr>, begun: Instant) {
+        let plan = &self.plan;
+        say!(
+            "kagamid {}: array {} ({})",
+            env!("CARGO_PKG_VERSION"),
+            plan.name,
+            self.tables.state().array().uuid
+        );
+        say!("kernel {}, {}", machine.kernel, self.array.features());
+        let cpus: Vec<_> = plan.cores.iter().map(|core| core.cpu).collect();
+        say!(
+            "reactors on CPUs {cpus:?}, {} of memory ({})",
+            format_size(ByteLen(plan.memory.arena_bytes)),
+            self.array.backing()
+        );
+        for note in &self.config.lock().unwrap_or_else(PoisonError::into_inner).notes {
+            say!("note: {note}");
+        }
+        if !plan.memory.register {
+            say!("note: {UNREGISTERED}");
+        }
+        for volume in volumes {
+            say!("{volume}");
+        }
+        for portal in self.array.portals() {
+            say!("portal {portal}");
+        }
+        if let Some(portal) = self.array.portals().first() {
+            let reachable = if portal.ip().is_unspecified() {
+                SocketAddr::from(([127, 0, 0, 1], portal.port()))
+            } else {
+                *portal
+            };
+            say!("attach a Linux host:");
+            say!("  iscsiadm -m discovery -t sendtargets -p {reachable}");
+            say!("  iscsiadm -m node -T {} -p {reachable} --login", plan.iqn);
+        }
+        if let Some(address) = endpoint {
+            say!("metrics http://{address}/metrics, status http://{address}/");
+        }
+        say!("started in {} ms", begun.elapsed().as_millis());
+        say!("ready");
+        // Without systemd there is nobody to tell.
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    }
+
+    /// The management loop.
+    fn manage(mut self) -> Result<(), RunError> {
+        loop {
+            match self.requests.recv_timeout(TICK) {
+                Ok(request) => self.keep(request),
+                // Without reactors there are no senders; the check below says so.
+                Err(RecvTimeoutError::Disconnected) => std::thread::sleep(TICK),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if self.array.has_failed() {
+                return Err(RunError::Reactor);
+            }
+            match self.controls.try_recv() {
+                Ok(Control::Stop) => return self.stop(),
+                Ok(Control::StopNow) => return Err(RunError::Undrained),
+                Ok(Control::Reload { reload, answer }) => {
+                    // The signals' thread waits for it, or is gone with the process.
+                    let _ = answer.send(self.reload(*reload));
+                }
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => {}
+            }
+        }
+    }
+
+    /// Makes a volume's SCSI state durable, then tells its core.
+    fn keep(&mut self, request: Request) {
+        let what = format!("state of volume {}", request.volume);
+        let change = Change::PutScsi { volume: request.volume, state: request.state.clone() };
+        let done = self.tables.commit(&Transaction::new("host", what).with(change));
+        if let Err(error) = &done {
+            crate::complain(error);
+        }
+        request.finish(done.is_ok());
+    }
+
+    /// Drains and ends. Requests for durable state go on being served meanwhile, as commands
+    /// that are drained may wait for them.
+    fn stop(self) -> Result<(), RunError> {
+        let Self { plan, mut tables, array, requests, controls, .. } = self;
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        say!("stopping: {} sessions", array.sessions());
+        let timeout = plan.stop_timeout;
+        let draining = std::thread::Builder::new().name("stop".to_owned()).spawn(move || array.stop(timeout));
+        let Ok(draining) = draining else { return Err(RunError::Undrained) };
+        while !draining.is_finished() {
+            if let Ok(request) = requests.recv_timeout(Duration::from_millis(2)) {
+                let change = Change::PutScsi { volume: request.volume, state: request.state.clone() };
+                let what = format!("state of volume {}", request.volume);
+                let done = tables.commit(&Transaction::new("host", what).with(change)).is_ok();
+                request.finish(done);
+            }
+            if let Ok(Control::StopNow) = controls.try_recv() {
+                return Err(RunError::Undrained);
+            }
+        }
+        if draining.join().unwrap_or(false) {
+            say!("stopped");
+            Ok(())
+        } else {
+            Err(RunError::Undrained)
+        }
+    }
+
+    /// Applies a reload: everything is tried first, and only then shown to hosts.
+    fn reload(&mut self, reload: Reload) -> Result<(), String> {
+        let Reload { config, access, added, grown } = reload;
+        if let Some(volume) = added.first() {
+            return Err(format!("{}: a new volume is served from the next start on", volume.site));
+        }
+        let rules = Rules::new(&self.plan, access).map_err(|error| error.to_string())?;
+        let mut change = Transaction::new("file", "reload of the configuration");
+        let mut larger = Vec::new();
+        for (lun, size) in grown {
+            let record = self.grow(lun, size)?;
+            change.push(Change::PutVolume(record.clone()));
+            larger.push(record);
+        }
+        self.tables.commit(&change).map_err(|error| error.to_string())?;
+        for record in larger {
+            if let Some(managed) = self.volumes.iter_mut().find(|managed| managed.record.uuid == record.uuid)
+            {
+                label(&self.metrics, managed.row, &record);
+                managed.record = record.clone();
+            }
+            if !self.array.grow(&record.name, record.block_size.blocks_in(record.size)) {
+                // The tables have the new size, so the next start serves it.
+                crate::complain(&format!("volume {} shows its new size from the next start on", record.name));
+            }
+        }
+        self.array.set_rules(&rules);
+        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
+        Ok(())
+    }
+
+    /// Makes a volume's file larger, or sees that its device is. What this leaves behind if the
+    /// reload fails later is a longer file, which nobody sees.
+    fn grow(&self, lun: Lun, size: ByteLen) -> Result<VolumeRecord, String> {
+        let managed = self.volumes.iter().find(|managed| managed.record.lun == lun);
+        let managed = managed.ok_or_else(|| format!("there is no {lun}"))?;
+        let name = &managed.record.name;
+        let Some(file) = &managed.file else { return Err(format!("volume {name} cannot grow")) };
+        if size < managed.record.size {
+            return Err(format!("volume {name} has {} and can only grow", format_size(managed.record.size)));
+        }
+        let fail = |error: io::Error| format!("volume {name}: {error}");
+        if file.metadata().map_err(fail)?.is_file() {
+            if file.metadata().map_err(fail)?.len() < size.0 {
+                file.set_len(size.0).and_then(|()| file.sync_all()).map_err(fail)?;
+            }
+        } else {
+            let actual =
+                rustix::fs::seek(file, rustix::fs::SeekFrom::End(0)).map_err(|error| fail(error.into()))?;
+            if actual < size.0 {
+                return Err(format!("volume {name}: the device has {}", format_size(ByteLen(actual))));
+            }
+        }
+        Ok(VolumeRecord { size, ..managed.record.clone() })
+    }
+}
+
+fn take_signals(
+    path: Option<PathBuf>,
+    config: Arc<Mutex<Config>>,
+    machine: Machine,
+) -> Result<Receiver<Control>, RunError> {
+    let reload = move || {
+        let path = path.as_deref().ok_or("there is no configuration file to reload")?;
+        let current = config.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Ok(now) = sd_notify::NotifyState::monotonic_usec_now() {
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Reloading, now]);
+        }
+        Reload::read(path, &current, &machine)
+    };
+    let reloaded = |result: &Result<(), String>| {
+        match result {
+            Ok(()) => say!("reloaded"),
+            Err(reason) => {
+                for line in reason.lines() {
+                    crate::complain(&format!("nothing was reloaded: {line}"));
+                }
+            }
+        }
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    };
+    control::signals(reload, reloaded).map_err(RunError::Signals)
+}
+
+/// Raises the limit on descriptors to what is allowed; the plan has checked that it suffices.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    // Where it fails, opening says so soon enough.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
+
+/// Keeps this thread, and those that it starts, on some CPUs.
+fn pin(cpus: &[u32]) {
+    let mut set = rustix::thread::CpuSet::new();
+    for cpu in cpus.iter().filter_map(|cpu| usize::try_from(*cpu).ok()) {
+        if cpu < rustix::thread::CpuSet::MAX_CPU {
+            set.set(cpu);
+        }
+    }
+    // Elsewhere it works as well, only less quietly.
+    let _ = rustix::thread::sched_setaffinity(None, &set);
+}
+
+fn label(metrics: &Metrics, row: usize, record: &VolumeRecord) {
+    let label = VolumeLabel { lun: record.lun.number(), name: record.name.clone(), bytes: record.size.0 };
+    metrics.label(row, Some(label));
+}
+
+fn describe(volume: &BoundVolume) -> String {
+    let BoundVolume { plan, record, device, size, .. } = volume;
+    let mut line = format!(
+        "{} {}: {}, {}, blocks of {} bytes, {}, {}",
+        plan.lun,
+        plan.name,
+        plan.backend,
+        format_size(*size),
+        plan.block_size.bytes(),
+        plan.cache.as_str(),
+        record.naa
+    );
+    for (there, word) in [
+        (plan.read_only, "write-protected"),
+        (device.as_ref().is_some_and(|device| device.facts.poll), "poll queues"),
+        (device.as_ref().is_some_and(|device| !device.facts.direct), "through the page cache"),
+        (device.as_ref().is_some_and(|device| device.created), "new"),
+    ] {
+        if there {
+            line += ", ";
+            line += word;
+        }
+    }
+    line
+}
+
+fn to_served(volume: BoundVolume, state: Option<Vec<u8>>) -> Served {
+    let BoundVolume { plan, record, device, size, thin } = volume;
+    let block = plan.block_size.bytes();
+    let (physical, rotation) = match &device {
+        Some(device) if device.facts.rotational => (device.facts.physical_block, Rotation::Unknown),
+        Some(device) => (device.facts.physical_block, Rotation::SolidState),
+        None => (4096, Rotation::SolidState),
+    };
+    let physical_exponent = u8::try_from((physical.max(block) / block).ilog2()).unwrap_or(0).min(15);
+    let blocks = plan.block_size.blocks_in(size);
+    let storage = match (device, &plan.backend) {
+        (Some(device), _) => {
+            let facts = device.facts;
+            let depth = u16::try_from(plan.device_depth).unwrap_or(u16::MAX).min(facts.depth).max(1);
+            Storage::Disk {
+                fd: device.file.into(),
+                limits: DeviceLimits {
+                    align: facts.align,
+                    memory_align: facts.memory_align,
+                    max_transfer: facts.max_transfer,
+                    max_discard: facts.max_discard,
+                    depth,
+                    discard: facts.discard,
+                    zero: facts.zero,
+                },
+                // The poll queues take direct I/O only.
+                polled: facts.poll && facts.direct,
+            }
+        }
+        (None, Backend::Null) => Storage::Null,
+        (None, _) => Storage::Ram,
+    };
+    Served {
+        plan,
+        uuid: record.uuid,
+        naa: record.naa,
+        blocks,
+        storage,
+        physical_exponent,
+        thin,
+        rotation,
+        state,
+    }
+}
