@@ -41,7 +41,7 @@ fn all_shapes_of_writes_arrive() {
         &["--block", "4KiB"][..],
         &["--block", "32KiB", "--immediate", "no"],
         &["--block", "64KiB"],
-        &["--block", "1MiB", "--depth", "4"],
+        &["--block", "1MiB", "--depth", "1", "--connections", "2", "--time", "600ms"],
         &["--block", "256KiB", "--depth", "2", "--pattern", "seq", "--span", "4MiB"],
     ] {
         let mut arguments = vec!["--read", "50", "--verify"];

@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::url::Url;
-use kagami_iscsi::chap::{Account, ChapConfigError, Credentials};
+use kagami_iscsi::chap::{Account, Algorithm, ChapConfigError, Credentials};
 use kagami_iscsi::frame::Framing;
 use kagami_iscsi::login::{InitiatorConfig, InitiatorLogin};
 use kagami_iscsi::name::IscsiName;
@@ -151,6 +151,8 @@ impl Connector {
                 first_burst_length: self.first_burst,
                 ..Preferences::default()
             },
+            // MD5 first: tgtd means SHA-1 where it says 7, and every target has MD5.
+            chap_algorithms: [Algorithm::Md5, Algorithm::Sha256].into(),
             account: self.account().map_err(|error| text(&error))?,
             ..InitiatorConfig::new(name(&self.initiator)?, Some(name(&self.url.iqn)?), seat.isid)
         };
