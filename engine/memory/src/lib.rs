@@ -13,7 +13,10 @@
 //!
 //! This crate has unsafe code; what it rests on: the mapping is never unmapped; a page is on a free
 //! list, or named by one [`PageMut`], or named by as many [`Page`]s as its count says, and by
-//! nothing else.
+//! nothing else. What holds that up is checked by
+//! `RUSTFLAGS="--cfg loom" cargo test -p kagami-memory --release` (free lists and counts, every
+//! interleaving) and `MIRIFLAGS=-Zmiri-ignore-leaks cargo +nightly miri test -p kagami-memory`
+//! (arenas are leaked on purpose).
 
 mod arena;
 mod copy;

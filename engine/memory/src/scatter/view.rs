@@ -60,6 +60,9 @@ impl<'a, H> Iterator for Spans<'a, H> {
 impl<H> FusedIterator for Spans<'_, H> {}
 
 /// Bytes that lie together in memory and in one registered region: one buffer for the kernel.
+///
+/// A run of a [`ScatterMut`](crate::ScatterMut) may also be written through its pointer, while
+/// nothing borrows the list; whoever gives it to the kernel keeps the list until the completion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
     /// The first byte.
