@@ -11,7 +11,7 @@ pub enum MemoryError {
     /// The plan names no page at all.
     #[error("the memory plan names no page")]
     EmptyPlan,
-    /// The plan has no shard, or more than there are pages in some class that has any.
+    /// The plan has no shard, or more than [`MAX_SHARDS`](crate::MAX_SHARDS).
     #[error("the memory plan has {shards} shards; between 1 and {limit} are possible")]
     Shards {
         /// What was asked for.

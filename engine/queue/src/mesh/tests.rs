@@ -102,12 +102,11 @@ fn no_cores_make_no_ports() {
 fn cores_that_sleep_miss_nothing() {
     let (cores, count) = if cfg!(miri) { (2u16, 20) } else { (3u16, 5_000u32) };
     let ports = Mesh::new::<u32>(cores, 16);
-    let (send, handles) = (std::sync::mpsc::channel(), ());
-    let () = handles;
+    let (ready, all_ready) = std::sync::mpsc::channel();
     let threads: Vec<_> = ports
         .into_iter()
         .map(|mut port| {
-            let ready = send.0.clone();
+            let ready = ready.clone();
             let (tell, told) = std::sync::mpsc::channel::<Vec<std::thread::Thread>>();
             let thread = std::thread::spawn(move || {
                 ready.send(()).unwrap();
@@ -141,7 +140,7 @@ fn cores_that_sleep_miss_nothing() {
         })
         .collect();
     for _ in &threads {
-        send.1.recv().unwrap();
+        all_ready.recv().unwrap();
     }
     let all: Vec<_> = threads.iter().map(|(thread, _)| thread.thread().clone()).collect();
     for (_, tell) in &threads {
