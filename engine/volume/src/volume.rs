@@ -185,6 +185,17 @@ impl Volume {
         }
     }
 
+    /// The longest READ, WRITE or WRITE AND VERIFY that the page quota can ever take, wherever it is:
+    /// what VPD page B0h is to say (SBC-4 6.6.4). COMPARE AND WRITE may have a quarter of it. Longer ones
+    /// are refused with `Unsupported`. Other operations work on any number of blocks.
+    #[must_use]
+    pub fn largest_transfer(&self) -> BlockCount {
+        match &self.kind {
+            Kind::Null(_) | Kind::Ram(_) => BlockCount(u64::from(u32::MAX)),
+            Kind::Disk(disk) => disk.largest_transfer(),
+        }
+    }
+
     /// Pages of 4 KiB in use under the volume's quota, and the quota.
     #[must_use]
     pub fn pages(&self) -> (u64, u64) {

@@ -2,6 +2,8 @@
 //! errors. Whatever happens: every operation is answered once, a read gives a value that the block had or
 //! was being given meanwhile, and in the end nothing is held.
 
+#![allow(clippy::cast_possible_truncation, reason = "a test's numbers are small")]
+
 mod support;
 
 use kagami_memory::Scatter;

@@ -1,5 +1,7 @@
 //! Random operations against a plain array of bytes, over every kind of storage.
 
+#![allow(clippy::cast_possible_truncation, reason = "a test's numbers are small")]
+
 mod support;
 
 use kagami_memory::Scatter;

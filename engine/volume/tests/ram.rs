@@ -1,5 +1,7 @@
 //! Volumes in memory and the null volume: which pages are handed out, and when they change.
 
+#![allow(clippy::cast_possible_truncation, reason = "a test's numbers are small")]
+
 mod support;
 
 use kagami_memory::{Class, Page, Purpose, Scatter};

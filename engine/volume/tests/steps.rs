@@ -1,5 +1,7 @@
 //! The disk controller, one device operation at a time.
 
+#![allow(clippy::cast_possible_truncation, reason = "a test's numbers are small")]
+
 mod support;
 
 use kagami_memory::{Class, Purpose, Scatter};
@@ -576,4 +578,27 @@ fn odd_alignments_are_obeyed() {
     assert_eq!(bench.io.medium[..8192], bytes(3, 8192));
     bench.done.clear();
     bench.assert_clean();
+}
+
+#[test]
+fn the_largest_transfer_fits_the_quota_at_any_place() {
+    for (align, max_transfer) in [(512, 1024), (512, 65536), (4096, 65536), (16384, 1 << 20)] {
+        let limits = DeviceLimits { max_transfer, ..limits(align) };
+        let mut bench = Bench::disk(BlockSize::B512, BYTES, limits, |plan| plan.pages = 700);
+        let largest = u32::try_from(bench.volume.largest_transfer().0).unwrap();
+        assert!((96..5600).contains(&largest), "{largest}");
+        for lba in [0, 1, 7] {
+            let bytes = bytes(u64::from(lba), largest as usize * 512);
+            for data in [bench.data(&bytes), bench.shifted(&bytes, 3)] {
+                let op = BlockOp::WriteVerify { range: range(lba, largest), compare: true };
+                assert_eq!(bench.execute(op, data).result, Ok(()));
+            }
+            assert_eq!(bench.execute(read(lba, largest), Scatter::new()).data.to_vec(), bytes);
+            let blocks = (largest / 4).min(255);
+            let data = bench.data(&[&bytes[..blocks as usize * 512]; 2].concat());
+            let op = BlockOp::CompareAndWrite(range(lba, blocks), Access::default());
+            assert_eq!(bench.execute(op, data).result, Ok(()));
+        }
+        bench.assert_clean();
+    }
 }

@@ -25,7 +25,7 @@ use crate::plan::{DeviceLimits, Geometry, PlanError, Storage, VolumePlan};
 use device::Device;
 use kagami_memory::{Class, Page, Pool, Purpose, Quota, Scatter, ScatterMut};
 use kagami_reactor::{Completion, Op};
-use kagami_types::{BlockError, BlockOp, BlockSize, Compare, LbaStatus, Time};
+use kagami_types::{BlockCount, BlockError, BlockOp, BlockSize, ByteLen, Compare, LbaStatus, Time};
 use ranges::{Mode, Ranges};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -205,7 +205,7 @@ impl Disk {
         match &op {
             BlockOp::LbaStatus { lba, .. } => {
                 // What a device has allocated cannot be asked through `Submit`: all of it, as far as known.
-                let blocks = self.block_size.blocks_in(kagami_types::ByteLen(extent.len)).0;
+                let blocks = self.block_size.blocks_in(ByteLen(extent.len)).0;
                 let mut outcome = Outcome::plain(Ok(()), data);
                 outcome.status.push(LbaStatus {
                     lba: *lba,
@@ -353,7 +353,7 @@ impl Disk {
                 let mut blockers = 0;
                 for range in ranges.iter().filter(|range| range.blocks > 0) {
                     let start = self.block_size.offset(range.lba);
-                    let len = self.block_size.len(kagami_types::BlockCount(u64::from(range.blocks))).0;
+                    let len = self.block_size.len(BlockCount(u64::from(range.blocks))).0;
                     let hull = self.hull(Extent { start, len });
                     blockers += self.ranges.insert(t, Mode::Write, hull);
                 }
@@ -374,6 +374,16 @@ impl Disk {
                 startable.push_back(waiting);
             }
         });
+    }
+
+    /// The longest READ or WRITE, of any kind and place, that fits in the quota when nothing else does.
+    pub(crate) fn largest_transfer(&self) -> BlockCount {
+        let align = u64::from(self.limits.align);
+        // Of a WRITE AND VERIFY: what came, a copy of it, both edges, and what is compared at a time.
+        let fixed = u64::from(CHECK_WIDTH) * pages(CHECK_CHUNK.min(self.chunk)) + 4 * pages(align) + 4;
+        let per_list = self.quota.limit().saturating_sub(fixed) / 2;
+        // With transfers smaller than a page, every one takes a whole one.
+        self.block_size.blocks_in(ByteLen(per_list * PAGE.min(self.chunk)))
     }
 
     pub(crate) fn next_deadline(&self) -> Time {
