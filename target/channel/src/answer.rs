@@ -232,11 +232,11 @@ impl Full {
 /// How far the command and the initiator's expectation differ (RFC 7143 11.4.5).
 #[inline]
 fn residual_of(task: &Task, reply: &Reply) -> Residual {
-    match reply.end {
-        Ending::Good => residual(task.expected, reply.wanted),
-        _ if reply.data.is_empty() || task.writes => residual(task.expected, 0),
-        _ => residual(task.expected, reply.wanted),
-    }
+    // A command that failed moved nothing that counts; one that wanted more than was expected
+    // still says so.
+    let failed = !matches!(reply.end, Ending::Good) && (reply.data.is_empty() || task.writes);
+    let fits = reply.wanted <= u64::from(task.expected);
+    residual(task.expected, if failed && fits { 0 } else { reply.wanted })
 }
 
 /// CHECK CONDITION (SAM-5 5.3.1).

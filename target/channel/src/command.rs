@@ -201,6 +201,7 @@ impl Full {
             unit,
             nexus: self.session.nexus,
             cdb: task.cdb,
+            offered: if task.writes { task.expected } else { 0 },
             data,
             received: task.received,
         };

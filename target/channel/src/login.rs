@@ -11,7 +11,7 @@ use crate::plan::CorePlan;
 use crate::registry::{self, Candidate};
 use crate::session::Session;
 use crate::task::Tasks;
-use crate::text::TextExchange;
+use kagami_iscsi::discovery::TextExchange;
 use kagami_iscsi::frame::Framing;
 use kagami_iscsi::login::{Admission, Pdu, Placement, SessionType, Status, Step, TargetLogin};
 use kagami_iscsi::random::Random;
@@ -195,7 +195,7 @@ impl Login {
                 answers: VecDeque::new(),
                 urgent: VecDeque::new(),
                 managing: Vec::new(),
-                text: TextExchange::default(),
+                text: TextExchange::new(),
                 pinged: None,
                 stalled: false,
                 retry: Vec::new(),

@@ -28,6 +28,8 @@ pub struct Command {
     pub nexus: NexusId,
     /// The command descriptor block.
     pub cdb: [u8; 16],
+    /// How many bytes the initiator was ready to send; `data` has what of it the command can use.
+    pub offered: u32,
     /// The data that came with it; empty storage for what it will return otherwise.
     pub data: Scatter,
     /// When it arrived.

@@ -173,7 +173,7 @@ impl Unit {
             range.for_each(|span| cx.parameters.extend_from_slice(span.bytes()));
         }
         cx.out.clear();
-        let offered = DataOut { parameters: cx.parameters, offered: command.data.len_bytes() as u64 };
+        let offered = DataOut { parameters: cx.parameters, offered: u64::from(command.offered) };
         let disposition = self.server.execute(command.nexus, &command.cdb, offered, cx.out);
         match disposition {
             Disposition::Block(op) => self.block(command, transfer.bytes, op, cx),

@@ -6,8 +6,8 @@ use crate::plan::Plan;
 use kagami_channel::{Access, Ends, Visible};
 use kagami_iscsi::chap::{Account, ChapConfigError, Credentials};
 use kagami_iscsi::login::{Applicant, Authentication, Denial, SessionType, TargetSettings};
-use kagami_iscsi::negotiate::{DigestPreference, Preferences};
 use kagami_iscsi::name::IscsiName;
+use kagami_iscsi::negotiate::{DigestPreference, Preferences};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -72,7 +72,12 @@ impl Rules {
             role: portal.role,
             tag: portal.group_tag,
         });
-        Ok(Self { grants: Arc::new(grants), target, settings: Arc::new(settings), portals: portals.collect() })
+        Ok(Self {
+            grants: Arc::new(grants),
+            target,
+            settings: Arc::new(settings),
+            portals: portals.collect(),
+        })
     }
 
     /// The same rules with the addresses that the portals really have (port 0 lets the kernel

@@ -10,7 +10,7 @@ mod reactor;
 mod unit;
 
 pub use access::Rules;
-pub use keeper::StateKeeper;
+pub use keeper::{Request, StateKeeper};
 pub use unit::{Served, Storage};
 
 use crate::config::Idle;
@@ -111,8 +111,7 @@ impl Array {
             list.push(volume);
         }
         let window = u16::try_from(plan.tasks.per_session).unwrap_or(u16::MAX);
-        let registry =
-            Registry::new(plan.cores.len(), plan.network.max_sessions as usize, u32::from(window));
+        let registry = Registry::new(plan.cores.len(), plan.network.max_sessions as usize, u32::from(window));
         let shared =
             Arc::new(Shared::new(registry, Arc::new(rules.with_portals(&portals)), Directory::new(entries)));
 

@@ -75,9 +75,11 @@ fn prepare(start: Start) -> Result<Prepared, StartError> {
     pin(place.cpu).map_err(|error| StartError::Thread(number, error))?;
     let mut ring = Ring::new(ring, &arena).map_err(|error| StartError::Ring(number, error))?;
     let metrics = start.metrics.core(place.id.index()).cloned();
-    let metrics = metrics.ok_or_else(|| StartError::Thread(number, io::Error::other("no counters for it")))?;
+    let metrics =
+        metrics.ok_or_else(|| StartError::Thread(number, io::Error::other("no counters for it")))?;
     let mut units = Vec::new();
-    let zeroes = zero_page(&pool).ok_or_else(|| StartError::Thread(number, io::ErrorKind::OutOfMemory.into()))?;
+    let zeroes =
+        zero_page(&pool).ok_or_else(|| StartError::Thread(number, io::ErrorKind::OutOfMemory.into()))?;
     for (index, volume) in (0u32..).zip(volumes) {
         let name = volume.plan.name.clone();
         let unit = unit::build(volume, index, &start.target, &zeroes, &mut ring);

@@ -62,9 +62,9 @@ pub(super) struct Target {
 impl Target {
     pub(super) fn of(plan: &Plan) -> Self {
         // A write takes pages for all of its data before any of it comes, so one command may use
-        // a sixteenth of what hosts can have.
+        // a quarter of what hosts can have.
         let pages = plan.memory.pages - plan.memory.ram_pages - plan.memory.reserve_pages;
-        let largest = (u64::from(pages) * 4096 / 16).clamp(1 << 20, 16 << 20);
+        let largest = (u64::from(pages) * 4096 / 4).clamp(1 << 20, 32 << 20);
         Self {
             iqn: plan.iqn.clone(),
             sessions: plan.network.max_sessions,
@@ -113,6 +113,8 @@ pub(super) fn build(
         limits: Limits {
             max_transfer: target.largest >> plan.block_size.shift(),
             nexuses: target.sessions,
+            // A length of 0 is refused (WSNZ): nobody means the whole rest of a volume by it.
+            write_same_to_end: false,
             ..Limits::usual(plan.block_size)
         },
         read_only: plan.read_only,
