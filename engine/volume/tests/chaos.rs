@@ -158,8 +158,11 @@ impl World {
             }
             Move::Write(lba, blocks, fua) => {
                 let bytes = self.fill(value, *blocks);
-                let data =
-                    if value % 3 == 0 { self.bench.shifted(&bytes, 100) } else { self.bench.data(&bytes) };
+                let data = if value.is_multiple_of(3) {
+                    self.bench.shifted(&bytes, 100)
+                } else {
+                    self.bench.data(&bytes)
+                };
                 let op = BlockOp::Write(range(*lba, *blocks), Access { fua: *fua, dpo: false });
                 self.start(vec![(*lba, *blocks)], Some(value), op, data);
             }

@@ -588,7 +588,7 @@ fn the_largest_transfer_fits_the_quota_at_any_place() {
         let largest = u32::try_from(bench.volume.largest_transfer().0).unwrap();
         assert!((96..5600).contains(&largest), "{largest}");
         for lba in [0, 1, 7] {
-            let bytes = bytes(u64::from(lba), largest as usize * 512);
+            let bytes = bytes(lba, largest as usize * 512);
             for data in [bench.data(&bytes), bench.shifted(&bytes, 3)] {
                 let op = BlockOp::WriteVerify { range: range(lba, largest), compare: true };
                 assert_eq!(bench.execute(op, data).result, Ok(()));
