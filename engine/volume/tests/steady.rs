@@ -1,5 +1,7 @@
 //! In the steady state a READ or WRITE allocates nothing, on any storage.
 
+#![allow(clippy::cast_possible_truncation, reason = "a test's numbers are small")]
+
 mod support;
 
 use kagami_memory::{Class, Purpose, Scatter};
