@@ -94,7 +94,8 @@ impl Full {
                 return Ok(Step::Taken);
             }
         };
-        self.urgent.push_back(Answer::Logout { itt, status });
+        // Behind everything that was answered before.
+        self.answers.push_back(Answer::Logout { itt, status });
         Ok(Step::Taken)
     }
 }

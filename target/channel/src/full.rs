@@ -43,7 +43,7 @@ pub(crate) struct Full {
     pub(crate) landing: Option<Landing>,
     /// What waits to be encoded, in the order in which it became ready.
     pub(crate) answers: VecDeque<Answer>,
-    /// Short answers that go ahead of data: pings, task management, rejects.
+    /// Short answers that go ahead of data: pings, R2Ts, rejects.
     pub(crate) urgent: VecDeque<Answer>,
     pub(crate) managing: Vec<Managing>,
     pub(crate) text: TextExchange,

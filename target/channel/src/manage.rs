@@ -66,7 +66,8 @@ impl Full {
             Ok(_) => Some(TmfResponse::NotSupported),
         };
         if let Some(response) = response {
-            self.urgent.push_back(Answer::Managed { itt, response });
+            // "Does not exist" may mean that the answer is on its way: it must come first.
+            self.answers.push_back(Answer::Managed { itt, response });
         }
         if !immediate {
             self.pass_baton(immediate, sn, hub);
@@ -161,7 +162,8 @@ impl Full {
             return false;
         }
         self.managing.swap_remove(place);
-        self.urgent.push_back(Answer::Managed { itt: done.itt, response: TmfResponse::FunctionComplete });
+        // In order: it must not overtake what its tasks answered before they ended (RFC 7143 4.2.3.3).
+        self.answers.push_back(Answer::Managed { itt: done.itt, response: TmfResponse::FunctionComplete });
         done.function == TmfFunction::TargetColdReset
     }
 }
