@@ -302,5 +302,8 @@ fn tag_files<S: Storage>(bound: &mut [BoundVolume], tables: &mut Tables<S>) -> R
 /// be on its way out.
 #[must_use]
 pub fn start_wait(config: &Config) -> Duration {
-    config.array.io_timeout.min(Duration::from_secs(30))
+    config.array.io_timeout.min(Duration::from_secs(10))
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,32 @@
 //! are the [`crate::plan`]'s.
 //!
 //! Relative paths are relative to the folder of the file; [`load`] resolves them.
+//!
+//! # Keys beside the common ones
+//!
+//! | key of `[array]` | default | what |
+//! | --- | --- | --- |
+//! | `auth` | `"chap"` | `"none"`: the portals of `listen` take initiators without CHAP beyond loopback |
+//! | `header_digest`, `data_digest` | `["none", "crc32c"]` | a word or a list, most wanted first; one word alone is required |
+//! | `congestion` | `"cubic"` | congestion control of accepted sockets; `"system"` leaves it |
+//! | `nop_interval`, `nop_timeout` | 15s, 15s | silence before a NOP-In (0: never), and time for its answer |
+//! | `login_timeout`, `io_timeout`, `stop_timeout` | 15s, 30s, 30s | a login, a device operation, a graceful stop |
+//! | `max_sessions`, `max_connections` | 1024, 1280 | at once, over all cores |
+//! | `connections_per_session` | 8 | MaxConnections |
+//! | `queue_depth` | 128 | widest CmdSN window of a session |
+//! | `tasks` | 4096 | task slots of a core |
+//! | `max_volumes` | 1088 | rows of the volume table |
+//! | `huge_pages` | true | ask for them |
+//! | `first_burst`, `max_burst` | 256KiB, 1MiB | FirstBurstLength, MaxBurstLength |
+//!
+//! | key of `[[volume]]` | default | what |
+//! | --- | --- | --- |
+//! | `thin` | as the device can | unmapped blocks are given back and read as zeroes |
+//! | `queue_depth` | a share | commands in service, over all sessions |
+//! | `device_depth` | 256, or what the device has | operations in flight |
+//! | `io_timeout` | the array's | for its device |
+//!
+//! `[[portal]]` takes `address`, `role` (`"host"` or `"peer"`; neither: both) and `auth`.
 
 mod access;
 mod array;
