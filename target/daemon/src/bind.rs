@@ -75,7 +75,7 @@ pub fn bind<S: Storage>(
     let mut bound = Vec::with_capacity(plans.len());
     let mut taken = HashSet::new();
     for plan in plans {
-        let device = device::open(plan, options.wait).map_err(Box::new)?;
+        let device = device::open(plan, options.wait)?;
         let adopt = options.adopt.contains(&plan.name);
         let old = find(tables.state(), plans, plan, device.as_ref(), &taken);
         if let (Some(old), false) = (&old, adopt) {

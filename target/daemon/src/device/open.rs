@@ -42,9 +42,9 @@ pub struct OpenDevice {
 /// # Errors
 /// Whatever would keep [`open`] from using it, but for its being in use when `busy` says that
 /// this is to be expected.
-pub fn probe(volume: &VolumePlan, busy: bool) -> Result<Option<(DeviceFacts, ByteLen)>, DeviceError> {
+pub fn probe(volume: &VolumePlan, busy: bool) -> Result<Option<(DeviceFacts, ByteLen)>, Box<DeviceError>> {
     let Backend::Path(path) = &volume.backend else { return Ok(None) };
-    let fail = |reason| DeviceError { site: volume.site.clone(), path: path.clone(), reason };
+    let fail = |reason| Box::new(DeviceError { site: volume.site.clone(), path: path.clone(), reason });
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let file = match rustix::fs::open(path, flags, Mode::empty()) {
         Ok(file) => File::from(file),
@@ -86,9 +86,9 @@ pub fn probe(volume: &VolumePlan, busy: bool) -> Result<Option<(DeviceFacts, Byt
 ///
 /// # Errors
 /// It cannot be used; see [`Misuse`].
-pub fn open(volume: &VolumePlan, wait: Duration) -> Result<Option<OpenDevice>, DeviceError> {
+pub fn open(volume: &VolumePlan, wait: Duration) -> Result<Option<OpenDevice>, Box<DeviceError>> {
     let Backend::Path(path) = &volume.backend else { return Ok(None) };
-    let fail = |reason| DeviceError { site: volume.site.clone(), path: path.clone(), reason };
+    let fail = |reason| Box::new(DeviceError { site: volume.site.clone(), path: path.clone(), reason });
     open_path(path, volume, wait).map(Some).map_err(fail)
 }
 
