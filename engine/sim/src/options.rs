@@ -178,7 +178,7 @@ impl Options {
         options.disk.plain = rng.one_in(4);
         options.disk.eager = rng.choose([0, 20, 300]);
         options.core.round = rng.choose([MICRO, 5 * MICRO, 50 * MICRO]);
-        options.core.operations = rng.choose([64, 256, 1024]);
+        options.core.operations = rng.choose([20, 64, 1024, 1024]);
         options.core.stall_time = rng.choose([MILLI, 100 * MILLI, 3 * SECOND]);
         options.crash.count = rng.choose([0, 1, 1, 2, 3]);
         options.crash.power = rng.choose([0, 500, 1000]);

@@ -1,15 +1,151 @@
-//! The whole array under simulated hosts, networks, disks and crashes.
+//! The whole array under simulated hosts, networks, disks and crashes, seed after seed.
+//!
+//! - `KAGAMI_SEEDS=n` runs that many seeds (default below), `KAGAMI_FIRST=s` from that one on.
+//! - `KAGAMI_SEED=s` (also `0x..`) replays one seed and prints what happened.
+//!
+//! Seeds that once failed stand in `regressions.txt` and run first.
+
 mod array;
 
-use kagami_sim::Options;
+use kagami_sim::{Coverage, Failure, Happening, Options, Report};
+use std::thread;
+
+/// How many seeds run where nobody says otherwise: well under a minute in an unoptimised build.
+const SEEDS: u64 = 300;
+
+/// Threads that share the seeds. Each has memory of its own, so runs do not touch each other.
+const THREADS: u64 = 2;
+
+/// What does not happen with honest disks, and what the array does not do yet.
+const NOT_HERE: &[Happening] =
+    &[Happening::Lie, Happening::DroppedWrite, Happening::Misdirected, Happening::BitRot];
+
+fn number(text: &str) -> Option<u64> {
+    let text = text.trim();
+    match text.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16).ok(),
+        None => text.parse().ok(),
+    }
+}
+
+fn from_env(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(number(&text).unwrap_or_else(|| panic!("{name}={text} is not a number")))
+}
+
+fn regressions() -> impl Iterator<Item = u64> {
+    let lines = include_str!("regressions.txt").lines();
+    let seeds = lines.map(|line| line.split('#').next().unwrap_or_default().trim());
+    seeds.filter(|line| !line.is_empty()).map(|line| number(line).expect("a seed in regressions.txt"))
+}
+
+fn run_all(seeds: &[u64]) -> Result<Coverage, Box<Failure>> {
+    let results: Vec<Result<Coverage, Box<Failure>>> = thread::scope(|scope| {
+        let runs: Vec<_> = (0..THREADS)
+            .map(|thread| {
+                scope.spawn(move || {
+                    let arena = array::arena();
+                    let mut coverage = Coverage::default();
+                    let mine = seeds.iter().zip(0u64..).filter(|(_, n)| n % THREADS == thread);
+                    for (seed, _) in mine {
+                        coverage.add(&array::run(*seed, arena, |_| {})?.coverage);
+                    }
+                    Ok(coverage)
+                })
+            })
+            .collect();
+        runs.into_iter().map(|run| run.join().expect("no panic in a run")).collect()
+    });
+    let mut all = Coverage::default();
+    for result in results {
+        all.add(&result?);
+    }
+    Ok(all)
+}
 
 #[test]
-fn calm() {
-    let arena = array::arena();
-    for seed in 0..10 {
-        match array::run(seed, arena, |options| *options = Options::calm()) {
-            Ok(report) => println!("{seed}: {:?}\n{}", report.took, report.coverage),
-            Err(failure) => panic!("{failure}"),
+fn every_promise_is_kept() {
+    if let Some(seed) = from_env("KAGAMI_SEED") {
+        match array::run(seed, array::arena(), |_| {}) {
+            Ok(report) => {
+                println!("{}seed {seed:#x} took {:?} of simulated time", report.coverage, report.took)
+            }
+            Err(failure) => panic!("\n{failure}\n"),
         }
+        return;
     }
+    let first = from_env("KAGAMI_FIRST").unwrap_or(0);
+    let count = from_env("KAGAMI_SEEDS").unwrap_or(SEEDS);
+    let seeds: Vec<u64> = regressions().chain(first..first + count).collect();
+    match run_all(&seeds) {
+        Ok(coverage) => {
+            println!("{coverage}");
+            if count >= SEEDS {
+                let wanted: Vec<Happening> =
+                    Happening::ALL.iter().copied().filter(|what| !NOT_HERE.contains(what)).collect();
+                let missing: Vec<&str> = coverage.missing(&wanted).map(Happening::label).collect();
+                assert!(missing.is_empty(), "never happened in {count} seeds: {missing:#?}");
+            }
+        }
+        Err(failure) => panic!("\n{failure}\nreplay with KAGAMI_SEED={:#x}\n", failure.seed),
+    }
+}
+
+#[test]
+fn a_seed_replays_exactly() {
+    let digest = |result: Result<Report, Box<Failure>>| match result {
+        Ok(report) => report.digest,
+        Err(failure) => panic!("\n{failure}\n"),
+    };
+    let arena = array::arena();
+    for seed in 0..6 {
+        let [first, second] = [(), ()].map(|()| digest(array::run(seed, arena, |_| {})));
+        assert_eq!(first, second, "seed {seed}");
+    }
+}
+
+/// Only crashes and what `tune` adds.
+fn caught(tune: impl Fn(&mut Options)) -> Vec<String> {
+    let arena = array::arena();
+    let run = |seed| {
+        let result = array::run(seed, arena, |options| {
+            let crash = options.crash;
+            *options = Options::calm();
+            options.crash = crash;
+            options.disk.eager = 0;
+            tune(options);
+        });
+        result.err().map(|failure| failure.what)
+    };
+    (0..20).filter_map(run).collect()
+}
+
+#[test]
+fn a_disk_that_lies_about_flushes_is_found_out() {
+    let failures = caught(|options| {
+        options.disk.lies.flush = true;
+        options.crash.count = 4;
+        options.crash.power = 1000;
+        options.crash.orderly = 0;
+        options.crash.after = 40_000_000;
+    });
+    assert!(failures.len() >= 8, "{failures:#?}");
+}
+
+#[test]
+fn a_dropped_write_is_found_out() {
+    let failures = caught(|options| options.disk.lies.drop_write = 10);
+    assert!(failures.len() >= 15, "{failures:#?}");
+}
+
+#[test]
+fn a_misdirected_write_is_found_out() {
+    let failures = caught(|options| options.disk.lies.misdirect = 10);
+    assert!(failures.len() >= 15, "{failures:#?}");
+}
+
+#[test]
+fn rot_is_found_out() {
+    let failures = caught(|options| options.disk.lies.rot = 20);
+    assert!(failures.len() >= 10, "{failures:#?}");
 }

@@ -136,9 +136,17 @@ impl Checker {
         Write { id, units: units.to_vec(), issued }
     }
 
+    /// A COMPARE AND WRITE is issued. It is a read as well: what it may find must be remembered.
+    pub fn begin_compare(&self, units: Units) -> Write {
+        let write = self.begin_write(&[units], false);
+        self.0.borrow_mut().reads.insert(write.issued.0);
+        write
+    }
+
     /// A write has ended.
     pub fn end_write(&self, write: Write, ending: Ending) {
         let mut inner = self.0.borrow_mut();
+        inner.reads.remove(&write.issued.0);
         let (now, horizon) = (inner.tick(), inner.horizon());
         let ending = if inner.write_through && ending == Ending::Done { Ending::Stable } else { ending };
         // An answer from before the crash, come late: it promises what was flushed, and no more.

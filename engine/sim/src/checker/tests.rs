@@ -249,3 +249,14 @@ fn an_orderly_stop_is_a_flush_of_everything() {
     assert_eq!(allowed(&f, &[a, b, open.id]), [b, open.id]);
     f.checker.end_write(open, Ending::Unknown);
 }
+
+#[test]
+fn a_comparison_may_have_seen_what_is_overwritten_before_it_ends() {
+    let f = Fixture::new();
+    f.done(Ending::Stable);
+    let expected = f.checker.certain(ONE).unwrap();
+    let compare = f.checker.begin_compare(ONE);
+    f.done(Ending::Stable);
+    f.checker.compared(&compare, ONE, &expected, true).unwrap();
+    f.checker.end_write(compare, Ending::Done);
+}

@@ -280,7 +280,7 @@ impl Host {
             .tasks
             .values()
             .filter(|task| now.nanos_since(task.issued) > task.patience)
-            .map(|task| (task.itt, now.nanos_since(task.issued) > task.patience + 30_000_000_000))
+            .map(|task| (task.itt, now.nanos_since(task.issued) > task.patience + self.plan.patience))
             .collect();
         for (itt, hopeless) in late {
             if hopeless {
@@ -307,7 +307,11 @@ impl Host {
         }
         for _ in 0..self.rng.between(0, 4) {
             let room = session.links.iter().filter(|link| link.is_full()).all(Link::has_room);
-            if !room || session.logout.is_some() || session.tasks.len() >= self.plan.depth {
+            if !room
+                || session.logout.is_some()
+                || session.is_resetting()
+                || session.tasks.len() >= self.plan.depth
+            {
                 return;
             }
             if !session.window_is_open() {

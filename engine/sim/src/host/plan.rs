@@ -56,8 +56,12 @@ pub struct HostPlan {
     pub depth: usize,
     /// Most connections of a session.
     pub connections: u16,
-    /// Asks for the reset of a logical unit now and then, which ends other hosts' commands too.
+    /// Hosts ask for the reset of a logical unit now and then, which ends the others' commands too.
+    /// The same for all hosts of a unit.
     pub resets: bool,
+    /// How long a command may take at least before the host aborts it, in nanoseconds. At most
+    /// twice as long, and as long again for the abort, before it gives the session up.
+    pub patience: u64,
     /// Commands may fail as disks do; else a failed command fails the run.
     pub faulty: bool,
 }

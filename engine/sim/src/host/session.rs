@@ -180,7 +180,7 @@ impl Session {
                 solicited: unsolicited,
                 open_r2ts: 0,
                 issued: world.now(),
-                patience: rng.between(20, 90) * 1_000_000_000,
+                patience: plan.patience + rng.below(plan.patience),
                 aborting: None,
             },
         );
@@ -223,6 +223,12 @@ impl Session {
         if let Some(task) = self.tasks.get_mut(&itt.0) {
             task.aborting = Some(tag);
         }
+    }
+
+    /// Whether a reset is on its way: a command that is sent meanwhile may or may not be ended by
+    /// it, and nobody would say so.
+    pub(super) fn is_resetting(&self) -> bool {
+        self.managing.values().any(|managing| matches!(managing, Managing::ResetUnit(_)))
     }
 
     /// Asks for the reset of a logical unit. Only with one connection: over several, commands of the
@@ -355,7 +361,10 @@ impl Session {
         let cid = self.links.get(at).map(|link| link.cid);
         match self.tasks.get_mut(&itt.0).filter(|task| Some(task.cid) == cid) {
             Some(task) => Ok(task),
-            None => wrong(format!("an answer to task {itt}, which is not open on this connection")),
+            None => {
+                let link = self.links.get(at).map(|link| link.cid);
+                wrong(format!("an answer to task {itt}, which is not open on connection {link:?}"))
+            }
         }
     }
 
@@ -542,6 +551,12 @@ impl Session {
             return wrong("a task management response without a request");
         };
         let response = header.response();
+        let (of, which) = match managing {
+            Managing::Abort(itt) => (u64::from(itt.0), 0),
+            Managing::ResetUnit(unit) => (unit as u64, 1),
+        };
+        let numbers = [of, which, u64::from(header.response)];
+        world.note(Who::Host(plan.number), "managed: tag or unit, reset, response", numbers);
         match (managing, response) {
             (Managing::Abort(itt), Ok(TmfResponse::FunctionComplete)) => {
                 world.hit(Happening::TaskAborted);
@@ -549,14 +564,15 @@ impl Session {
             }
             (Managing::Abort(itt), Ok(TmfResponse::TaskDoesNotExist)) => {
                 // Then its answer came before this one (RFC 7143 11.6.1).
-                if self.tasks.contains_key(&itt.0) {
+                if self.tasks.contains_key(&itt.0) && !plan.resets {
                     return wrong(format!("task {itt} is said not to exist, and was not answered"));
                 }
+                // Or a reset by another host has ended it without a word (SAM-5 5.6).
+                self.drop_tasks(plan, |task| task.itt == itt);
             }
             (Managing::ResetUnit(unit), Ok(TmfResponse::FunctionComplete)) => {
                 world.hit(Happening::LunReset);
-                let before = self.cmd_sn;
-                self.drop_tasks(plan, |task| task.unit == unit && task.cmd_sn.is_before(before));
+                self.drop_tasks(plan, |task| task.unit == unit);
             }
             _ => return wrong(format!("{managing:?} was answered with {response:?}")),
         }

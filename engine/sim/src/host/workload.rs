@@ -157,7 +157,7 @@ impl LunPlan {
             let at = rng.index(out.len());
             out.get_mut(at..).into_iter().flatten().take(1).for_each(|byte| *byte ^= 1);
         }
-        let write = self.checker.begin_write(&[units], false);
+        let write = self.checker.begin_compare(units);
         self.content(units, write.id, &mut out);
         let mut cdb = [0; 16];
         cdb[0] = 0x89;

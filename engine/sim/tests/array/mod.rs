@@ -170,7 +170,7 @@ pub fn run(seed: u64, arena: Arena, tune: impl FnOnce(&mut Options)) -> Result<R
         volumes.push(Volume { lun, block, bytes, disk, sector, write_back, home, slots, uuid });
     }
     let portals = vec![SocketAddr::from(([127, 0, 0, 1], 3260)), SocketAddr::from(([127, 0, 0, 1], 3261))];
-    let chap = rng.one_in(4);
+    let (chap, resets) = (rng.one_in(4), rng.one_in(3));
     let target = IscsiName::new(TARGET).expect("a valid name");
     let disk = options.disk;
     let faulty = disk.error + disk.no_space + disk.hang + disk.gone > 0;
@@ -189,7 +189,8 @@ pub fn run(seed: u64, arena: Arena, tune: impl FnOnce(&mut Options)) -> Result<R
             commands: u32::try_from(rng.between(50, 200)).unwrap_or(100),
             depth: rng.choose([1, 8, 32]),
             connections: rng.choose([1, 1, 2, 4]),
-            resets: rng.one_in(4),
+            resets,
+            patience: rng.choose([1, 15, 40]) * 1_000_000_000,
             faulty,
         };
         actors.push(Box::new(Host::new(plan, rng.fork(number.into()))));
