@@ -116,7 +116,7 @@ impl Ring {
             slots: Slots::new(operations),
             plan,
             features,
-            arena: arena.clone(),
+            arena: *arena,
             accepted: Vec::new(),
             waker,
             wake_count: Box::new(0),
@@ -180,11 +180,10 @@ impl Ring {
         if let Some(queue) = queue {
             registered = registered.and_then(|()| queue.update_file(index, fd));
         }
-        registered.map_err(|error| {
+        if registered.is_err() {
             self.table.remove(index);
-            error
-        })?;
-        Ok(index)
+        }
+        registered.map(|()| index)
     }
 
     fn remove(&mut self, index: u32) {

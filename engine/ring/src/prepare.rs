@@ -119,11 +119,10 @@ fn add(iovecs: &mut Vec<libc::iovec>, ptr: *mut u8, len: usize) {
     if len == 0 {
         return;
     }
-    if let Some(last) = iovecs.last_mut() {
-        if last.iov_base.cast::<u8>().wrapping_add(last.iov_len) == ptr {
-            last.iov_len += len;
-            return;
-        }
+    let last = iovecs.last_mut().filter(|last| last.iov_base.cast::<u8>().wrapping_add(last.iov_len) == ptr);
+    if let Some(last) = last {
+        last.iov_len += len;
+        return;
     }
     iovecs.push(libc::iovec { iov_base: ptr.cast(), iov_len: len });
 }

@@ -6,7 +6,8 @@ use crate::full::Full;
 use crate::hub::Hub;
 use crate::receive::Step;
 use crate::session::Arrival;
-use kagami_iscsi::pdu::{Bhs, Cid, Itt, LogoutReason, LogoutStatus, RejectReason, Ttt};
+use kagami_iscsi::build::AsyncMessage;
+use kagami_iscsi::pdu::{AsyncEvent, Bhs, Cid, Itt, LogoutReason, LogoutStatus, RejectReason, Ttt};
 use kagami_iscsi::serial::CmdSn;
 
 /// The most of a ping's data that comes back. Initiators send none or little; what is sent
@@ -62,6 +63,19 @@ impl Full {
     pub(crate) fn ping(&mut self, now: kagami_types::Time) {
         self.pinged = Some(now);
         self.urgent.push_back(Answer::Ping { ttt: PING });
+    }
+
+    /// Tells the host that its session will end, and that it may come back after a while
+    /// (RFC 7143 11.9.1, event 3).
+    pub(crate) fn announce_end(&mut self) {
+        let time2wait = self.parameters.default_time2wait;
+        self.answers.push_back(Answer::Async(AsyncMessage {
+            event: AsyncEvent::DropSession,
+            vendor_code: 0,
+            lun: [0; 8],
+            parameters: [0, time2wait, 0],
+            data_len: 0,
+        }));
     }
 
     /// A logout request (RFC 7143 11.14). The connection ends when the answer is out.

@@ -490,6 +490,11 @@ impl<I: Io> Core<I> {
                         for listener in &self.listeners {
                             io.shutdown(listener.socket);
                         }
+                        for connection in self.connections.iter_mut().flatten() {
+                            if let Phase::Full(full) = &mut connection.phase {
+                                full.announce_end();
+                            }
+                        }
                         self.indices().for_each(|index| self.mark(index));
                     }
                 }

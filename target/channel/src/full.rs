@@ -120,10 +120,9 @@ impl Full {
         let Some(landing) = &mut self.landing else { return };
         landing.at += count;
         landing.left -= count.min(landing.left);
-        if let Some(task) = landing.task.and_then(|(slot, turn)| self.tasks.get_turn(slot, turn)) {
-            if !data.is_empty() {
-                task.data = data;
-            }
+        let task = landing.task.and_then(|(slot, turn)| self.tasks.get_turn(slot, turn));
+        if let Some(task) = task.filter(|_| !data.is_empty()) {
+            task.data = data;
         }
     }
 

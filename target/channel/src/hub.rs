@@ -434,10 +434,11 @@ impl<S: Send> Hub<S> {
 
     /// A volume has grown (its back end already has).
     pub(crate) fn grow(&mut self, unit: u32, blocks: BlockCount) {
-        if let Some(unit) = self.units.get_mut(unit as usize) {
-            if unit.volume.grow(blocks).is_ok() {
-                unit.server.set_capacity(blocks);
-            }
+        let unit = self.units.get_mut(unit as usize);
+        if let Some(unit) = unit.filter(|unit| unit.server.capacity() < blocks)
+            && unit.volume.grow(blocks).is_ok()
+        {
+            unit.server.set_capacity(blocks);
         }
     }
 

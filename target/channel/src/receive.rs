@@ -115,11 +115,10 @@ impl Full {
         let data = bytes.get(..landing.left.min(bytes.len())).unwrap_or_default();
         let wanted =
             data.get(..landing.keep_end.saturating_sub(landing.at).min(data.len())).unwrap_or_default();
-        if let (Some((slot, turn)), false) = (landing.task, wanted.is_empty()) {
-            if let Some(task) = self.tasks.get_turn(slot, turn) {
-                task.data.copy_from(landing.at, wanted);
-                hub.metrics.network.bytes_copied.add(wanted.len() as u64);
-            }
+        let task = landing.task.filter(|_| !wanted.is_empty());
+        if let Some(task) = task.and_then(|(slot, turn)| self.tasks.get_turn(slot, turn)) {
+            task.data.copy_from(landing.at, wanted);
+            hub.metrics.network.bytes_copied.add(wanted.len() as u64);
         }
         landing.at += data.len();
         landing.left -= data.len();

@@ -10,6 +10,7 @@ const ACCEPT: u64 = 1;
 const RECEIVE: u64 = 2;
 const SEND: u64 = 3;
 const VOLUME: u64 = 4;
+const VOLUME_KIND: u32 = 4;
 
 /// Generations wrap at that many bits; a connection is gone long before.
 pub(crate) const GENERATION: u32 = (1 << 24) - 1;
@@ -43,12 +44,13 @@ fn of_connection(kind: u64, id: ConnectionId) -> Token {
 /// The token base of the volume of the unit in that place; see `kagami_volume::VolumePlan`.
 #[must_use]
 pub fn volume_base(unit: u32) -> u32 {
-    (VOLUME as u32) << 24 | (unit & GENERATION)
+    VOLUME_KIND << 24 | (unit & GENERATION)
 }
 
 pub(crate) fn owner(Token(token): Token) -> Owner {
-    let low = (token & u64::from(u32::MAX)) as u32;
-    let middle = (token >> 32) as u32 & GENERATION;
+    let [_, a, b, c, d, e, f, g] = token.to_be_bytes();
+    let low = u32::from_be_bytes([d, e, f, g]);
+    let middle = u32::from_be_bytes([0, a, b, c]);
     match token >> 56 {
         ACCEPT => Owner::Listener(low),
         RECEIVE => Owner::Receive { index: low, generation: middle },

@@ -20,7 +20,7 @@ use std::sync::Arc;
 /// A logical unit that is served.
 #[derive(Debug)]
 pub struct Unit {
-    pub(crate) lun: Lun,
+    lun: Lun,
     pub(crate) uuid: Uuid,
     pub(crate) server: LogicalUnit,
     pub(crate) volume: Volume,
@@ -136,6 +136,12 @@ impl Unit {
             waiters: Vec::new(),
             serial: 0,
         }
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn lun(&self) -> Lun {
+        self.lun
     }
 
     pub(crate) fn row(&self) -> usize {
@@ -269,9 +275,7 @@ impl Unit {
             // Dealt with by the caller.
             Disposition::Block(_) => Ending::busy(),
         };
-        if !matches!(end, Ending::Good) {
-            command.data.clear();
-        } else if wanted == 0 || !matches!(end, Ending::Good) {
+        if wanted == 0 || !matches!(end, Ending::Good) {
             command.data.clear();
         }
         Some(Reply { task, end, data: command.data, wanted })
@@ -556,8 +560,8 @@ fn tag(slot: u16, serial: u64) -> Tag {
 }
 
 fn untag(tag: u64) -> (u16, u64) {
-    // The upper sixteen bits, so nothing is lost.
-    ((tag >> 48) as u16, tag & SERIAL)
+    let [high, low, ..] = tag.to_be_bytes();
+    (u16::from_be_bytes([high, low]), tag & SERIAL)
 }
 
 /// Puts parameter data into pages; BUSY where there are none.
