@@ -124,6 +124,10 @@ impl Connection {
         if self.link.receiving || self.closing.is_some() || self.last_words.is_some() {
             return;
         }
+        if matches!(&self.phase, Phase::Full(full) if full.stalled) {
+            // What is in the window is looked at again soon, which the kernel must not have then.
+            return;
+        }
         if !self.link.make_room(hub) {
             self.close(io, Close::Resources);
             return;
