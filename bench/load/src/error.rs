@@ -23,6 +23,18 @@ pub enum Error {
 }
 
 impl Error {
+    /// The same error with other words.
+    #[must_use]
+    pub fn map(self, words: impl FnOnce(String) -> String) -> Self {
+        match self {
+            Self::Usage(text) => Self::Usage(words(text)),
+            Self::Unreachable(text) => Self::Unreachable(words(text)),
+            Self::TimedOut(text) => Self::TimedOut(words(text)),
+            Self::Failed(text) => Self::Failed(words(text)),
+            Self::Mismatch(text) => Self::Mismatch(words(text)),
+        }
+    }
+
     /// The exit code that scripts rely on.
     #[must_use]
     pub fn exit_code(&self) -> u8 {

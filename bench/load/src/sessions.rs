@@ -55,16 +55,18 @@ pub fn run(args: &SessionsArgs) -> Result<(), Error> {
 
     let mut rng = Rng::new(1);
     let began = now_ns();
-    for _ in 0..args.commands {
-        for (connection, window, unit) in &mut open {
+    for round in 1..=args.commands {
+        for (number, (connection, window, unit)) in (1..).zip(&mut open) {
             let blocks = u32::try_from(args.block / u64::from(unit.block_size)).unwrap_or(1);
             let lba = rng.below(unit.blocks / u64::from(blocks)) * u64::from(blocks);
             let command = Command::read(unit.wire, lba, blocks, unit.block_size);
             let before = now_ns();
-            let (outcome, _) = simple(connection, window, &mut buffer, &command, args.connect.timeout)?;
+            let place = |why: String| format!("session {number} of {}, READ {round}: {why}", args.count);
+            let result = simple(connection, window, &mut buffer, &command, args.connect.timeout);
+            let (outcome, _) = result.map_err(|error| error.map(place))?;
             commands.saturating_record(now_ns() - before);
             if outcome.status != Status::Good {
-                return Err(Error::Failed(format!("a READ ended with {}", outcome.status)));
+                return Err(Error::Failed(place(outcome.status.to_string())));
             }
         }
     }

@@ -39,7 +39,7 @@ pub struct Disk {
 
 impl Disk {
     /// What a power cut does.
-    pub fn crash(&mut self) {
+    pub fn lose_cache(&mut self) {
         self.cache.clone_from(&self.stable);
     }
 
@@ -72,8 +72,8 @@ impl Disk {
 pub struct FakeTarget {
     pub address: SocketAddr,
     pub disk: Arc<Mutex<Disk>>,
-    /// Close every connection once.
-    pub hang_up: Arc<AtomicBool>,
+    /// Close every connection and lose what is not stable, once.
+    pub crash: Arc<AtomicBool>,
     pub logins: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -99,14 +99,14 @@ impl FakeTarget {
             writes: 0,
             null: false,
         }));
-        let (stop, hang_up) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (stop, crash) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let logins = Arc::new(AtomicU64::new(0));
         let thread = std::thread::spawn({
-            let (disk, stop, hang_up) = (Arc::clone(&disk), Arc::clone(&stop), Arc::clone(&hang_up));
+            let (disk, stop, crash) = (Arc::clone(&disk), Arc::clone(&stop), Arc::clone(&crash));
             let logins = Arc::clone(&logins);
-            move || serve(&listener, &disk, &stop, &hang_up, &logins)
+            move || serve(&listener, &disk, &stop, &crash, &logins)
         });
-        Self { address, disk, hang_up, logins, stop, thread: Some(thread) }
+        Self { address, disk, crash, logins, stop, thread: Some(thread) }
     }
 
     pub fn url(&self) -> String {
@@ -127,7 +127,7 @@ fn serve(
     listener: &TcpListener,
     disk: &Mutex<Disk>,
     stop: &AtomicBool,
-    hang_up: &AtomicBool,
+    crash: &AtomicBool,
     logins: &AtomicU64,
 ) {
     let mut connections: Vec<Connection> = Vec::new();
@@ -140,9 +140,11 @@ fn serve(
                 stream.set_nodelay(true).unwrap();
                 connections.push(Connection::new(stream));
             }
-            if hang_up.swap(false, Ordering::Relaxed) {
-                connections.clear();
-            }
+        }
+        // In this order, and in this thread, so that no connection sees the disk as it is after.
+        if crash.swap(false, Ordering::Relaxed) {
+            connections.clear();
+            disk.lock().unwrap().lose_cache();
         }
         connections.retain_mut(|connection| match connection.round(disk, logins) {
             Some(active) => {
