@@ -64,12 +64,13 @@ pub fn round<I: Io, H: Handler<I>>(
     worked
 }
 
-/// Runs a core until its handler is finished. `each_round` sees the loop's figures.
+/// Runs a core until its handler is finished. `each_round` sees the machine and the
+/// loop's figures.
 pub fn run<I: Io, H: Handler<I>>(
     io: &mut I,
     handler: &mut H,
     policy: IdlePolicy,
-    mut each_round: impl FnMut(&Stats),
+    mut each_round: impl FnMut(&I, &Stats),
 ) {
     let mut idle = Idle::new(policy, io.now());
     let mut done = Vec::with_capacity(1024);
@@ -87,6 +88,6 @@ pub fn run<I: Io, H: Handler<I>>(
             stats.sleeps += 1;
             wait = Wait::Until(handler.next_deadline());
         }
-        each_round(&stats);
+        each_round(io, &stats);
     }
 }

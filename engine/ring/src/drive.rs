@@ -162,7 +162,10 @@ impl Submit for Ring {
         // until `reap` has seen its completion; so do the vectors that the entry points to.
         let pushed = unsafe { queue.push(&entry.user_data(u64::from(index))) };
         match pushed {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.counts.submissions += 1;
+                Ok(())
+            }
             Err(_) => match self.slots.take(index) {
                 Some((_, op)) => Err(op),
                 None => Ok(()),
@@ -207,6 +210,7 @@ impl Ring {
             let fd = unsafe { OwnedFd::from_raw_fd(fd.cast_signed()) };
             result = Ok(self.keep_accepted(fd));
         }
+        self.counts.completions += 1;
         done.push(Completion { token, result, op });
     }
 
@@ -229,9 +233,11 @@ impl Io for Ring {
         let wait = if polling { Wait::Poll } else { wait };
         if wait != Wait::Poll || self.main.wants_entry() {
             self.main.enter(wait, self.now);
+            self.counts.enters += 1;
         }
         if let (true, Some(queue)) = (polling, &mut self.polled) {
             queue.enter(Wait::Poll, self.now);
+            self.counts.enters += 1;
         }
         self.now = clock();
         self.collect(done);

@@ -81,6 +81,18 @@ pub struct Ring {
     /// A read of the eventfd is in flight.
     wake_armed: bool,
     now: Time,
+    counts: Counts,
+}
+
+/// What a ring has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// System calls to enter the kernel.
+    pub enters: u64,
+    /// Operations submitted.
+    pub submissions: u64,
+    /// Operations completed.
+    pub completions: u64,
 }
 
 /// Wakes one core's ring from another thread.
@@ -122,6 +134,7 @@ impl Ring {
             wake_count: Box::new(0),
             wake_armed: false,
             now: drive::clock(),
+            counts: Counts::default(),
         })
     }
 
@@ -129,6 +142,12 @@ impl Ring {
     #[must_use]
     pub fn features(&self) -> &Features {
         &self.features
+    }
+
+    /// What it has done so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.counts
     }
 
     /// What other threads wake this ring with.

@@ -135,6 +135,9 @@ impl Full {
         let end = CommandEnd { status, residual: residual_of(task, &reply) };
         let r2ts = task.out.as_ref().map_or(0, |out| out.r2ts_sent().0);
         let exp_data_sn = if r2ts > 0 { DataSn(r2ts) } else { exp_data_sn };
+        if status == CHECK_CONDITION {
+            hub.metrics.network.check_conditions.inc();
+        }
         self.free_task(&reply);
         let counters = self.counters_with_status();
         let len = u16::try_from(sense.len()).unwrap_or(0);

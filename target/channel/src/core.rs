@@ -433,10 +433,26 @@ impl<I: Io> Core<I> {
         self.dirty = dirty;
     }
 
+    /// Levels, which are told as they are now and then.
+    fn measure(&mut self) {
+        let metrics = &self.hub.metrics;
+        let port = self.hub.port.stats();
+        metrics.reactor.messages_sent.set_total(port.sent);
+        metrics.reactor.messages_received.set_total(port.received);
+        metrics.reactor.wakes_sent.set_total(port.wakeups);
+        let full = self.connections.iter().flatten().filter_map(|connection| match &connection.phase {
+            Phase::Full(full) => Some(full.tasks.in_use() as u64),
+            Phase::Login(_) => None,
+        });
+        metrics.network.tasks.set(full.sum());
+        self.hub.measure();
+    }
+
     /// Time-outs.
     fn tick(&mut self, io: &mut I) {
         let now = io.now();
         self.next_tick = now + TICK;
+        self.measure();
         for index in self.indices() {
             let Some(connection) = self.connections[index as usize].as_mut() else { continue };
             let silent = now.since(connection.last_heard);

@@ -7,7 +7,7 @@ use crate::nexus::TaskId;
 use crate::registry::Registry;
 use crate::session::Session;
 use crate::unit::{Keep, Then, Unit, UnitContext};
-use kagami_memory::{Pool, Purpose, Scatter, ScatterMut};
+use kagami_memory::{Class, Pool, Purpose, Scatter, ScatterMut};
 use kagami_metrics::CoreMetrics;
 use kagami_queue::Port;
 use kagami_reactor::{Completion, Io};
@@ -424,6 +424,25 @@ impl<S: Send> Hub<S> {
         match scope {
             Scope::Task(_, unit) | Scope::Unit(_, unit) => vec![unit.core],
             Scope::Target => self.cores().collect(),
+        }
+    }
+
+    /// Levels of memory and volumes. The arena's are told by the first core for all.
+    pub(crate) fn measure(&self) {
+        if self.core == CoreId(0) {
+            let arena = self.pool.arena();
+            let pool = &self.metrics.pool;
+            let free = arena.free(Class::Page);
+            pool.pages_free.set(u64::from(free));
+            pool.pages_used.set(u64::from(arena.total(Class::Page).saturating_sub(free)));
+            pool.small_free.set(u64::from(arena.free(Class::Small)));
+            pool.large_free.set(u64::from(arena.free(Class::Large)));
+        }
+        for unit in &self.units {
+            if let Some(metrics) = self.metrics.volume(unit.row()) {
+                metrics.depth.set(unit.in_use() as u64);
+                metrics.device_depth.set(unit.volume.in_flight() as u64);
+            }
         }
     }
 

@@ -54,7 +54,10 @@ impl Full {
             };
             link.window = Some(window);
             match step? {
-                (Step::Taken, used) => link.start += used,
+                (Step::Taken, used) => {
+                    link.start += used;
+                    hub.metrics.network.pdus_received.inc();
+                }
                 (Step::More, _) => return Ok(()),
                 (Step::Stall, _) => {
                     self.stalled = true;

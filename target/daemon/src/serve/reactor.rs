@@ -61,10 +61,14 @@ impl Prepared {
     fn serve(&mut self) {
         let Self { ring, core, policy, metrics } = self;
         let metrics = Arc::clone(metrics);
-        kagami_reactor::run(ring, core, *policy, |stats| {
+        kagami_reactor::run(ring, core, *policy, |ring, stats| {
             metrics.reactor.rounds.set_total(stats.rounds);
             metrics.reactor.idle_rounds.set_total(stats.rounds - stats.busy);
             metrics.reactor.sleeps.set_total(stats.sleeps);
+            let counts = ring.counts();
+            metrics.reactor.enters.set_total(counts.enters);
+            metrics.reactor.submissions.set_total(counts.submissions);
+            metrics.reactor.completions.set_total(counts.completions);
         });
     }
 }
