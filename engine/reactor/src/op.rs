@@ -95,7 +95,7 @@ pub struct Completion {
 }
 
 /// Where received bytes land: first in `direct` from `filled` on (the data of a large write,
-/// received in place), then in the window from `start` on.
+/// received in place), then in the window from `start` on, up to `end`.
 #[derive(Debug)]
 pub struct ReceiveBuffer {
     /// Pages of a write's data; may be empty.
@@ -108,6 +108,9 @@ pub struct ReceiveBuffer {
     pub window: PageMut,
     /// How many bytes of the window were there before.
     pub start: usize,
+    /// How far the window may be filled: a small part of it where large data is expected, so
+    /// that most of the next PDU's data is received in place as well.
+    pub end: usize,
 }
 
 impl ReceiveBuffer {
