@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Proves that no input makes the parsers panic, hang or eat memory: runs each fuzz target of tools/fuzz under libFuzzer,
-# first over its seed corpus, then on for some seconds.
+# first over the seeds of all targets, then on from its own for some seconds.
 #
-#   ci/fuzz.sh [SECONDS [TARGET...]]       10 seconds each, all targets
+#   ci/fuzz.sh [SECONDS [TARGET...]]       FUZZ_SECONDS or 10 seconds each, all targets
 #
 # Does what `cargo fuzz` would, without needing it or a nightly compiler: the coverage counters are plain code generation
 # options. Seeds are in tools/fuzz/corpus/TARGET; what is found beyond them is kept in build/fuzz/corpus, crashes in
@@ -12,7 +12,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=lib.sh
 . "$here/lib.sh"
 
-seconds=${1:-10}
+seconds=${1:-${FUZZ_SECONDS:-10}}
 (($# == 0)) || shift
 manifest=$ROOT/tools/fuzz/Cargo.toml
 [[ -f $manifest ]] || die "$manifest is not there"
@@ -42,10 +42,18 @@ for target in "${targets[@]}"; do
     [[ -n $(find "$seeds" -type f -print -quit 2>/dev/null) ]] || die "$target has no seed corpus in $seeds"
     mkdir -p "$found"
     say "fuzz: $target, $(find "$seeds" -type f | wc -l) seeds"
-    "$output/$triple/release/$target" -max_total_time="$seconds" -timeout=5 -rss_limit_mb=1024 -print_final_stats=1 \
-        -artifact_prefix="$output/artifacts/$target-" "$found" "$seeds" >"$output/$target.log" 2>&1 || {
+    options=(-timeout=5 -rss_limit_mb=1024 -print_final_stats=1 -artifact_prefix="$output/artifacts/$target-")
+    words=$ROOT/tools/fuzz/dict/$target.dict
+    [[ ! -f $words ]] || options+=(-dict="$words")
+    # A seed that is given by name is run once, as it is; so are those of the other targets, which are nonsense here.
+    failed=
+    find "$ROOT/tools/fuzz/corpus" -type f -print0 |
+        xargs -0 -n 4096 "$output/$triple/release/$target" "${options[@]}" >"$output/$target.log" 2>&1 || failed=1
+    [[ -n $failed ]] || "$output/$triple/release/$target" "${options[@]}" -max_total_time="$seconds" "$found" "$seeds" \
+        >"$output/$target.log" 2>&1 || failed=1
+    [[ -z $failed ]] || {
         tail -n 30 "$output/$target.log"
-        die "$target failed; input in $output/artifacts"
+        die "$target failed; the input is in $output/artifacts or named above"
     }
     grep -E 'stat::number_of_executed_units|stat::peak_rss_mb' "$output/$target.log" | sed 's/^/  /'
 done
