@@ -1,4 +1,4 @@
-//! The file's header and its frames. `FORMAT.md` has the layout in prose.
+//! The file's header and its frames. `docs/formats.md` has the layout in prose.
 
 use crate::codec::{Malformed, Reader, Writer};
 use crate::error::TablesError;

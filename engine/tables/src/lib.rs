@@ -7,7 +7,7 @@
 //! not at all, numbers it with a [`Generation`], and writes a line to the audit log.
 //!
 //! On disk it is one log file, replayed at start and rewritten as a checkpoint when it has
-//! grown; `FORMAT.md` in this folder has the layout and the reasons. In memory it is a
+//! grown; `docs/formats.md` has the layout and the reasons. In memory it is a
 //! [`State`], small enough to be copied.
 //!
 //! What it does not do: it knows nothing of the configuration file, and it blocks (fsync), so
