@@ -59,12 +59,16 @@ pub(crate) struct Disk {
     next_write: WriteSeq,
     in_flight: BTreeSet<WriteSeq>,
     gone_until: Time,
+    /// Where transfers were short. The next from there is not: a kernel that twice stops at the
+    /// same place means that there is something wrong with it.
+    short_from: BTreeSet<usize>,
 }
 
 impl Disk {
     pub(crate) fn new(sector: usize, sectors: usize, rng: Rng) -> Self {
         let medium = Medium::new(sector, sectors);
-        Self { medium, rng, next_write: 1, in_flight: BTreeSet::new(), gone_until: Time(0) }
+        let (in_flight, short_from) = (BTreeSet::new(), BTreeSet::new());
+        Self { medium, rng, next_write: 1, in_flight, gone_until: Time(0), short_from }
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -115,7 +119,11 @@ impl State {
                     op.job = Some(job);
                 }
             }
-            Err(error) => self.complete_soon(key, Err(error)),
+            Err(error) => {
+                let errno = u64::try_from(error.0).unwrap_or(0);
+                self.trace.note(self.now, Who::Disk(narrow(at)), "refuses: errno", [errno, 0, 0]);
+                self.complete_soon(key, Err(error));
+            }
         }
     }
 
@@ -208,7 +216,10 @@ impl State {
             job.result = Err(Errno::IO);
             sectors = rng.index(sectors + 1);
         } else if transfer {
-            if short && sectors > 1 {
+            if disk.short_from.remove(&job.first) {
+                // This time all of it.
+            } else if short && sectors > 1 {
+                disk.short_from.insert(job.first);
                 self.coverage.hit(Happening::ShortDiskIo);
                 sectors = 1 + rng.index(sectors - 1);
             }
