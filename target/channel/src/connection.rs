@@ -198,6 +198,15 @@ impl Connection {
         }
     }
 
+    /// Whether it has something to say that is neither in a message nor behind one.
+    pub(crate) fn is_held_up(&self) -> bool {
+        let pending = match &self.phase {
+            Phase::Full(full) => !(full.answers.is_empty() && full.urgent.is_empty()),
+            Phase::Login(login) => login.has_more(),
+        };
+        pending && self.closing.is_none() && !self.link.outbox.is_in_flight()
+    }
+
     /// Whether nothing is in flight any more.
     pub(crate) fn is_gone(&self) -> bool {
         self.closing.is_some() && !self.link.receiving && !self.link.outbox.is_in_flight()

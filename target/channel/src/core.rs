@@ -425,6 +425,10 @@ impl<I: Io> Core<I> {
                 }
                 connection.transmit(io);
                 connection.receive(io, &mut self.hub);
+                if connection.is_held_up() {
+                    // No page for its headers: no completion will come to go on with.
+                    self.waiting.push(index);
+                }
             }
             if connection.is_gone() {
                 self.bury(io, index);
@@ -468,12 +472,7 @@ impl<I: Io> Core<I> {
                         self.mark(index);
                         continue;
                     }
-                    _ => {
-                        if silent > TICK {
-                            connection.link.outbox.rest();
-                        }
-                        continue;
-                    }
+                    _ => continue,
                 },
             };
             self.ends(io, index, reason);

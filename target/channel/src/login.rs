@@ -144,6 +144,11 @@ impl Login {
         self.to_end.take()
     }
 
+    /// Whether something is still to be said.
+    pub(crate) fn has_more(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
     /// Puts what is to be said into the message.
     pub(crate) fn encode<S: Send>(&mut self, link: &mut Link, hub: &Hub<S>) {
         while let Some(pdu) = self.outgoing.front() {

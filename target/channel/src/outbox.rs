@@ -154,15 +154,8 @@ impl Outbox {
         message.parts.clear();
         self.spare = message.parts;
         self.in_flight = false;
-        if self.page.is_none() && self.parts.is_empty() {
-            self.page = message.headers.try_into_mut().ok();
-            self.used = 0;
-        }
-    }
-
-    /// Gives up the page where nothing is to be sent: for a connection that has gone idle.
-    pub(crate) fn rest(&mut self) {
         if self.parts.is_empty() {
+            // A thousand idle connections must not hold a page each.
             self.page = None;
         }
     }
