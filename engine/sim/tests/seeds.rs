@@ -1,7 +1,8 @@
 //! The whole array under simulated hosts, networks, disks and crashes, seed after seed.
 //!
 //! - `KAGAMI_SEEDS=n` runs that many seeds (default below), `KAGAMI_FIRST=s` from that one on.
-//! - `KAGAMI_SEED=s` (also `0x..`) replays one seed and prints what happened.
+//! - `KAGAMI_SEED=s` (also `0x..`) replays one seed and prints what happened; `KAGAMI_TRACE=n` has a
+//!   failure show the last n events.
 //!
 //! Seeds that once failed stand in `regressions.txt` and run first.
 

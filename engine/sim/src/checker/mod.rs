@@ -47,6 +47,14 @@ pub struct Write {
     issued: Tick,
 }
 
+impl Write {
+    /// What it writes to.
+    #[must_use]
+    pub fn units(&self) -> &[Units] {
+        &self.units
+    }
+}
+
 /// A read under way.
 #[must_use = "a read that is never ended is remembered for ever"]
 #[derive(Debug)]

@@ -226,7 +226,7 @@ impl Host {
         // The old session's tasks have ended with it.
         for task in self.orphans.drain(..) {
             if let Some(unit) = self.plan.luns.get(task.unit) {
-                task.forget(unit);
+                task.forget(unit, self.plan.hangs);
             }
         }
         for conn in self.left_open.drain(..) {

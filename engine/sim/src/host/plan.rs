@@ -64,6 +64,9 @@ pub struct HostPlan {
     pub patience: u64,
     /// Commands may fail as disks do; else a failed command fails the run.
     pub faulty: bool,
+    /// Device commands may be given up by the array and take effect later all the same: then also
+    /// what was aborted, or lost with its session, may still come.
+    pub hangs: bool,
 }
 
 /// What a host wants from a session: anything that RFC 7143 allows.

@@ -161,29 +161,28 @@ impl Session {
         let cid = link.cid;
         let (who, lead) = (Who::Host(plan.number), u64::from(order.cdb[0]));
         world.note(who, "command: opcode, tag, bytes", [lead, itt.0.into(), order.expected.into()]);
-        self.tasks.insert(
-            itt.0,
-            Task {
-                itt,
-                unit,
-                cid,
-                cmd_sn,
-                cdb: order.cdb,
-                work: order.work,
-                out: order.out,
-                expected: order.expected,
-                asked: order.asked,
-                received: Vec::new(),
-                data_sn: 0,
-                burst: 0,
-                r2t_sn: 0,
-                solicited: unsolicited,
-                open_r2ts: 0,
-                issued: world.now(),
-                patience: plan.patience + rng.below(plan.patience),
-                aborting: None,
-            },
-        );
+        let task = Task {
+            itt,
+            unit,
+            cid,
+            cmd_sn,
+            cdb: order.cdb,
+            work: order.work,
+            out: order.out,
+            expected: order.expected,
+            asked: order.asked,
+            received: Vec::new(),
+            data_sn: 0,
+            burst: 0,
+            r2t_sn: 0,
+            solicited: unsolicited,
+            open_r2ts: 0,
+            issued: world.now(),
+            patience: plan.patience + rng.below(plan.patience),
+            aborting: None,
+        };
+        world.note(who, "          write or 0, unit, units", task.numbers());
+        self.tasks.insert(itt.0, task);
         Some(itt)
     }
 
@@ -504,7 +503,7 @@ impl Session {
             task.judge(status, sense, plan.faulty, |what| world.hit(what)).map_err(Trouble::Wrong)?;
         let Some(unit) = plan.luns.get(task.unit) else { return Ok(()) };
         let number = task.unit;
-        task.finish(unit, verdict, |what| world.hit(what)).map_err(|what| {
+        task.finish(unit, plan.hangs, verdict, |what| world.hit(what)).map_err(|what| {
             Trouble::Wrong(format!("{} (host {}, unit {number}, task {itt})", what, plan.number))
         })
     }
@@ -587,7 +586,7 @@ impl Session {
             if let Some(task) = self.tasks.remove(&itt)
                 && let Some(unit) = plan.luns.get(task.unit)
             {
-                task.forget(unit);
+                task.forget(unit, plan.hangs);
             }
         }
     }

@@ -105,6 +105,19 @@ pub(super) mod status {
 }
 
 impl Task {
+    /// The numbers of the write or read for the trace: write, first unit, units.
+    pub(super) fn numbers(&self) -> [u64; 3] {
+        let of = |units: &Units| (units.first, units.count);
+        let (id, (first, count)) = match &self.work {
+            Work::Read(_, units) => (0, of(units)),
+            Work::Write(write, _) | Work::Zero(write, _) | Work::Compare(write, _) => {
+                (write.id.0, write.units().first().map_or((0, 0), of))
+            }
+            _ => (0, (0, 0)),
+        };
+        [id, first, count]
+    }
+
     /// Whether data go to the target.
     pub(super) fn writes(&self) -> bool {
         !self.out.is_empty()
@@ -157,14 +170,15 @@ impl Task {
     pub(super) fn finish(
         self,
         unit: &LunPlan,
+        hangs: bool,
         verdict: Verdict,
         hit: impl FnOnce(Happening),
     ) -> Result<(), String> {
         let ending = match verdict {
             Verdict::Good => Ending::Done,
             Verdict::Miscompared | Verdict::Refused => Ending::Nothing,
-            Verdict::Failed => Ending::Unknown,
-            Verdict::FailedOpen => Ending::Lingering,
+            Verdict::Failed if !hangs => Ending::Unknown,
+            Verdict::Failed | Verdict::FailedOpen => Ending::Lingering,
         };
         let good = verdict == Verdict::Good;
         let checker = &unit.checker;
@@ -219,10 +233,10 @@ impl Task {
         Ok(())
     }
 
-    /// It was lost with its session: nobody knows, and nothing happens any more.
-    pub(super) fn forget(self, unit: &LunPlan) {
+    /// It was aborted, or lost with its session: nobody knows, and nothing happens any more.
+    pub(super) fn forget(self, unit: &LunPlan, hangs: bool) {
         // Without data there is nothing that could be wrong.
-        let _ = self.finish(unit, Verdict::Failed, |_| ());
+        let _ = self.finish(unit, hangs, Verdict::Failed, |_| ());
     }
 
     fn name(&self) -> &'static str {

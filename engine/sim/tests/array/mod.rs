@@ -138,6 +138,9 @@ pub fn run(seed: u64, arena: Arena, tune: impl FnOnce(&mut Options)) -> Result<R
     let mut rng = Rng::new(seed ^ 0x6b61_6761_6d69);
     let mut options = Options::random(&mut rng);
     tune(&mut options);
+    if let Some(lines) = std::env::var("KAGAMI_TRACE").ok().and_then(|text| text.parse().ok()) {
+        options.trace = lines;
+    }
     let mut sim = Sim::new(seed, options);
     let cores = u16::try_from(rng.between(1, 3)).unwrap_or(1);
     let mut volumes = Vec::new();
@@ -192,6 +195,7 @@ pub fn run(seed: u64, arena: Arena, tune: impl FnOnce(&mut Options)) -> Result<R
             resets,
             patience: rng.choose([1, 15, 40]) * 1_000_000_000,
             faulty,
+            hangs: disk.hang > 0,
         };
         actors.push(Box::new(Host::new(plan, rng.fork(number.into()))));
     }
