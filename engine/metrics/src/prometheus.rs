@@ -33,6 +33,10 @@ const CORE_COUNTERS: &[CoreCounter] = &[
     ("connection_errors_total", "Connections closed for an error.", |c| &c.network.connection_errors),
     ("logins_total", "Logins that succeeded.", |c| &c.network.logins),
     ("login_failures_total", "Logins refused.", |c| &c.network.login_failures),
+    ("task_set_full_total", "Commands that found no pages for their data.", |c| &c.network.task_set_full),
+    ("stray_data_pdus_total", "Data of tasks that were gone.", |c| &c.network.stray_data),
+    ("data_copied_bytes_total", "Write data copied from a receive window.", |c| &c.network.bytes_copied),
+    ("data_in_place_bytes_total", "Write data received in place.", |c| &c.network.bytes_in_place),
     ("digest_errors_total", "Digests that did not match.", |c| &c.network.digest_errors),
     ("received_bytes_total", "Bytes received.", |c| &c.network.bytes_received),
     ("sent_bytes_total", "Bytes sent.", |c| &c.network.bytes_sent),
@@ -58,7 +62,7 @@ const CORE_GAUGES: &[CoreGauge] = &[
 const VOLUME_COUNTERS: &[VolumeCounter] = &[
     ("lun_reads_total", "Read commands completed.", |v| &v.reads),
     ("lun_writes_total", "Write commands completed.", |v| &v.writes),
-    ("lun_other_commands_total", "Other block commands completed.", |v| &v.others),
+    ("lun_other_commands_total", "Commands completed that are no READ or WRITE.", |v| &v.others),
     ("lun_read_bytes_total", "Bytes read.", |v| &v.read_bytes),
     ("lun_written_bytes_total", "Bytes written.", |v| &v.write_bytes),
     ("lun_unmapped_bytes_total", "Bytes unmapped or zeroed.", |v| &v.unmap_bytes),
@@ -79,7 +83,7 @@ const VOLUME_TIMES: &[VolumeTime] = &[
     ("queue_seconds", "Time from arrival until the volume took the command up.", |v| &v.queue_time),
     ("read_seconds", "Time in service of reads.", |v| &v.read_time),
     ("write_seconds", "Time in service of writes.", |v| &v.write_time),
-    ("other_seconds", "Time in service of other block commands.", |v| &v.other_time),
+    ("other_seconds", "Time in service of other commands of the volume.", |v| &v.other_time),
 ];
 
 /// Writes all metrics of an array.

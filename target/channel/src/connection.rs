@@ -150,13 +150,16 @@ impl Connection {
         let buffer = ReceiveBuffer { direct: data, filled, limit, window, start, end };
         match io.submit(token::receive(self.id), Op::Receive(self.socket, buffer)) {
             Ok(()) => self.link.receiving = true,
-            Err(Op::Receive(_, buffer)) => self.take_back(buffer, 0),
+            Err(Op::Receive(_, buffer)) => {
+                self.take_back(buffer, 0);
+            }
             Err(_) => {}
         }
     }
 
-    /// Takes the memory of a receive back, with `count` bytes in it.
-    pub(crate) fn take_back(&mut self, buffer: ReceiveBuffer, count: usize) {
+    /// Takes the memory of a receive back, with `count` bytes in it; how many of them were received
+    /// in place.
+    pub(crate) fn take_back(&mut self, buffer: ReceiveBuffer, count: usize) -> usize {
         let direct = buffer.direct_part(count);
         self.link.start = 0;
         self.link.end = buffer.start + (count - direct);
@@ -164,6 +167,7 @@ impl Connection {
         if let Phase::Full(full) = &mut self.phase {
             full.direct_received(buffer.direct, direct);
         }
+        direct
     }
 
     /// Sends what has gathered, unless a message is under way.

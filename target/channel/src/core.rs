@@ -232,7 +232,6 @@ impl<I: Io> Core<I> {
         self.logging_in -= 1;
         self.hub.metrics.network.logins.inc();
         if is_new {
-            self.hub.metrics.network.sessions.up();
             self.hub.broadcast(|| Message::Attach(Arc::clone(&session)));
         }
         // Commands may have come with the last login request.
@@ -247,7 +246,11 @@ impl<I: Io> Core<I> {
         };
         match reason {
             Close::LoginFailed => metrics.login_failures.inc(),
-            Close::Framing | Close::Protocol(_) | Close::LoginTimeout | Close::PingTimeout => {
+            Close::Framing => {
+                metrics.digest_errors.inc();
+                metrics.connection_errors.inc();
+            }
+            Close::Protocol(_) | Close::LoginTimeout | Close::PingTimeout => {
                 metrics.connection_errors.inc();
             }
             _ => {}
@@ -299,7 +302,6 @@ impl<I: Io> Core<I> {
         }
         if session.leave() {
             session.end();
-            self.hub.metrics.network.sessions.down();
             self.hub.broadcast(|| Message::Detach(Arc::clone(session)));
         }
     }
@@ -553,7 +555,7 @@ impl<I: Io> Handler<I> for Core<I> {
             (Owner::Receive { index, generation }, Op::Receive(_, buffer)) => {
                 let Some(connection) = self.get(index, generation) else { return };
                 connection.link.receiving = false;
-                connection.take_back(buffer, result.map_or(0, |count| count as usize));
+                let direct = connection.take_back(buffer, result.map_or(0, |count| count as usize));
                 match result {
                     Ok(0) => self.ends(io, index, Close::EndOfStream),
                     Err(error) => self.ends(io, index, Close::Socket(error)),
@@ -566,6 +568,7 @@ impl<I: Io> Handler<I> for Core<I> {
                         let network = &self.hub.metrics.network;
                         network.receives.inc();
                         network.bytes_received.add(u64::from(count));
+                        network.bytes_in_place.add(direct as u64);
                         self.process(io, index);
                     }
                 }
@@ -579,7 +582,10 @@ impl<I: Io> Handler<I> for Core<I> {
                     Ok(_) if message.sent < message.len && connection.closing.is_none() && sent > 0 => {
                         connection.send(io, message);
                     }
-                    Ok(_) if message.sent >= message.len => connection.link.outbox.done(message),
+                    Ok(_) if message.sent >= message.len => {
+                        let pdus = connection.link.outbox.done(message);
+                        self.hub.metrics.network.pdus_sent.add(pdus);
+                    }
                     _ => {
                         connection.link.outbox.done(message);
                         self.ends(io, index, Close::Socket(result.err().unwrap_or(Errno::CONNECTION_RESET)));

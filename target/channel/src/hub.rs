@@ -427,9 +427,10 @@ impl<S: Send> Hub<S> {
         }
     }
 
-    /// Levels of memory and volumes. The arena's are told by the first core for all.
+    /// Levels of sessions, memory and volumes. What is the array's is told by the first core.
     pub(crate) fn measure(&self) {
         if self.core == CoreId(0) {
+            self.metrics.network.sessions.set(self.registry.len() as u64);
             let arena = self.pool.arena();
             let pool = &self.metrics.pool;
             let free = arena.free(Class::Page);

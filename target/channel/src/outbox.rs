@@ -30,6 +30,8 @@ pub(crate) struct Outbox {
     spare: Vec<SendPart>,
     /// The message before has not gone out yet.
     in_flight: bool,
+    /// PDUs in the message that is being filled, and in the one before.
+    pdus: (u64, u64),
 }
 
 /// The data segment of a PDU to be sent.
@@ -57,6 +59,7 @@ impl Outbox {
     #[inline]
     pub(crate) fn push(&mut self, framing: &Framing, payload: Payload<'_>, fill: impl FnOnce(&mut Bhs)) {
         let Some(page) = self.page.as_mut() else { return };
+        self.pdus.0 += 1;
         let start = self.used;
         let Some(bhs) = page.get_mut(start..).and_then(|rest| rest.first_chunk_mut::<BHS_LEN>()) else {
             return;
@@ -146,11 +149,13 @@ impl Outbox {
         let parts = std::mem::replace(&mut self.parts, std::mem::take(&mut self.spare));
         let len = std::mem::take(&mut self.len);
         self.in_flight = true;
+        self.pdus = (0, self.pdus.0);
         Some(SendBuffer { headers, parts, len, sent: 0 })
     }
 
-    /// The message has gone out, or never will: its pages are free, its list is used again.
-    pub(crate) fn done(&mut self, mut message: SendBuffer) {
+    /// The message has gone out, or never will: its pages are free, its list is used again. Returns
+    /// how many PDUs it had.
+    pub(crate) fn done(&mut self, mut message: SendBuffer) -> u64 {
         message.parts.clear();
         self.spare = message.parts;
         self.in_flight = false;
@@ -158,6 +163,7 @@ impl Outbox {
             // A thousand idle connections must not hold a page each.
             self.page = None;
         }
+        self.pdus.1
     }
 
     pub(crate) fn is_in_flight(&self) -> bool {

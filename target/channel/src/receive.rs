@@ -86,6 +86,7 @@ impl Full {
                 let Some(segment) = bytes.get(header.len..whole) else { return Ok((Step::More, 0)) };
                 if !self.framing_in.data_digest_ok(segment) {
                     // RFC 7143 7.8: the PDU is discarded; without recovery nothing brings it back.
+                    hub.metrics.network.digest_errors.inc();
                     self.reject(RejectReason::DataDigestError, header.bhs);
                     return Ok((Step::Taken, whole));
                 }
@@ -187,6 +188,7 @@ impl Full {
     fn data_landed<I: Io>(&mut self, slot: u16, turn: u16, good: bool, io: &mut I, hub: &mut Hub<I::Stream>) {
         let Some(task) = self.tasks.get_turn(slot, turn) else { return };
         if !good {
+            hub.metrics.network.digest_errors.inc();
             // RFC 7143 7.8, 11.4.7.2: protocol service CRC error.
             task.failed = Some(Failure::Sense(0x47, 0x05));
             if let Some(out) = &mut task.out {

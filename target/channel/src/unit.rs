@@ -197,6 +197,7 @@ impl Unit {
         cx: &mut UnitContext<'_>,
     ) -> Option<Reply> {
         let Some(slot) = self.free.pop() else {
+            cx.metrics.busy.inc();
             return Some(Reply {
                 task: command.task,
                 end: Ending::task_set_full(),
@@ -216,7 +217,7 @@ impl Unit {
             task: Some(command.task),
             nexus: command.nexus,
             wanted,
-            started: command.received,
+            started: cx.now,
             kind,
             aborted: Abort::No,
             deferred: 0,
@@ -327,7 +328,7 @@ impl Unit {
             task: Some(command.task),
             nexus: command.nexus,
             wanted: 0,
-            started: command.received,
+            started: cx.now,
             kind: OpKind::Other,
             aborted: Abort::No,
             // One for ourselves, so that nothing is done before all parts have begun.
@@ -423,7 +424,10 @@ impl Unit {
                 metrics.write_bytes.add(bytes);
                 metrics.write_time.record(cx.now.nanos_since(task.started));
             }
-            _ => metrics.others.inc(),
+            _ => {
+                metrics.others.inc();
+                metrics.other_time.record(cx.now.nanos_since(task.started));
+            }
         }
         if !self.waiters.is_empty() {
             self.ended(task.serial, cx);
@@ -444,7 +448,14 @@ impl Unit {
             }
             Ok(()) => Ending::Good,
             Err(error) => {
-                metrics.errors.inc();
+                match error {
+                    BlockError::Busy => metrics.busy.inc(),
+                    BlockError::TimedOut => {
+                        metrics.timeouts.inc();
+                        metrics.errors.inc();
+                    }
+                    _ => metrics.errors.inc(),
+                }
                 data.clear();
                 match self.server.failed(error) {
                     Failure::Check(sense) => self.check(&sense),
@@ -517,7 +528,8 @@ impl Unit {
     pub(crate) fn manage(&mut self, manage: Manage, only: Option<TaskId>, cx: &mut UnitContext<'_>) {
         match manage.function {
             TmfFunction::LogicalUnitReset | TmfFunction::TargetWarmReset | TmfFunction::TargetColdReset => {
-                self.server.reset(Reset::LogicalUnit);
+                let cold = manage.function == TmfFunction::TargetColdReset;
+                self.server.reset(if cold { Reset::Power } else { Reset::LogicalUnit });
             }
             TmfFunction::ClearTaskSet if !self.server.task_aborted_status() => {
                 let others: Vec<NexusId> = self.tasks.iter().flatten().map(|task| task.nexus).collect();

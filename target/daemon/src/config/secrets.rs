@@ -17,7 +17,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 /// The shortest secret in bytes: 96 bits (RFC 7143 9.2.1).
 pub const MIN_SECRET: usize = 12;
 /// The longest secret in bytes.
-pub const MAX_SECRET: usize = 256;
+pub const MAX_SECRET: usize = 255;
 
 /// A secret. Its debug form shows none of it.
 #[derive(Clone, PartialEq, Eq)]
