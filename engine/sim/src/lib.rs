@@ -8,13 +8,25 @@
 //!
 //! | module | what it is for |
 //! | --- | --- |
-//! | [`run`] | the runner: turns, crashes, restarts, liveness |
-//! | [`world`] | the clock, the events, what hosts do with the network |
-//! | [`io`] | [`SimIo`], one core's view: the simulator's side of the I/O traits |
-//! | [`net`], [`disk`] | how the network and the disks behave and misbehave |
+//! | `run` | the runner: turns, crashes, restarts, liveness |
+//! | `world` | the clock, the events, what hosts do with the network |
+//! | `io` | [`SimIo`], one core's view: the simulator's side of the I/O traits |
+//! | `net`, `disk` | how the network and the disks behave and misbehave |
 //! | [`checker`] | what a block may hold, after all that was written, flushed and lost |
 //! | [`host`] | an iSCSI initiator with a random workload |
-//! | [`coverage`], [`trace`] | what happened over all seeds, and last in this one |
+//! | [`coverage`], `trace` | what happened over all seeds, and last in this one |
+//!
+//! # How a run goes
+//!
+//! [`Sim::run`] takes an [`Array`] (what is tested: it makes its cores, each a handler with its
+//! [`SimIo`], at every boot) and [`Actor`]s (its hosts). Cores run `kagami_reactor::round` in random
+//! order, sleep and are woken as over a kernel; hosts look around when something comes. When all
+//! hosts have done their part, nothing goes wrong any more, everything is read and checked, and
+//! the array has to stop in good order. A [`Failure`] has the seed and the last events.
+//!
+//! A later step plugs in here: another array is another core set and portal, a link between arrays
+//! is an [`Io`](kagami_reactor::Io) connection of a core (`SimIo` accepts today; connecting from a core
+//! comes with the link), a journal is a disk with a checker of its own.
 //!
 //! What it does not do: real time, threads (the queues between cores are checked with loom), and
 //! packets (TCP is taken at its word). Only tests use this crate.

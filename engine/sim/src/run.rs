@@ -258,7 +258,7 @@ impl Sim {
     fn last_stop<A: Array>(
         &mut self,
         array: &mut A,
-        cores: &mut Vec<Option<Core<A::Core>>>,
+        cores: &mut [Option<Core<A::Core>>],
     ) -> Result<(), String> {
         if !array.stop() {
             return Ok(());

@@ -2,7 +2,7 @@
 //! array have in flight.
 //!
 //! A [`World`] is a shared handle; everything runs in one thread. Time passes only between events.
-//! The [runner](crate::run) takes the events in turn; the world handles those of the network and
+//! The runner takes the events in turn; the world handles those of the network and
 //! the disks by itself and tells the runner whose turn it is otherwise.
 
 use crate::coverage::{Coverage, Happening};

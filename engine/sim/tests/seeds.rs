@@ -17,7 +17,7 @@ const SEEDS: u64 = 300;
 /// Threads that share the seeds. Each has memory of its own, so runs do not touch each other.
 const THREADS: u64 = 2;
 
-/// What does not happen with honest disks, and what the array does not do yet.
+/// What does not happen with honest disks.
 const NOT_HERE: &[Happening] =
     &[Happening::Lie, Happening::DroppedWrite, Happening::Misdirected, Happening::BitRot];
 

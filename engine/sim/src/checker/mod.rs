@@ -2,7 +2,7 @@
 //!
 //! A volume is checked in *units*: the smaller of its block and of what its disk writes whole.
 //! Hosts tell the checker when they issue something and how it ended; what they read they have
-//! judged here. The rules are in [`history`](self), and hold for any number of hosts at once.
+//! judged here. The rules are in `history.rs`, and hold for any number of hosts at once.
 //!
 //! The checker knows nothing of the array: it is told only what a host can see.
 

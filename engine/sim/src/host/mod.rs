@@ -133,8 +133,11 @@ impl Host {
         let port = u16::try_from(self.rng.between(1024, 65535)).unwrap_or(1024);
         let conn = world.connect(self.actor, SocketAddr::new(self.plan.address, port), portal);
         let cid = session.new_cid();
+        // Now and then a connection wants to join a session that is not there: it is refused.
+        let astray = session.tsih != Tsih(0) && self.rng.one_in(30);
+        let tsih = if astray { Tsih(session.tsih.0 ^ 0x4000) } else { session.tsih };
         let config = InitiatorConfig {
-            tsih: session.tsih,
+            tsih,
             cid,
             itt: session.new_itt(),
             cmd_sn: session.cmd_sn,

@@ -46,6 +46,7 @@ pub struct SimArray {
     states: States,
     rng: Rng,
     io_timeout: Duration,
+    ping_interval: Duration,
     inboxes: Vec<Arc<Inbox>>,
 }
 
@@ -95,7 +96,12 @@ impl Array for SimArray {
                 random: Box::new(self.rng.fork(7)),
                 inbox,
             };
-            let limits = CorePlan { connections: 64, window: self.window, ..CorePlan::default() };
+            let limits = CorePlan {
+                connections: 64,
+                window: self.window,
+                ping_interval: self.ping_interval,
+                ..CorePlan::default()
+            };
             let others = wakers.clone();
             let wake = move |core: CoreId| others[core.index()].wake();
             let sockets = sockets.map_err(|error| error.to_string())?;
@@ -208,6 +214,7 @@ pub fn run(seed: u64, arena: Arena, tune: impl FnOnce(&mut Options)) -> Result<R
         window: rng.choose([2, 16, 64]),
         states: States::default(),
         io_timeout: Duration::from_secs(rng.choose([1, 10, 30])),
+        ping_interval: Duration::from_secs(rng.choose([1, 15])),
         rng,
         inboxes: Vec::new(),
     };
