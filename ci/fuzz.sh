@@ -42,7 +42,8 @@ for target in "${targets[@]}"; do
     [[ -n $(find "$seeds" -type f -print -quit 2>/dev/null) ]] || die "$target has no seed corpus in $seeds"
     mkdir -p "$found"
     say "fuzz: $target, $(find "$seeds" -type f | wc -l) seeds"
-    options=(-timeout=5 -rss_limit_mb=1024 -print_final_stats=1 -artifact_prefix="$output/artifacts/$target-")
+    # Each takes far less than a millisecond; the time-out leaves room for a machine that is busy with something else.
+    options=(-timeout=25 -rss_limit_mb=1024 -print_final_stats=1 -artifact_prefix="$output/artifacts/$target-")
     words=$ROOT/tools/fuzz/dict/$target.dict
     [[ ! -f $words ]] || options+=(-dict="$words")
     # A seed that is given by name is run once, as it is; so are those of the other targets, which are nonsense here.
