@@ -181,7 +181,7 @@ fn check_record(plan: &VolumePlan, old: &VolumeRecord, device: Option<&OpenDevic
 fn path_of(plan: &VolumePlan) -> PathBuf {
     match &plan.backend {
         Backend::Path(path) => path.clone(),
-        Backend::Ram | Backend::Null => PathBuf::new(),
+        _ => PathBuf::new(),
     }
 }
 
@@ -190,6 +190,9 @@ fn backend(plan: &VolumePlan) -> BackendKind {
         Backend::Path(_) => BackendKind::Path,
         Backend::Ram => BackendKind::Ram,
         Backend::Null => BackendKind::Null,
+        // Its contents are gone with the daemon, as those of RAM are.
+        #[cfg(feature = "faulty")]
+        Backend::Faulty(_) => BackendKind::Ram,
     }
 }
 

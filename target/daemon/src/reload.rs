@@ -149,9 +149,7 @@ fn change(old: &Volume, new: &Volume) -> Result<Option<ByteLen>, String> {
         (old, new) if old == new => Ok(None),
         (Some(old), Some(new)) if new > old => match same.backend {
             Backend::Path(_) => Ok(Some(new)),
-            Backend::Ram | Backend::Null => {
-                Err("a volume in memory cannot grow without a restart".to_owned())
-            }
+            _ => Err("a volume in memory cannot grow without a restart".to_owned()),
         },
         (None, Some(size)) => Ok(Some(size)),
         _ => Err("a volume can only grow".to_owned()),

@@ -445,6 +445,8 @@ fn to_served(volume: BoundVolume, state: Option<Vec<u8>>) -> Served {
             }
         }
         (None, Backend::Null) => Storage::Null,
+        #[cfg(feature = "faulty")]
+        (None, Backend::Faulty(spec)) => Storage::Faulty(spec.clone()),
         (None, _) => Storage::Ram,
     };
     Served {

@@ -82,6 +82,15 @@ pub(crate) fn parse(spec: &str) -> Result<Script, SpecError> {
     Ok(script)
 }
 
+impl std::str::FromStr for Script {
+    type Err = SpecError;
+
+    /// Reads a specification, as [`Faulty::from_spec`](crate::Faulty::from_spec) does, without making the device.
+    fn from_str(spec: &str) -> Result<Self, SpecError> {
+        parse(spec)
+    }
+}
+
 /// `A-B`, both included, or one block.
 fn range(value: &str) -> Option<(u64, u64)> {
     let (first, last) = value.split_once('-').unwrap_or((value, value));

@@ -31,6 +31,10 @@
 //! | `device_depth` | 256, or what the device has | operations in flight |
 //! | `io_timeout` | the array's | for its device |
 //!
+//! With the cargo feature `faulty`, which is for tests, `backend = "faulty:size=64MiB,read_error=8-15"`
+//! is a device in memory that fails and hangs as told; the words are those of `kagami_faulty`. No other
+//! build knows it.
+//!
 //! `[[portal]]` takes `address`, `role` (`"host"` or `"peer"`; neither: both) and `auth`.
 
 mod access;

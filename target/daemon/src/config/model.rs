@@ -180,6 +180,9 @@ pub enum Backend {
     Ram,
     /// Reads zeroes, drops writes.
     Null,
+    /// Memory that fails and hangs as that specification says.
+    #[cfg(feature = "faulty")]
+    Faulty(String),
 }
 
 /// A volume's cache mode; it alone decides the WCE bit.
@@ -327,6 +330,8 @@ impl fmt::Display for Backend {
             Self::Path(path) => write!(f, "{}", path.display()),
             Self::Ram => f.write_str("ram"),
             Self::Null => f.write_str("null"),
+            #[cfg(feature = "faulty")]
+            Self::Faulty(spec) => f.write_str(spec),
         }
     }
 }

@@ -137,6 +137,29 @@ fn errors_name_file_line_key_and_reason() {
 }
 
 #[test]
+fn the_back_end_for_tests_is_known_to_its_own_builds_only() {
+    let volume =
+        |spec, rest| with(&format!("[[volume]]\nlun = 0\nname = \"v\"\nbackend = \"{spec}\"\n{rest}"));
+    let good = volume("faulty:size=1MiB,read_error=8-15", "");
+    if cfg!(feature = "faulty") {
+        let config = parse(&good, "k.toml").unwrap();
+        assert_eq!(config.volumes[0].size, Some(ByteLen(1 << 20)));
+        assert_eq!(config.volumes[0].backend.to_string(), "faulty:size=1MiB,read_error=8-15");
+        let wrong = refused(&volume("faulty:size=1MiB,colour=red", ""));
+        assert_eq!(wrong, "k.toml:7: volume[0].backend: unknown word `colour`");
+        let twice = refused(&volume("faulty:size=1MiB", "size = \"1MiB\"\n"));
+        assert!(twice.starts_with("k.toml:8: volume[0].size: the specification"), "{twice}");
+        assert!(
+            refused(&volume("faulty:size=1000B", "")).contains("volume[0].backend: must be a whole number")
+        );
+    } else {
+        assert!(refused(&good).contains(
+            "k.toml:7: volume[0].backend: \"faulty:size=1MiB,read_error=8-15\" is not one of \"ram\", \"null\""
+        ));
+    }
+}
+
+#[test]
 fn an_open_portal_is_taken_where_it_is_written() {
     let portal = "[[portal]]\naddress = \"0.0.0.0:3260\"\nauth = \"none\"\n";
     let config = parse(&with(portal), "k.toml").unwrap();

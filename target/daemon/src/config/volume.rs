@@ -4,7 +4,7 @@ use super::context::{At, Context, split};
 use super::defaults::{COMMAND_DEVICE, command_path};
 use super::model::{Array, Backend, CacheMode, Role, Volume};
 use super::names::check_name;
-use super::raw::{RawVolume, Tables};
+use super::raw::{Maybe, RawVolume, Tables};
 use kagami_types::{BlockSize, ByteLen};
 use std::collections::HashMap;
 use std::time::Duration;
@@ -56,8 +56,7 @@ impl Context {
 
         let roles = [("command", Role::Command), ("journal", Role::Journal)];
         let role = self.word(table, "role", raw.role, &roles).unwrap_or(Role::Plain);
-        let backends = [("ram", Backend::Ram), ("null", Backend::Null)];
-        let memory = self.word(table, "backend", raw.backend, &backends);
+        let memory = self.memory(table, raw.backend);
         let path = raw.path.map(|value| {
             let (text, at) = split(table, "path", value);
             self.path(&at, text)
@@ -105,12 +104,36 @@ impl Context {
         volume
     }
 
+    /// A back end that is no path.
+    fn memory(&mut self, table: &str, value: Maybe<String>) -> Option<Backend> {
+        #[cfg(feature = "faulty")]
+        if let Some(spec) = value.as_ref().filter(|value| value.get_ref().starts_with("faulty:")) {
+            let (spec, at) = split(table, "backend", spec.clone());
+            if let Err(error) = spec.parse::<kagami_faulty::Script>() {
+                self.error(&at, error.to_string());
+            }
+            return Some(Backend::Faulty(spec));
+        }
+        self.word(table, "backend", value, &[("ram", Backend::Ram), ("null", Backend::Null)])
+    }
+
     fn volume_size(&mut self, place: &At, size: Option<(ByteLen, At)>, volume: &mut Volume) {
+        #[cfg(feature = "faulty")]
+        let size = match &volume.backend {
+            Backend::Faulty(spec) => {
+                if let Some((_, at)) = size {
+                    self.error(&at, "the specification of the back end has it");
+                }
+                let at = At { span: place.span.clone(), key: format!("{}.backend", place.key) };
+                spec.parse().ok().map(|script: kagami_faulty::Script| (ByteLen(script.size), at))
+            }
+            _ => size,
+        };
         let Some((size, at)) = size else {
             match (&volume.backend, volume.role) {
                 (Backend::Ram | Backend::Null, _) => self.error(place, "needs size"),
                 (Backend::Path(_), Role::Command) => volume.size = Some(COMMAND_DEVICE),
-                (Backend::Path(_), _) => {}
+                _ => {}
             }
             return;
         };

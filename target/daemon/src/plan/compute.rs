@@ -258,7 +258,7 @@ fn volumes(
         let slots = volume.queue_depth.unwrap_or(u32::MAX).min(host_slots);
         let device_depth = match &volume.backend {
             Backend::Path(_) => volume.device_depth.unwrap_or(256),
-            Backend::Ram | Backend::Null => volume.device_depth.unwrap_or(slots),
+            _ => volume.device_depth.unwrap_or(slots),
         };
         Ok(VolumePlan {
             row: count(row, &volume.site)?,

@@ -40,6 +40,9 @@ pub enum Storage {
     Ram,
     /// Nothing.
     Null,
+    /// Memory that fails and hangs as that specification says.
+    #[cfg(feature = "faulty")]
+    Faulty(String),
     /// A block device or file, opened with `O_DIRECT`.
     Disk {
         /// The descriptor on which the exclusive lock is held.
@@ -92,6 +95,11 @@ pub(super) fn build(
     let storage = match storage {
         Storage::Ram => kagami_volume::Storage::Ram,
         Storage::Null => kagami_volume::Storage::Null,
+        #[cfg(feature = "faulty")]
+        Storage::Faulty(spec) => {
+            let device = kagami_faulty::Faulty::from_spec(&spec).map_err(|error| error.to_string())?;
+            kagami_volume::Storage::Other(Box::new(device))
+        }
         Storage::Disk { fd, limits, polled } => {
             let file = ring.add_file(fd, polled).map_err(|error| error.to_string())?;
             kagami_volume::Storage::Disk { file, limits }
