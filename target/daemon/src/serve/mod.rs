@@ -7,6 +7,8 @@
 mod access;
 mod keeper;
 mod reactor;
+#[cfg(test)]
+mod steady;
 mod unit;
 
 pub use access::Rules;

@@ -50,10 +50,11 @@ pub(super) fn run(start: Start) {
     }
 }
 
-struct Prepared {
-    ring: Ring,
-    core: Core<Ring>,
-    policy: IdlePolicy,
+/// A core that is ready to run.
+pub(super) struct Prepared {
+    pub(super) ring: Ring,
+    pub(super) core: Core<Ring>,
+    pub(super) policy: IdlePolicy,
     metrics: Arc<kagami_metrics::CoreMetrics>,
 }
 
@@ -73,7 +74,8 @@ impl Prepared {
     }
 }
 
-fn prepare(start: Start) -> Result<Prepared, StartError> {
+/// Makes the core, on the thread that will run it, and binds that to its CPU.
+pub(super) fn prepare(start: Start) -> Result<Prepared, StartError> {
     let Start { core: place, pool, arena, port, volumes, listeners, ring, policy, limits, .. } = start;
     let number = place.id.0;
     pin(place.cpu).map_err(|error| StartError::Thread(number, error))?;
