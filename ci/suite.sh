@@ -29,7 +29,9 @@ trap finish EXIT
 
 if [[ -z ${SUITE_512:-} ]]; then
     target_init "$work/target"
-    target_lun 0 512 256
+    # In memory, as its physical block is the logical one: GetLBAStatus.UnmapSingle expects an answer about
+    # another block than it asked for where physical blocks are larger, as they are in files.
+    target_lun 0 512 256 ram
     target_lun 1 4096 256
     target_lun 2 512 64 - read_only=true
     target_start

@@ -5,7 +5,7 @@
 #
 #   target_init DIR                      choose a port, forget everything declared before
 #   target_lun LUN BLOCK_SIZE SIZE_MIB [PATH [KEY=VALUE...]]
-#                                        declare a volume, a sparse file in DIR unless PATH is given (- is none);
+#                                        declare a volume, a sparse file in DIR unless PATH is given (- is none, ram is memory);
 #                                        further keys of [[volume]] are for kagamid only
 #   target_host ROLE IQN [USER SECRET [MUTUAL_USER MUTUAL_SECRET]]
 #                                        declare an initiator and how it must prove itself
@@ -119,7 +119,8 @@ target_start_kagamid() {
         for entry in "${TARGET_ARRAY_KEYS[@]}"; do echo "$entry"; done
         for entry in "${TARGET_LUNS[@]}"; do
             read -r lun block mib path keys <<<"$entry"
-            printf '\n[[volume]]\nlun = %s\nname = "v%s"\npath = "%s"\n' "$lun" "$lun" "$path"
+            printf '\n[[volume]]\nlun = %s\nname = "v%s"\n' "$lun" "$lun"
+            if [[ $path == ram ]]; then printf 'backend = "ram"\n'; else printf 'path = "%s"\n' "$path"; fi
             [[ -b $path ]] || printf 'size = "%sMiB"\n' "$mib"
             printf 'block_size = %s\n' "$block"
             for key in $keys; do printf '%s = %s\n' "${key%%=*}" "${key#*=}"; done

@@ -40,9 +40,10 @@ stage_binaries() {
 
 stage_unit() {
     if cargo nextest --version >/dev/null 2>&1; then
-        cargo nextest run --workspace --locked --no-fail-fast && cargo test --workspace --locked --doc
+        cargo nextest run --workspace --locked --no-fail-fast && cargo test --workspace --locked --doc &&
+            cargo nextest run --locked -p kagamid --features faulty --test faulty
     else
-        cargo test --workspace --locked --no-fail-fast
+        cargo test --workspace --locked --no-fail-fast && cargo test --locked -p kagamid --features faulty --test faulty
     fi
 }
 

@@ -182,6 +182,14 @@ impl Full {
             self.fail(slot);
             return;
         }
+        if !task.writes && task.expected > 0 && task.charged == 0 {
+            if self.reading > 0 && self.reading + u64::from(task.expected) > self.most_reading {
+                self.held_back.push_back((slot, task.turn));
+                return;
+            }
+            task.charged = task.expected;
+            self.reading += u64::from(task.expected);
+        }
         task.stage = Stage::Executing;
         let id = TaskId { connection, slot, turn: task.turn };
         let mut data = hub.spare_list();
@@ -208,6 +216,25 @@ impl Full {
         if let Some(reply) = hub.dispatch(command, io) {
             self.reply(reply);
         }
+    }
+
+    /// Executes reads that waited for answers to go out; whether there were any.
+    pub(crate) fn release_held<I: Io>(&mut self, io: &mut I, hub: &mut Hub<I::Stream>) -> bool {
+        let mut any = false;
+        while let Some(&(slot, turn)) = self.held_back.front() {
+            // It may have been aborted meanwhile.
+            if let Some(task) = self.tasks.get_turn(slot, turn) {
+                if self.reading > 0 && self.reading + u64::from(task.expected) > self.most_reading {
+                    break;
+                }
+                any = true;
+                self.held_back.pop_front();
+                self.execute(slot, io, hub);
+            } else {
+                self.held_back.pop_front();
+            }
+        }
+        any
     }
 
     /// Ends a task that never got to its unit.

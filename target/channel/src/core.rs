@@ -158,9 +158,10 @@ impl<I: Io> Core<I> {
 
     /// Makes a connection of an accepted socket.
     fn adopt(&mut self, io: &mut I, stream: I::Stream) {
-        // Half-open connections must not keep real hosts out.
-        let place = if self.logging_in < self.plan.logging_in { self.free.pop() } else { None };
-        let Some(index) = place else {
+        if self.logging_in >= self.plan.logging_in {
+            self.close_oldest_login(io);
+        }
+        let Some(index) = self.free.pop() else {
             self.hub.metrics.network.refused.inc();
             return;
         };
@@ -185,6 +186,18 @@ impl<I: Io> Core<I> {
         self.logging_in += 1;
         self.hub.metrics.network.connections.up();
         self.mark(index);
+    }
+
+    /// Half-open connections must not keep real hosts out: a login takes moments, so the one that
+    /// has taken longest makes place.
+    fn close_oldest_login(&mut self, io: &mut I) {
+        let logins =
+            self.connections.iter().flatten().filter(|connection| {
+                matches!(connection.phase, Phase::Login(_)) && connection.closing.is_none()
+            });
+        if let Some(index) = logins.min_by_key(|connection| connection.opened).map(|oldest| oldest.id.index) {
+            self.ends(io, index, Close::Resources);
+        }
     }
 
     /// Understands what a connection has received.
@@ -413,6 +426,9 @@ impl<I: Io> Core<I> {
                 match &mut connection.phase {
                     Phase::Full(full) => {
                         full.encode(&mut connection.link, &mut self.hub);
+                        while full.release_held(io, &mut self.hub) {
+                            full.encode(&mut connection.link, &mut self.hub);
+                        }
                         if full.stalled || !full.retry.is_empty() {
                             self.waiting.push(index);
                         }

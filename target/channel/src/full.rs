@@ -51,6 +51,12 @@ pub(crate) struct Full {
     pub(crate) pinged: Option<Time>,
     /// Parsing stopped at a command that cannot be taken yet.
     pub(crate) stalled: bool,
+    /// Bytes that the answers of executing tasks may hold, and how many they may at once: a host that
+    /// does not read must not hold the pages that others need.
+    pub(crate) reading: u64,
+    pub(crate) most_reading: u64,
+    /// Reads that wait until answers before them have gone out.
+    pub(crate) held_back: VecDeque<(u16, u16)>,
     /// Tasks to be looked at again in the next round.
     pub(crate) retry: Vec<u16>,
     /// The host has logged out; the connection ends when the answer is out.
@@ -131,6 +137,7 @@ impl Full {
     pub(crate) fn release(&mut self, slot: u16) {
         if let Some(task) = self.tasks.get_mut(slot) {
             let opens = !task.immediate && task.stage != Stage::Free;
+            self.reading = self.reading.saturating_sub(u64::from(task.charged));
             self.tasks.release(slot);
             if opens {
                 self.session.open();

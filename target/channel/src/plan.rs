@@ -24,6 +24,8 @@ pub struct CorePlan {
     pub logging_in: u32,
     /// Commands of one session at a time: its window.
     pub window: u16,
+    /// Bytes that the answers of one connection may hold before its further reads wait.
+    pub most_reading: u64,
     /// How long a login may take.
     pub login_timeout: Duration,
     /// After how long a silence a host is pinged; zero: never.
@@ -43,6 +45,7 @@ impl Default for CorePlan {
             connections: 1024,
             logging_in: 256,
             window: 128,
+            most_reading: 4 << 20,
             login_timeout: Duration::from_secs(15),
             ping_interval: Duration::from_secs(15),
             ping_timeout: Duration::from_secs(15),

@@ -41,6 +41,8 @@ pub(crate) struct Task {
     pub(crate) out: Option<DataOut>,
     pub(crate) data: ScatterMut,
     pub(crate) received: Time,
+    /// Bytes that its answer may hold, counted against the connection's limit.
+    pub(crate) charged: u32,
 }
 
 /// Why a task failed before it reached its unit.
@@ -77,6 +79,7 @@ impl Tasks {
                 out: None,
                 data: ScatterMut::default(),
                 received: Time(0),
+                charged: 0,
             })
             .collect();
         Self { slots, free: (0..count).rev().collect() }
@@ -99,6 +102,7 @@ impl Tasks {
         task.aborted = false;
         task.failed = None;
         task.out = None;
+        task.charged = 0;
         task.data.clear();
         task.turn = task.turn.wrapping_add(1);
         self.free.push(slot);

@@ -42,7 +42,7 @@ impl LogicalUnit {
     /// WRITE 6/10/12/16 (SBC-4 5.40 to 5.43).
     #[inline]
     pub(crate) fn write(&self, row: &Row, cdb: &Cdb, offered: u64) -> Answer {
-        let range = self.offered_range(self.transfer_range(row, cdb)?, offered)?;
+        let range = self.offered_range(self.transfer_range(row, cdb)?, offered);
         Ok(if range.blocks == 0 {
             Disposition::Good
         } else {
@@ -52,7 +52,7 @@ impl LogicalUnit {
 
     /// WRITE AND VERIFY 10/12/16 (SBC-4 5.44 to 5.46).
     pub(crate) fn write_and_verify(&self, row: &Row, cdb: &Cdb, offered: u64) -> Answer {
-        let range = self.offered_range(self.transfer_range(row, cdb)?, offered)?;
+        let range = self.offered_range(self.transfer_range(row, cdb)?, offered);
         if range.blocks == 0 {
             return Ok(Disposition::Good);
         }
@@ -195,17 +195,14 @@ impl LogicalUnit {
         Ok(BlockRange { lba: Lba(lba), blocks })
     }
 
-    /// The part of a range to be written that the initiator has data for (RFC 7143 11.4.5.1:
-    /// the rest is residual overflow).
+    /// The part of a range to be written that the initiator has data for, in whole blocks (RFC 7143
+    /// 11.4.5.1: the rest is residual overflow, which tells it that it was not written).
     #[inline]
-    fn offered_range(&self, mut range: BlockRange, offered: u64) -> Result<BlockRange, Sense> {
+    fn offered_range(&self, mut range: BlockRange, offered: u64) -> BlockRange {
         if offered < self.bytes(u64::from(range.blocks)) {
-            if !offered.is_multiple_of(self.bytes(1)) {
-                return Err(short_data());
-            }
             range.blocks = u32::try_from(offered >> self.block_size.shift()).unwrap_or(0);
         }
-        Ok(range)
+        range
     }
 
     /// LOGICAL BLOCK ADDRESS OUT OF RANGE unless all of it is on the volume. The end itself,

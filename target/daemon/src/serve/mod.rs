@@ -278,6 +278,8 @@ fn limits(plan: &Plan, window: u16) -> CorePlan {
     CorePlan {
         connections: plan.network.connections_per_core,
         window,
+        most_reading: (u64::from(plan.memory.pages - plan.memory.ram_pages) * 4096 / 64)
+            .clamp(1 << 20, 8 << 20),
         login_timeout: plan.network.login_timeout,
         ping_interval: plan.network.nop_interval,
         ping_timeout: plan.network.nop_timeout,

@@ -105,6 +105,22 @@ pub(super) fn build(
             kagami_volume::Storage::Disk { file, limits }
         }
     };
+    let mut volume = Volume::new(kagami_volume::VolumePlan {
+        geometry,
+        storage,
+        token_base: volume_base(index),
+        slots,
+        pages,
+        timeout: plan.io_timeout,
+        write_back,
+        read_only: false,
+        zeroes: zeroes.clone(),
+    })
+    .map_err(|error| error.to_string())?;
+    // No more is told to hosts than the volume's quota of pages can take at once.
+    let largest = u32::try_from(volume.largest_transfer().0).unwrap_or(u32::MAX);
+    let max_transfer = largest.min(target.largest >> plan.block_size.shift());
+    let max_compare_and_write = u8::try_from((largest / 4).min(128)).unwrap_or(128);
     let mut server = LogicalUnit::new(LuConfig {
         lun: plan.lun,
         uuid,
@@ -119,10 +135,13 @@ pub(super) fn build(
         physical_exponent,
         capacity: blocks,
         limits: Limits {
-            max_transfer: target.largest >> plan.block_size.shift(),
+            max_transfer,
+            max_compare_and_write,
             nexuses: target.sessions,
             // A length of 0 is refused (WSNZ): nobody means the whole rest of a volume by it.
             write_same_to_end: false,
+            // One command's work is bounded by the same length as a write's.
+            max_write_same: u64::from(max_transfer),
             ..Limits::usual(plan.block_size)
         },
         read_only: plan.read_only,
@@ -139,18 +158,7 @@ pub(super) fn build(
     if let Some(state) = state {
         server.restore(&state).map_err(|error| format!("its kept state cannot be read: {error}"))?;
     }
-    let volume = Volume::new(kagami_volume::VolumePlan {
-        geometry,
-        storage,
-        token_base: volume_base(index),
-        slots,
-        pages,
-        timeout: plan.io_timeout,
-        write_back: server.write_cache_enabled(),
-        read_only: false,
-        zeroes: zeroes.clone(),
-    })
-    .map_err(|error| error.to_string())?;
+    volume.set_write_back(server.write_cache_enabled());
     Ok(Unit::new(plan.lun, uuid, server, volume, slots, plan.row as usize))
 }
 
