@@ -421,7 +421,8 @@ fn to_served(volume: BoundVolume, state: Option<Vec<u8>>) -> Served {
     let (physical, rotation) = match &device {
         Some(device) if device.facts.rotational => (device.facts.physical_block, Rotation::Unknown),
         Some(device) => (device.facts.physical_block, Rotation::SolidState),
-        None => (4096, Rotation::SolidState),
+        // Memory has no unit of its own that a host should align to.
+        None => (block, Rotation::SolidState),
     };
     let physical_exponent = u8::try_from((physical.max(block) / block).ilog2()).unwrap_or(0).min(15);
     let blocks = plan.block_size.blocks_in(size);
