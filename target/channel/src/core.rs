@@ -416,10 +416,11 @@ impl<I: Io> Core<I> {
         }
     }
 
-    /// One send and one receive for every connection that something happened to.
+    /// One send and one receive for every connection that something happened to. All sends come
+    /// first: while the kernel does them, hosts send on, and the receives find more.
     fn flush(&mut self, io: &mut I) {
         let mut dirty = std::mem::take(&mut self.dirty);
-        for index in dirty.drain(..) {
+        for &index in &dirty {
             self.marked[index as usize] = false;
             let Some(connection) = self.connections[index as usize].as_mut() else { continue };
             if connection.closing.is_none() {
@@ -442,6 +443,11 @@ impl<I: Io> Core<I> {
                     Phase::Login(login) => login.encode(&mut connection.link, &self.hub),
                 }
                 connection.transmit(io);
+            }
+        }
+        for index in dirty.drain(..) {
+            let Some(connection) = self.connections[index as usize].as_mut() else { continue };
+            if connection.closing.is_none() {
                 connection.receive(io, &mut self.hub);
                 if connection.is_held_up() {
                     // No page for its headers: no completion will come to go on with.

@@ -230,7 +230,7 @@ impl Unit {
         match self.volume.submit(&mut cx.volume, tag, op, data) {
             Some(outcome) => {
                 self.free.push(slot);
-                self.finish(task, outcome, cx)
+                self.finish(&task, outcome, cx)
             }
             None => {
                 self.tasks[usize::from(slot)] = Some(task);
@@ -383,7 +383,7 @@ impl Unit {
         self.free.push(slot);
         let result = task.failed.map_or(Ok(()), Err);
         let outcome = Outcome { result, data: Scatter::default(), status: Vec::new() };
-        if let Some(reply) = self.finish(task, outcome, cx) {
+        if let Some(reply) = self.finish(&task, outcome, cx) {
             cx.replies.push(reply);
         }
     }
@@ -401,7 +401,7 @@ impl Unit {
             }
             let Some(task) = place.take() else { continue };
             self.free.push(slot);
-            if let Some(reply) = self.finish(task, outcome, cx) {
+            if let Some(reply) = self.finish(&task, outcome, cx) {
                 cx.replies.push(reply);
             }
         }
@@ -409,7 +409,7 @@ impl Unit {
 
     /// From the volume's outcome to the reply.
     #[inline]
-    fn finish(&mut self, task: UnitTask, outcome: Outcome, cx: &mut UnitContext<'_>) -> Option<Reply> {
+    fn finish(&mut self, task: &UnitTask, outcome: Outcome, cx: &mut UnitContext<'_>) -> Option<Reply> {
         let Outcome { result, mut data, status } = outcome;
         let metrics = cx.metrics;
         let bytes = if result.is_ok() { task.wanted } else { 0 };
