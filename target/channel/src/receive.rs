@@ -17,6 +17,10 @@ use kagami_reactor::Io;
 /// The longest data segment of a PDU that is no task's: texts and pings.
 const MOST_CONTROL_DATA: u32 = 64 << 10;
 
+/// Answers that wait to go out, beyond which a host that does not read is cut off. Commands alone,
+/// with all their R2Ts, cannot get there: the window bounds them.
+const MOST_WAITING: usize = 4096;
+
 /// What became of a PDU.
 pub(crate) enum Step {
     /// It was understood; its header, and its data unless it lands elsewhere, are used up.
@@ -57,6 +61,9 @@ impl Full {
                 (Step::Taken, used) => {
                     link.start += used;
                     hub.metrics.network.pdus_received.inc();
+                    if self.urgent.len() + self.answers.len() > MOST_WAITING {
+                        return Err(Close::Protocol("it asks faster than it takes answers"));
+                    }
                 }
                 (Step::More, _) => return Ok(()),
                 (Step::Stall, _) => {
