@@ -47,7 +47,7 @@ stage_unit() {
     fi
 }
 
-stage_docs() { RUSTDOCFLAGS="-D warnings" cargo doc --workspace --locked --no-deps; }
+stage_docs() { RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --workspace --locked --no-deps; }
 
 # Every interleaving of the lock-free parts. A build folder of its own: the flag changes every crate.
 stage_loom() {

@@ -4,18 +4,20 @@
 #   ci/vm/image.sh            writes build/vm/vmlinuz and build/vm/initramfs.cpio; does nothing if they are current
 #
 # The kernel package is downloaded and unpacked, not installed, so this machine's own boot set-up is left alone.
-# Inside: busybox, the kernel modules for iSCSI, disks, file systems and the network card with all they depend on,
-# open-iscsi's iscsid and iscsiadm, mkfs for ext4 and XFS, fio, sg3-utils, the shared libraries of all these,
+# Inside: busybox, the kernel modules for iSCSI, disks, NVMe, file systems and the network card with all they depend
+# on, open-iscsi's iscsid and iscsiadm, mkfs for ext4 and XFS, fio, sg3-utils, the shared libraries of all these,
 # and ci/vm/guest/ as the first program and the tests.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=lib.sh
 . "$here/../lib.sh"
+# shellcheck source=vm/pack.sh
+. "$here/pack.sh"
 
 need cpio depmod modprobe busybox dash fio iscsid iscsiadm mkfs.ext4 mkfs.xfs sg_persist dpkg-deb ldd
 
 OUT=$BUILD/vm
-MODULES=(crc32c_generic virtio_pci virtio_net iscsi_tcp sd_mod sg ext4 xfs scsi_dh_alua)
+MODULES=(crc32c_generic virtio_pci virtio_net iscsi_tcp sd_mod sg ext4 xfs scsi_dh_alua nvme)
 PROGRAMS=(iscsid iscsiadm dash fio mkfs.ext4 e2fsck mkfs.xfs xfs_repair blkdiscard fstrim
     sg_persist sg_inq sg_vpd sg_unmap sg_readcap sg_sync sg_dd sg_raw sg_luns sg_opcodes sg_rtpg sg_logs sg_turs)
 mkdir -p "$OUT"
@@ -66,7 +68,7 @@ version=$(kernel_version)
 stamp=$(
     {
         echo "$version"
-        cat "$here/image.sh" "$here"/guest/*
+        cat "$here/image.sh" "$here/pack.sh" "$here"/guest/*
         dpkg-query -W -f '${Package} ${Version}\n' open-iscsi fio sg3-utils e2fsprogs xfsprogs busybox-static libc6
     } | sha256sum
 )
@@ -82,18 +84,10 @@ rm -rf "$tree"
 mkdir -p "$tree"/{bin,sbin,usr/bin,usr/sbin,dev,proc,sys,run/lock/iscsi,tmp,mnt,etc/iscsi,var/lib/iscsi,tests}
 ln -s ../run "$tree/var/run"
 
-# Copies a file and the shared libraries it needs, at the paths where the loader will look.
 add_program() {
-    local path libs library
+    local path
     path=$(command -v "$1") || die "$1 is missing"
-    path=$(readlink -f "$path")
-    cp -L "$path" "$tree/usr/sbin/$1"
-    libs=$(ldd "$path" 2>/dev/null | awk '{ for (i = 1; i <= NF; i++) if ($i ~ /^\//) print $i }') || true
-    for library in $libs; do
-        [[ -e $tree$library ]] && continue
-        mkdir -p "$tree$(dirname "$library")"
-        cp -L "$library" "$tree$library"
-    done
+    pack_program "$tree" "$1" "$path"
 }
 
 for program in "${PROGRAMS[@]}"; do add_program "$program"; done
@@ -127,8 +121,7 @@ cp "$here/guest/init" "$tree/init"
 cp "$here"/guest/*.sh "$tree/tests/"
 chmod 755 "$tree/init"
 
-(cd "$tree" && find . -print0 | LC_ALL=C sort -z | cpio --null --quiet -o -H newc -R 0:0) >"$OUT/initramfs.cpio.new"
-mv "$OUT/initramfs.cpio.new" "$OUT/initramfs.cpio"
+pack_archive "$tree" "$OUT/initramfs.cpio"
 cp "$OUT/kernel/boot/vmlinuz-$version" "$OUT/vmlinuz"
 rm -rf "$tree"
 printf '%s\n' "$stamp" >"$OUT/stamp"

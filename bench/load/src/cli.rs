@@ -44,7 +44,8 @@ pub enum Command {
 /// Where to connect and how.
 #[derive(Clone, Debug, Args)]
 pub struct ConnectArgs {
-    /// The logical unit: iscsi://[user%secret@]host:port/iqn/lun
+    /// The logical unit's address.
+    #[arg(help = "The logical unit: iscsi://[user%secret@]host:port/iqn/lun")]
     pub url: Url,
     /// Our initiator name.
     #[arg(long, default_value = "iqn.2026-11.io.kagami:bench", value_name = "IQN")]

@@ -1,12 +1,5 @@
 # fio with verification: many commands in flight, small and large, random and sequential.
 
-fio_verify() {
-    device=$1
-    shift
-    fio --name=verify --filename="$device" --direct=1 --ioengine=libaio --verify=crc32c --verify_fatal=1 \
-        --do_verify=1 --group_reporting --randrepeat=0 "$@"
-}
-
 check "fio: random 4 KiB writes, 16 in flight, read back, on 512" \
     fio_verify "$small" --rw=randwrite --bs=4k --iodepth=16 --size=12M
 check "fio: odd sizes of 512-byte blocks, read back, on 512" \

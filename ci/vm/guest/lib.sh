@@ -116,5 +116,28 @@ generic() {
     basename "$folder"/device/target*/*:*:*:"$2"/scsi_generic/*
 }
 
+# fio_verify DEVICE OPTION...: writes, and reads back what was written
+fio_verify() {
+    device=$1
+    shift
+    fio --name=verify --filename="$device" --direct=1 --ioengine=libaio --verify=crc32c --verify_fatal=1 \
+        --do_verify=1 --group_reporting --randrepeat=0 "$@"
+}
+
+# read_mib DEVICE SKIP COUNT
+read_mib() { dd if="$1" bs=1M skip="$2" count="$3" iflag=direct 2>/dev/null; }
+
+# discard_range DEVICE OPTION: of twelve written MiB the middle eight are discarded
+discard_range() {
+    device=$1
+    shift
+    head -c 12582912 /dev/urandom >/tmp/pattern
+    dd if=/tmp/pattern of="$device" bs=1M oflag=direct 2>/dev/null || return 1
+    blkdiscard "$@" -o 2M -l 8M "$device" || return 1
+    [ "$(read_mib "$device" 2 8 | tr -d '\0' | wc -c)" -eq 0 ] || { echo "not zero"; return 1; }
+    [ "$(read_mib "$device" 0 2 | sha256sum)" = "$(head -c 2097152 /tmp/pattern | sha256sum)" ] || { echo "before changed"; return 1; }
+    [ "$(read_mib "$device" 10 2 | sha256sum)" = "$(tail -c 2097152 /tmp/pattern | sha256sum)" ] || { echo "after changed"; return 1; }
+}
+
 # number of connection errors the kernel has reported
 connection_errors() { dmesg | grep -c 'detected conn error'; }

@@ -20,7 +20,7 @@ node.session.scan = auto
 CONF
 iscsid -f >/tmp/iscsid.log 2>&1 &
 
-for part in login filesystem io discard reserve digest chap restart end; do
+for part in $(echo "$parts" | tr , " "); do
     start=$(uptime_s)
     # shellcheck disable=SC1090
     . "./$part.sh"

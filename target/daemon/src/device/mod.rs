@@ -1,6 +1,6 @@
 //! Devices behind volumes: what they are, what they can do, and opening them for ourselves.
 //!
-//! [`probe`] looks at a path without changing anything, for `--check`. [`open`] opens it for
+//! [`probe`] looks at a path without changing anything, for `--check`. [`open()`] opens it for
 //! I/O: exclusively, on the very descriptor that I/O goes through, waiting a bounded time for a
 //! predecessor whose I/O may still run in the kernel after it was killed (array.md 8). Limits
 //! and alignment are asked of the kernel (`statx`, sysfs), not assumed.
