@@ -152,8 +152,7 @@ fn bound_workers(ring: &KernelRing, plan: &RingPlan) -> bool {
 impl Submit for Ring {
     fn submit(&mut self, token: Token, op: Op) -> Result<(), Op> {
         let index = self.slots.insert(token, op)?;
-        let polled = self.is_polled(index);
-        let entry = self.prepare(index);
+        let (entry, polled) = self.prepare(index);
         let queue = match (&mut self.polled, polled) {
             (Some(queue), true) => queue,
             _ => &mut self.main,
@@ -179,14 +178,6 @@ impl Submit for Ring {
 }
 
 impl Ring {
-    fn is_polled(&mut self, index: u32) -> bool {
-        match &self.slots.get_mut(index).op {
-            // Only reads and writes can be polled for; the others go the ordinary way.
-            Some((_, Op::Read(file, ..) | Op::Write { file, .. })) => self.table.is_polled(file.0),
-            _ => false,
-        }
-    }
-
     fn collect(&mut self, done: &mut Vec<Completion>) {
         while let Some((data, result)) = self.main.reap() {
             if data == WAKE {

@@ -12,6 +12,7 @@
 
 mod drive;
 mod feature;
+mod polled;
 mod prepare;
 mod slot;
 mod socket;
@@ -165,7 +166,8 @@ impl Ring {
     }
 
     /// Adds a block device or file, opened with `O_DIRECT`. `polled`: it has poll queues, and
-    /// its reads and writes go through the IOPOLL ring.
+    /// its reads and writes go through the IOPOLL ring, but for those that it may split: large
+    /// ones, and such whose memory has gaps.
     ///
     /// # Errors
     /// The table is full, or the kernel refuses to register the file or to make the second ring.

@@ -1,24 +1,41 @@
 //! From typed operations to submission queue entries.
 
-use crate::Ring;
+use crate::drive::Queue;
 use crate::slot::Slot;
+use crate::{Ring, polled};
 use io_uring::{opcode, squeue, types};
 use kagami_memory::{Scatter, ScatterMut};
-use kagami_reactor::{Op, ReceiveBuffer, SendBuffer};
+use kagami_reactor::{FileId, Op, ReceiveBuffer, SendBuffer};
 
 /// Most parts in one vectored call (`UIO_MAXIOV`).
 const IOV_MAX: usize = 1024;
 
 impl Ring {
-    /// Builds the entry of the operation in that slot. The entry points into the slot and to
-    /// the pages that its operation owns.
-    pub(crate) fn prepare(&mut self, index: u32) -> squeue::Entry {
-        let queue = &self.main;
-        let (has_buffers, vectored_fixed) = (queue.has_buffers, queue.vectored_fixed);
+    /// Builds the entry of the operation in that slot, and says whether it goes to the polled
+    /// ring. The entry points into the slot and to the pages that its operation owns.
+    pub(crate) fn prepare(&mut self, index: u32) -> (squeue::Entry, bool) {
         let Slot { op, iovecs, message } = self.slots.get_mut(index);
         iovecs.clear();
-        let Some((_, op)) = op else { return opcode::Nop::new().build() };
-        match op {
+        let Some((_, op)) = op else { return (opcode::Nop::new().build(), false) };
+        let (main, polled, table) = (&self.main, self.polled.as_ref(), &self.table);
+        // Each ring has registered the arena for itself, or could not.
+        let choose = |file: FileId, offset: u64, iovecs: &[libc::iovec]| match polled
+            .filter(|_| table.is_polled(file.0) && polled::stays_whole(offset, iovecs))
+        {
+            Some(queue) => (queue, true),
+            None => (main, false),
+        };
+        let entry = match op {
+            Op::Read(file, offset, data) => {
+                let region = read_vectors(data, iovecs);
+                let (queue, polled) = choose(*file, *offset, iovecs);
+                return (read(queue, *file, *offset, iovecs, region), polled);
+            }
+            Op::Write { file, offset, data, stable } => {
+                let region = write_vectors(data, iovecs);
+                let (queue, polled) = choose(*file, *offset, iovecs);
+                return (write(queue, *file, *offset, iovecs, region, *stable), polled);
+            }
             Op::Accept(socket) => {
                 opcode::Accept::new(types::Fixed(socket.0), std::ptr::null_mut(), std::ptr::null_mut())
                     .flags(libc::SOCK_CLOEXEC)
@@ -45,49 +62,6 @@ impl Ring {
                     }
                 }
             }
-            Op::Read(file, offset, data) => {
-                let region = read_vectors(data, iovecs).filter(|_| has_buffers);
-                let fd = types::Fixed(file.0);
-                match (iovecs.as_slice(), region) {
-                    ([one], Some(region)) => {
-                        opcode::ReadFixed::new(fd, one.iov_base.cast(), length(one.iov_len), region)
-                            .offset(*offset)
-                            .build()
-                    }
-                    (many, Some(region)) if vectored_fixed => {
-                        opcode::ReadvFixed::new(fd, many.as_ptr(), length(many.len()), region)
-                            .offset(*offset)
-                            .build()
-                    }
-                    (many, _) => {
-                        opcode::Readv::new(fd, many.as_ptr(), length(many.len())).offset(*offset).build()
-                    }
-                }
-            }
-            Op::Write { file, offset, data, stable } => {
-                let region = write_vectors(data, iovecs).filter(|_| has_buffers);
-                let fd = types::Fixed(file.0);
-                let flags = if *stable { libc::RWF_DSYNC } else { 0 };
-                match (iovecs.as_slice(), region) {
-                    ([one], Some(region)) => {
-                        let from = one.iov_base.cast_const().cast();
-                        opcode::WriteFixed::new(fd, from, length(one.iov_len), region)
-                            .offset(*offset)
-                            .rw_flags(flags)
-                            .build()
-                    }
-                    (many, Some(region)) if vectored_fixed => {
-                        opcode::WritevFixed::new(fd, many.as_ptr(), length(many.len()), region)
-                            .offset(*offset)
-                            .rw_flags(flags)
-                            .build()
-                    }
-                    (many, _) => opcode::Writev::new(fd, many.as_ptr(), length(many.len()))
-                        .offset(*offset)
-                        .rw_flags(flags)
-                        .build(),
-                }
-            }
             Op::Flush(file) => {
                 opcode::Fsync::new(types::Fixed(file.0)).flags(types::FsyncFlags::DATASYNC).build()
             }
@@ -99,6 +73,58 @@ impl Ring {
                 .offset(*offset)
                 .mode(libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE)
                 .build(),
+        };
+        (entry, false)
+    }
+}
+
+/// `region`: the registered region that holds all of the memory, where one does.
+fn read(
+    queue: &Queue,
+    file: FileId,
+    offset: u64,
+    memory: &[libc::iovec],
+    region: Option<u16>,
+) -> squeue::Entry {
+    let fd = types::Fixed(file.0);
+    match (memory, region.filter(|_| queue.has_buffers)) {
+        ([one], Some(region)) => opcode::ReadFixed::new(fd, one.iov_base.cast(), length(one.iov_len), region)
+            .offset(offset)
+            .build(),
+        (many, Some(region)) if queue.vectored_fixed => {
+            opcode::ReadvFixed::new(fd, many.as_ptr(), length(many.len()), region).offset(offset).build()
+        }
+        (many, _) => opcode::Readv::new(fd, many.as_ptr(), length(many.len())).offset(offset).build(),
+    }
+}
+
+/// As [`read`]; `stable`: written through to the medium.
+fn write(
+    queue: &Queue,
+    file: FileId,
+    offset: u64,
+    memory: &[libc::iovec],
+    region: Option<u16>,
+    stable: bool,
+) -> squeue::Entry {
+    let fd = types::Fixed(file.0);
+    let flags = if stable { libc::RWF_DSYNC } else { 0 };
+    match (memory, region.filter(|_| queue.has_buffers)) {
+        ([one], Some(region)) => {
+            let from = one.iov_base.cast_const().cast();
+            opcode::WriteFixed::new(fd, from, length(one.iov_len), region)
+                .offset(offset)
+                .rw_flags(flags)
+                .build()
+        }
+        (many, Some(region)) if queue.vectored_fixed => {
+            opcode::WritevFixed::new(fd, many.as_ptr(), length(many.len()), region)
+                .offset(offset)
+                .rw_flags(flags)
+                .build()
+        }
+        (many, _) => {
+            opcode::Writev::new(fd, many.as_ptr(), length(many.len())).offset(offset).rw_flags(flags).build()
         }
     }
 }
