@@ -184,3 +184,90 @@ fn padding_of(len: usize) -> usize {
 fn to_u32(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kagami_iscsi::pdu::Opcode;
+    use kagami_memory::{Arena, ArenaPlan, HugePages, ScatterMut};
+
+    fn pool() -> Pool {
+        let plan = ArenaPlan::new(1).with(Class::Page, 16, 0).with(Class::Small, 4, 0);
+        Arena::new(plan, HugePages::Off).unwrap().pool(0)
+    }
+
+    fn data(pool: &Pool, len: usize) -> Scatter {
+        let mut pages = ScatterMut::take(pool, Purpose::Host, len).unwrap();
+        let bytes: Vec<u8> = (0..len).map(|at| u8::try_from(at % 251).unwrap()).collect();
+        pages.copy_from(0, &bytes);
+        pages.freeze()
+    }
+
+    /// The PDUs of a message, as the host frames them.
+    fn pdus(framing: &Framing, message: &SendBuffer) -> Vec<(u32, Vec<u8>)> {
+        let bytes: Vec<u8> = message.remaining().flatten().copied().collect();
+        assert_eq!(bytes.len(), message.len);
+        let (mut at, mut found) = (0, Vec::new());
+        while let Some(header) = framing.read_header(&bytes[at..]).unwrap() {
+            let segment = &bytes[at + header.len..at + header.wire_len()];
+            assert!(framing.data_digest_ok(segment));
+            found.push((header.bhs.as_nop_in().itt.get(), segment[..header.data_len as usize].to_vec()));
+            at += header.wire_len();
+        }
+        assert_eq!(at, bytes.len());
+        found
+    }
+
+    fn fill(itt: u32, len: u32) -> impl FnOnce(&mut Bhs) {
+        move |bhs| {
+            let fields = bhs.as_nop_in_mut();
+            fields.opcode = Opcode::NopIn.number();
+            fields.itt = itt.into();
+            fields.data_len = U24::new(len);
+        }
+    }
+
+    #[test]
+    fn a_message_is_its_pdus_with_padding_and_digests() {
+        let pool = pool();
+        for digests in [false, true] {
+            let framing = Framing { header_digest: digests, data_digest: digests, max_data_len: 1 << 20 };
+            let mut outbox = Outbox::default();
+            let mut pages = data(&pool, 9001);
+            let expected: Vec<u8> = pages.chunks().flatten().copied().collect();
+            assert!(outbox.has_room(5, &pool));
+            outbox.push(&framing, Payload::None, fill(1, 0));
+            outbox.push(&framing, Payload::Inline(&[b"sen", b"se"]), fill(2, 0));
+            // Two parts of the same pages, cut where no block ends, then all of it at once.
+            outbox.push(&framing, Payload::Pages(&mut pages, 0, 5001), fill(3, 5001));
+            outbox.push(&framing, Payload::Pages(&mut pages, 5001, 4000), fill(4, 4000));
+            outbox.push(&framing, Payload::Pages(&mut pages, 0, 9001), fill(5, 9001));
+            assert!(pages.is_empty(), "a whole list moves");
+            let message = outbox.take().unwrap();
+            assert!(outbox.take().is_none(), "one message at a time");
+            let found = pdus(&framing, &message);
+            let sent: Vec<&[u8]> = vec![b"", b"sense", &expected[..5001], &expected[5001..], &expected];
+            assert_eq!(found.iter().map(|(_, data)| &data[..]).collect::<Vec<_>>(), sent);
+            assert_eq!(found.iter().map(|(itt, _)| *itt).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+            assert_eq!(outbox.done(message), 5);
+        }
+        let arena = pool.arena();
+        assert_eq!(arena.free(Class::Page), 16, "no page is held any more");
+        assert_eq!(arena.free(Class::Small), 4);
+    }
+
+    #[test]
+    fn a_message_is_full_before_its_page_is() {
+        let pool = pool();
+        let mut outbox = Outbox::default();
+        let mut count = 0;
+        while outbox.has_room(0, &pool) {
+            outbox.push(&Framing::LOGIN, Payload::None, fill(count, 0));
+            count += 1;
+            assert!(count < 1000);
+        }
+        let message = outbox.take().unwrap();
+        assert_eq!(pdus(&Framing::LOGIN, &message).len(), count as usize);
+        assert_eq!(message.parts.len(), 1, "headers in a row are one part");
+    }
+}
