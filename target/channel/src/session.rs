@@ -167,7 +167,9 @@ impl Session {
 
     #[cold]
     fn early_or_outside(&self, sn: CmdSn, core: CoreId) -> Arrival {
-        if !sn.is_within(self.exp_cmd_sn().next(), self.max_cmd_sn()) {
+        // The baton may have come to this very command since the caller looked, which makes it due,
+        // not one that was there before.
+        if !sn.is_within(self.exp_cmd_sn(), self.max_cmd_sn()) {
             return Arrival::Outside;
         }
         self.waiting.fetch_or(1 << (core.0 % 64), Ordering::SeqCst);
