@@ -304,6 +304,37 @@ mod tests {
         assert_eq!(session.advance(CmdSn(11)), 0);
     }
 
+    /// Two cores hold every other command. None may be taken for one that was there before, and
+    /// they are delivered in order.
+    #[test]
+    fn the_baton_passes_between_cores_without_a_loss() {
+        const COMMANDS: u32 = 40_000;
+        let session = session(2, 0);
+        let delivered = AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            for core in 0..2u16 {
+                let (session, delivered) = (&session, &delivered);
+                scope.spawn(move || {
+                    for number in (u32::from(core)..COMMANDS).step_by(2) {
+                        // The window opens by one when an earlier command has ended.
+                        while CmdSn(number).is_after(session.max_cmd_sn()) {
+                            std::thread::yield_now();
+                        }
+                        while session.arrival(CmdSn(number), CoreId(core)) != Arrival::Due {
+                            let ahead = session.exp_cmd_sn().0 <= number;
+                            assert!(ahead, "command {number} was passed over");
+                            std::hint::spin_loop();
+                        }
+                        assert_eq!(delivered.fetch_add(1, Ordering::SeqCst), number);
+                        session.advance(CmdSn(number));
+                        session.open();
+                    }
+                });
+            }
+        });
+        assert_eq!(delivered.into_inner(), COMMANDS);
+    }
+
     #[test]
     fn connections_are_bounded_and_the_last_to_leave_is_known() {
         let session = session(2, 0);
