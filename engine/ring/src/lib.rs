@@ -170,11 +170,14 @@ impl Ring {
     /// ones, and such whose memory has gaps.
     ///
     /// # Errors
-    /// The table is full, or the kernel refuses to register the file or to make the second ring.
+    /// The table is full, or the kernel refuses to register the file.
     pub fn add_file(&mut self, file: OwnedFd, polled: bool) -> Result<FileId, Errno> {
         if polled && self.polled.is_none() {
-            self.polled = Some(self.polled_queue()?);
+            // Without a second ring (its buffers count against the limit on locked memory once
+            // more) the device is served like any other.
+            self.polled = self.polled_queue().ok();
         }
+        let polled = polled && self.polled.is_some();
         let index = self.insert(Entry::File { fd: file, polled })?;
         Ok(FileId(index))
     }
