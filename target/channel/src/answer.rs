@@ -242,6 +242,11 @@ fn residual_of(task: &Task, reply: &Reply) -> Residual {
     residual(task.expected, if failed && fits { 0 } else { reply.wanted })
 }
 
+/// Sense keys (SPC-5 4.4.8) of commands that end before they reach their unit.
+pub(crate) const ILLEGAL_REQUEST: u8 = 0x05;
+/// See [`ILLEGAL_REQUEST`].
+pub(crate) const ABORTED_COMMAND: u8 = 0x0b;
+
 /// CHECK CONDITION (SAM-5 5.3.1).
 pub(crate) const CHECK_CONDITION: u8 = 0x02;
 
@@ -256,12 +261,11 @@ impl Ending {
         Self::Status(0x08, None)
     }
 
-    /// CHECK CONDITION, ABORTED COMMAND with that additional sense.
-    pub(crate) fn aborted_command(code: u8, qualifier: u8) -> Self {
+    /// CHECK CONDITION with fixed format sense data: key, additional code and qualifier.
+    pub(crate) fn check(key: u8, code: u8, qualifier: u8) -> Self {
         const FIXED: u8 = 0x70;
-        const ABORTED_COMMAND: u8 = 0x0b;
         let mut sense = [0; 18];
-        (sense[0], sense[2], sense[7]) = (FIXED, ABORTED_COMMAND, 10);
+        (sense[0], sense[2], sense[7]) = (FIXED, key, 10);
         (sense[12], sense[13]) = (code, qualifier);
         Self::Status(CHECK_CONDITION, Some(Box::new(sense)))
     }

@@ -1,6 +1,6 @@
 //! SCSI commands and their data: from the PDU to the unit.
 
-use crate::answer::Answer;
+use crate::answer::{ABORTED_COMMAND, Answer, ILLEGAL_REQUEST};
 use crate::connection::Close;
 use crate::full::Full;
 use crate::hub::Hub;
@@ -42,6 +42,26 @@ impl Full {
                 hub.nudge(waiting);
             }
         }
+    }
+
+    /// Takes a PDU that needs no task slot in its turn, and passes the baton on; what to do with
+    /// it where its turn has not come.
+    pub(crate) fn take_turn<S: Send>(
+        &mut self,
+        immediate: bool,
+        sn: CmdSn,
+        hub: &mut Hub<S>,
+    ) -> Option<Step> {
+        match self.out_of_turn(immediate, sn, hub) {
+            None => {}
+            Some(Arrival::Early) => return Some(Step::Stall),
+            Some(_) => return Some(Step::Taken),
+        }
+        if !immediate {
+            self.pass_baton(immediate, sn, hub);
+            self.session.open();
+        }
+        None
     }
 
     /// A SCSI command PDU (RFC 7143 11.3).
@@ -87,7 +107,7 @@ impl Full {
         let turn = task.turn;
         if !header.ahs.is_empty() {
             // No command of the table is longer than 16 bytes or has data in both directions.
-            task.failed = Some(Failure::Sense(0x20, 0x00));
+            task.failed = Some(Failure::Unsupported);
         }
         if !task.writes && header.data_len == 0 {
             self.execute(slot, io, hub);
@@ -243,7 +263,8 @@ impl Full {
         task.stage = Stage::Executing;
         let end = match task.failed {
             Some(Failure::TaskSetFull) => Ending::task_set_full(),
-            Some(Failure::Sense(code, qualifier)) => Ending::aborted_command(code, qualifier),
+            Some(Failure::Sense(code, qualifier)) => Ending::check(ABORTED_COMMAND, code, qualifier),
+            Some(Failure::Unsupported) => Ending::check(ILLEGAL_REQUEST, 0x20, 0x00),
             None => Ending::Good,
         };
         let id = TaskId { connection: self.id, slot, turn: task.turn };

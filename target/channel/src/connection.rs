@@ -17,8 +17,8 @@ pub(crate) enum Close {
     EndOfStream,
     #[error("{0}")]
     Socket(Errno),
-    #[error("the header digest was wrong, or a data segment too long")]
-    Framing,
+    #[error("the header digest was wrong")]
+    HeaderDigest,
     #[error("the initiator broke the protocol: {0}")]
     Protocol(&'static str),
     #[error("login failed")]

@@ -5,7 +5,6 @@ use crate::connection::Close;
 use crate::full::Full;
 use crate::hub::Hub;
 use crate::receive::Step;
-use crate::session::Arrival;
 use kagami_iscsi::build::AsyncMessage;
 use kagami_iscsi::pdu::{AsyncEvent, Bhs, Cid, Itt, LogoutReason, LogoutStatus, RejectReason, Ttt};
 use kagami_iscsi::serial::CmdSn;
@@ -32,14 +31,8 @@ impl Full {
             self.reject(RejectReason::InvalidPduField, bhs);
             return Ok(Step::Taken);
         }
-        match self.out_of_turn(immediate, sn, hub) {
-            None => {}
-            Some(Arrival::Early) => return Ok(Step::Stall),
-            Some(_) => return Ok(Step::Taken),
-        }
-        if !immediate {
-            self.pass_baton(immediate, sn, hub);
-            self.session.open();
+        if let Some(step) = self.take_turn(immediate, sn, hub) {
+            return Ok(step);
         }
         if ttt == PING {
             self.pinged = None;
@@ -83,14 +76,8 @@ impl Full {
         let request = bhs.as_logout_request();
         let immediate = bhs.is_immediate();
         let (itt, sn) = (Itt::from(request.itt), CmdSn::from(request.cmd_sn));
-        match self.out_of_turn(immediate, sn, hub) {
-            None => {}
-            Some(Arrival::Early) => return Ok(Step::Stall),
-            Some(_) => return Ok(Step::Taken),
-        }
-        if !immediate {
-            self.pass_baton(immediate, sn, hub);
-            self.session.open();
+        if let Some(step) = self.take_turn(immediate, sn, hub) {
+            return Ok(step);
         }
         let status = match request.reason() {
             Ok(LogoutReason::CloseSession) => {

@@ -259,7 +259,7 @@ impl<I: Io> Core<I> {
         };
         match reason {
             Close::LoginFailed => metrics.login_failures.inc(),
-            Close::Framing => {
+            Close::HeaderDigest => {
                 metrics.digest_errors.inc();
                 metrics.connection_errors.inc();
             }

@@ -57,7 +57,12 @@ impl Login {
     pub(crate) fn consume<S: Send>(&mut self, link: &mut Link, hub: &mut Hub<S>) -> Result<(), Close> {
         while matches!(self.state, State::Talking) {
             let bytes = link.pending();
-            let Some(header) = Framing::LOGIN.read_header(bytes).map_err(|_| Close::Framing)? else { break };
+            let Some(header) = Framing::LOGIN
+                .read_header(bytes)
+                .map_err(|_| Close::Protocol("a login request longer than may be"))?
+            else {
+                break;
+            };
             let whole = header.wire_len();
             let Some(segment) = bytes.get(header.len..whole) else { break };
             let data = segment.get(..header.data_len as usize).unwrap_or_default();

@@ -17,7 +17,6 @@ use crate::session::Arrival;
 use crate::task::Stage;
 use kagami_iscsi::pdu::{Bhs, Itt, TmfFunction, TmfResponse};
 use kagami_iscsi::serial::CmdSn;
-use kagami_reactor::Io;
 use kagami_types::Lun;
 
 /// Most functions of one connection at a time; initiators use one.
@@ -25,12 +24,7 @@ const MOST: usize = 16;
 
 impl Full {
     /// A task management function request.
-    pub(crate) fn task_management<I: Io>(
-        &mut self,
-        bhs: &Bhs,
-        io: &mut I,
-        hub: &mut Hub<I::Stream>,
-    ) -> Result<Step, Close> {
+    pub(crate) fn task_management<S: Send>(&mut self, bhs: &Bhs, hub: &mut Hub<S>) -> Result<Step, Close> {
         let request = *bhs.as_task_management_request();
         let immediate = bhs.is_immediate();
         let sn = CmdSn::from(request.cmd_sn);
@@ -73,7 +67,6 @@ impl Full {
             self.pass_baton(immediate, sn, hub);
             self.session.open();
         }
-        let _ = io;
         Ok(Step::Taken)
     }
 

@@ -10,7 +10,7 @@ use crate::full::{Full, Landing};
 use crate::hub::Hub;
 use crate::task::{Failure, Stage};
 use kagami_iscsi::crc::{Crc32c, DIGEST_LEN};
-use kagami_iscsi::frame::{Header, padding};
+use kagami_iscsi::frame::{FrameError, Header, padding};
 use kagami_iscsi::pdu::{Bhs, Opcode, RejectReason};
 use kagami_reactor::Io;
 
@@ -54,7 +54,10 @@ impl Full {
             let step = match self.framing_in.read_header(bytes) {
                 Ok(Some(header)) => self.pdu(&header, bytes, io, hub),
                 Ok(None) => Ok((Step::More, 0)),
-                Err(_) => Err(Close::Framing),
+                Err(FrameError::HeaderDigest) => Err(Close::HeaderDigest),
+                Err(FrameError::DataTooLong { .. }) => {
+                    Err(Close::Protocol("a data segment longer than declared"))
+                }
             };
             link.window = Some(window);
             match step? {
@@ -100,7 +103,7 @@ impl Full {
                 let data = segment.get(..header.data_len as usize).unwrap_or_default();
                 let step = match opcode {
                     Some(Opcode::NopOut) => self.nop_out(header.bhs, data, hub),
-                    Some(Opcode::TaskManagementRequest) => self.task_management(header.bhs, io, hub),
+                    Some(Opcode::TaskManagementRequest) => self.task_management(header.bhs, hub),
                     Some(Opcode::TextRequest) => self.text_request(header.bhs, data, hub),
                     Some(Opcode::LogoutRequest) => self.logout(header.bhs, hub),
                     Some(Opcode::Snack) => {

@@ -50,6 +50,8 @@ pub(crate) struct Task {
 pub(crate) enum Failure {
     /// The initiator broke a rule of RFC 7143 about data: ABORTED COMMAND, with that code.
     Sense(u8, u8),
+    /// Additional header segments: no command that is served has any. INVALID COMMAND OPERATION CODE.
+    Unsupported,
     /// No pages: TASK SET FULL, the initiator tries again.
     TaskSetFull,
 }

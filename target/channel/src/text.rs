@@ -6,7 +6,6 @@ use crate::connection::Close;
 use crate::full::Full;
 use crate::hub::Hub;
 use crate::receive::Step;
-use crate::session::Arrival;
 use kagami_iscsi::discovery::{Directory, TargetAddress, TextContext};
 use kagami_iscsi::login::SessionType;
 use kagami_iscsi::name::IscsiName;
@@ -44,14 +43,8 @@ impl Full {
     ) -> Result<Step, Close> {
         let immediate = bhs.is_immediate();
         let sn = CmdSn::from(bhs.as_text_request().cmd_sn);
-        match self.out_of_turn(immediate, sn, hub) {
-            None => {}
-            Some(Arrival::Early) => return Ok(Step::Stall),
-            Some(_) => return Ok(Step::Taken),
-        }
-        if !immediate {
-            self.pass_baton(immediate, sn, hub);
-            self.session.open();
+        if let Some(step) = self.take_turn(immediate, sn, hub) {
+            return Ok(step);
         }
         if self.urgent.len() >= Self::MOST_URGENT {
             return Err(Close::Protocol("it asks faster than it takes answers"));
