@@ -245,6 +245,8 @@ impl<I: Io> Core<I> {
         self.logging_in -= 1;
         self.hub.metrics.network.logins.inc();
         if is_new {
+            // Here at once: the host's first command may come before this core reads its messages.
+            self.hub.attach(Arc::clone(&session));
             self.hub.broadcast(|| Message::Attach(Arc::clone(&session)));
         }
         // Commands may have come with the last login request.

@@ -93,7 +93,13 @@ impl Full {
             Stage::Executing => {
                 hub.metrics.network.tasks_aborted.inc();
                 let scope = Scope::Task(TaskId { connection: id, slot, turn: task.turn }, task.unit);
-                self.begin(itt, TmfFunction::AbortTask, scope, hub)
+                let response = self.begin(itt, TmfFunction::AbortTask, scope, hub);
+                if let (None, Some(task)) = (response, self.tasks.get_mut(slot)) {
+                    // Its reply may be on its way from the unit: a task that the host is told was
+                    // aborted must not be answered as well.
+                    task.aborted = true;
+                }
+                response
             }
             // Its answer is on its way, which is as if the request had come after it.
             Stage::Answering | Stage::Free => Some(TmfResponse::TaskDoesNotExist),
