@@ -1,6 +1,5 @@
 //! A target that is just enough to test the generator against: one thread, memory as a disk, and
-//! faults on demand. It answers in batches, so that it also shows what the generator itself costs
-//! (`cargo run --release --example floor`).
+//! faults on demand.
 //!
 //! It trusts its initiator: it is only ever used with this crate's own.
 
@@ -267,55 +266,10 @@ impl Connection {
     }
 
     fn login(&mut self, bhs: &Bhs, offers: &[u8]) {
-        let request = bhs.as_login_request();
-        self.cmd_sn = request.cmd_sn.get();
-        let text: &[u8] = match request.flags.current() {
-            Some(Stage::Security) => b"TargetPortalGroupTag=1\0AuthMethod=None\0",
-            _ => {
-                b"HeaderDigest=None\0DataDigest=None\0InitialR2T=No\0ImmediateData=Yes\0\
-                MaxRecvDataSegmentLength=262144\0MaxBurstLength=1048576\0FirstBurstLength=65536\0\
-                MaxOutstandingR2T=1\0MaxConnections=1\0ErrorRecoveryLevel=0\0DefaultTime2Wait=2\0\
-                DefaultTime2Retain=0\0DataPDUInOrder=Yes\0DataSequenceInOrder=Yes\0"
-            }
-        };
-        // What was not offered may not be answered.
-        let offers = String::from_utf8_lossy(offers);
-        let offered = |pair: &&str| {
-            let key = pair.split('=').next().unwrap_or_default();
-            *key == *"TargetPortalGroupTag" || offers.split('\0').any(|p| p.split('=').next() == Some(key))
-        };
-        let text: String = std::str::from_utf8(text)
-            .unwrap()
-            .split_terminator('\0')
-            .filter(offered)
-            .map(|pair| match pair {
-                "ImmediateData=Yes" if offers.contains("ImmediateData=No") => "ImmediateData=No\0".to_owned(),
-                pair => format!("{pair}\0"),
-            })
-            .collect();
-        let answer = LoginResponse {
-            opcode: Opcode::LoginResponse.number(),
-            flags: request.flags,
-            version_max: 0,
-            version_active: 0,
-            ahs_words: 0,
-            data_len: U24::new(u32::try_from(text.len()).unwrap()),
-            isid: request.isid,
-            tsih: if request.flags.next() == Some(Stage::FullFeature) { 1 } else { 0 }.into(),
-            itt: request.itt,
-            reserved20: [0; 4],
-            stat_sn: self.stat_sn.into(),
-            exp_cmd_sn: self.cmd_sn.into(),
-            max_cmd_sn: (self.cmd_sn + 255).into(),
-            status_class: 0,
-            status_detail: 0,
-            reserved38: [0; 10],
-        };
+        self.cmd_sn = bhs.as_login_request().cmd_sn.get();
+        self.output.extend(login_answer(bhs, offers, self.stat_sn));
         self.stat_sn += 1;
         self.full_feature = true;
-        self.output.extend_from_slice(answer.as_bhs().bytes());
-        self.output.extend_from_slice(text.as_bytes());
-        self.output.resize(self.output.len().next_multiple_of(4), 0);
     }
 
     fn command(&mut self, bhs: &Bhs, data: &[u8], disk: &mut Disk) {
@@ -458,4 +412,56 @@ impl Connection {
             self.output.extend_from_slice(part);
         }
     }
+}
+
+/// Agrees to a login step at once, with the numbers of a lean target.
+pub fn login_answer(bhs: &Bhs, offers: &[u8], stat_sn: u32) -> Vec<u8> {
+    let request = bhs.as_login_request();
+    let cmd_sn = request.cmd_sn.get();
+    let text: &[u8] = match request.flags.current() {
+        Some(Stage::Security) => b"TargetPortalGroupTag=1\0AuthMethod=None\0",
+        _ => {
+            b"HeaderDigest=None\0DataDigest=None\0InitialR2T=No\0ImmediateData=Yes\0\
+            MaxRecvDataSegmentLength=262144\0MaxBurstLength=1048576\0FirstBurstLength=65536\0\
+            MaxOutstandingR2T=1\0MaxConnections=1\0ErrorRecoveryLevel=0\0DefaultTime2Wait=2\0\
+            DefaultTime2Retain=0\0DataPDUInOrder=Yes\0DataSequenceInOrder=Yes\0"
+        }
+    };
+    // What was not offered may not be answered.
+    let offers = String::from_utf8_lossy(offers);
+    let offered = |pair: &&str| {
+        let key = pair.split('=').next().unwrap_or_default();
+        *key == *"TargetPortalGroupTag" || offers.split('\0').any(|p| p.split('=').next() == Some(key))
+    };
+    let text: String = std::str::from_utf8(text)
+        .unwrap()
+        .split_terminator('\0')
+        .filter(offered)
+        .map(|pair| match pair {
+            "ImmediateData=Yes" if offers.contains("ImmediateData=No") => "ImmediateData=No\0".to_owned(),
+            pair => format!("{pair}\0"),
+        })
+        .collect();
+    let answer = LoginResponse {
+        opcode: Opcode::LoginResponse.number(),
+        flags: request.flags,
+        version_max: 0,
+        version_active: 0,
+        ahs_words: 0,
+        data_len: U24::new(u32::try_from(text.len()).unwrap()),
+        isid: request.isid,
+        tsih: if request.flags.next() == Some(Stage::FullFeature) { 1 } else { 0 }.into(),
+        itt: request.itt,
+        reserved20: [0; 4],
+        stat_sn: stat_sn.into(),
+        exp_cmd_sn: cmd_sn.into(),
+        max_cmd_sn: (cmd_sn + 255).into(),
+        status_class: 0,
+        status_detail: 0,
+        reserved38: [0; 10],
+    };
+    let mut out = answer.as_bhs().bytes().to_vec();
+    out.extend_from_slice(text.as_bytes());
+    out.resize(out.len().next_multiple_of(4), 0);
+    out
 }
