@@ -1,0 +1,1 @@
+//! The cached volume: the state machine between a logical unit and its volume, over the policies of this crate.
