@@ -41,6 +41,9 @@ pub struct DeviceLimits {
     pub memory_align: u32,
     /// The most bytes of one read or write; at least `align`. Rounded down to a multiple of it.
     pub max_transfer: u32,
+    /// No read or write crosses a multiple of this many bytes, where the device would split it there
+    /// (stripes of a RAID, an NVMe device's boundary): a multiple of 4096 and of `align`. 0: it has none.
+    pub boundary: u32,
     /// The most bytes of one discard or zeroing. These may keep a kernel worker busy for long, and
     /// a time-out counts from the last one that was done.
     pub max_discard: u64,
@@ -59,6 +62,7 @@ impl Default for DeviceLimits {
             align: 4096,
             memory_align: 4096,
             max_transfer: 1 << 20,
+            boundary: 0,
             max_discard: 256 << 20,
             depth: 64,
             discard: true,
@@ -147,6 +151,13 @@ pub enum PlanError {
         /// The alignment.
         align: u32,
     },
+    /// A boundary that is no multiple of a page and of the alignment.
+    #[error("a boundary of {0} bytes is not possible")]
+    Boundary(u32),
+    /// Another device cannot take the place of this one: the alignment or depth differ, operations are
+    /// under way, or the volume is on none of the kernel's devices.
+    #[error("the device cannot be replaced by this one: {0}")]
+    Replace(&'static str),
     /// The device takes no operation at once.
     #[error("a device depth of 0")]
     Depth,
@@ -187,6 +198,13 @@ impl DeviceLimits {
         }
         if self.max_transfer < self.align {
             return Err(PlanError::Transfer { max_transfer: self.max_transfer, align: self.align });
+        }
+        if self.boundary > 0
+            && !(self.boundary.is_multiple_of(4096)
+                && self.boundary.is_multiple_of(self.align)
+                && self.max_transfer >= 4096)
+        {
+            return Err(PlanError::Boundary(self.boundary));
         }
         if self.depth == 0 {
             return Err(PlanError::Depth);

@@ -5,10 +5,10 @@ use crate::counters::Counters;
 use crate::disk::Disk;
 use crate::null::Null;
 use crate::outcome::{Aborted, Context, Outcome, Tag};
-use crate::plan::{Geometry, MAX_SLOTS, PlanError, Storage, VolumePlan, check_size};
+use crate::plan::{DeviceLimits, Geometry, MAX_SLOTS, PlanError, Storage, VolumePlan, check_size};
 use crate::ram::Ram;
 use kagami_memory::Scatter;
-use kagami_reactor::Completion;
+use kagami_reactor::{Completion, FileId};
 use kagami_types::{BlockCount, BlockError, BlockOp, Time};
 
 /// Logical blocks and what executes operations on them. It belongs to one core.
@@ -17,6 +17,7 @@ pub struct Volume {
     geometry: Geometry,
     read_only: bool,
     quiesced: bool,
+    gone: bool,
     counters: Counters,
     kind: Kind,
 }
@@ -45,7 +46,7 @@ impl Volume {
             Storage::Null => Kind::Null(Null { zeroes: plan.zeroes }),
             Storage::Disk { .. } | Storage::Other(_) => Kind::Disk(Box::new(Disk::new(plan)?)),
         };
-        Ok(Self { geometry, read_only, quiesced: false, counters: Counters::default(), kind })
+        Ok(Self { geometry, read_only, quiesced: false, gone: false, counters: Counters::default(), kind })
     }
 
     /// Takes an operation in, with the data to write or compare, or with an empty list for what a read
@@ -77,6 +78,9 @@ impl Volume {
 
     #[inline]
     fn admit(&self, op: &BlockOp, data: usize) -> Result<check::Extent, BlockError> {
+        if self.gone {
+            return Err(BlockError::Gone);
+        }
         if self.quiesced {
             return Err(BlockError::Busy);
         }
@@ -145,6 +149,60 @@ impl Volume {
         }
         self.geometry = larger;
         Ok(())
+    }
+
+    /// The device was removed: every operation ends with `Gone` from now on, those under way as soon as
+    /// the kernel gives them back. With [`is_idle`](Self::is_idle) the kernel's name for the device,
+    /// [`device`](Self::device), can be given up, and [`replace_device`](Self::replace_device) goes on with
+    /// another one.
+    pub fn set_gone(&mut self) {
+        if let Kind::Disk(disk) = &mut self.kind {
+            self.gone = true;
+            disk.set_gone();
+        }
+    }
+
+    /// Whether the device was removed and is not back.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.gone
+    }
+
+    /// The kernel's device that the volume is on, where it is on one.
+    #[must_use]
+    pub fn device(&self) -> Option<FileId> {
+        match &self.kind {
+            Kind::Null(_) | Kind::Ram(_) => None,
+            Kind::Disk(disk) => disk.file(),
+        }
+    }
+
+    /// Goes on with the same device after it was opened again; nothing may be under way at the old one.
+    /// What the device had in its own cache when it went may be lost: whoever calls this tells the hosts.
+    ///
+    /// # Errors
+    /// The device cannot take the place of the old one; nothing has changed.
+    pub fn replace_device(&mut self, file: FileId, limits: DeviceLimits) -> Result<(), PlanError> {
+        match &mut self.kind {
+            Kind::Null(_) | Kind::Ram(_) => {
+                return Err(PlanError::Replace("the volume is on no device of the kernel's"));
+            }
+            Kind::Disk(disk) => disk.replace(file, limits, &self.geometry)?,
+        }
+        self.gone = false;
+        Ok(())
+    }
+
+    /// The device has other limits than when it was opened (it has grown, or its queue was changed). Its
+    /// depth stays.
+    ///
+    /// # Errors
+    /// The alignment differs, or the limits contradict the volume; nothing has changed.
+    pub fn set_device_limits(&mut self, limits: DeviceLimits) -> Result<(), PlanError> {
+        match &mut self.kind {
+            Kind::Null(_) | Kind::Ram(_) => Ok(()),
+            Kind::Disk(disk) => disk.set_limits(limits, &self.geometry),
+        }
     }
 
     /// Operations whose outcome was not given yet.

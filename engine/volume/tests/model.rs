@@ -251,6 +251,17 @@ proptest! {
     }
 
     #[test]
+    fn disk_of_512_on_512_in_stripes(acts in acts(BlockSize::B512)) {
+        check(disk(BlockSize::B512, DeviceLimits { boundary: 12288, ..limits(512) }), &acts);
+    }
+
+    #[test]
+    fn disk_of_512_on_4096_in_stripes_larger_than_a_transfer(acts in acts(BlockSize::B512)) {
+        let limits = DeviceLimits { boundary: 28672, max_transfer: 16384, ..limits(4096) };
+        check(disk(BlockSize::B512, limits), &acts);
+    }
+
+    #[test]
     fn disk_of_4096_on_512_without_discard(acts in acts(BlockSize::B4096)) {
         let limits = DeviceLimits { max_transfer: 20_000, ..limits(512) };
         let mut bench = disk(BlockSize::B4096, limits);

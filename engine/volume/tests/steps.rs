@@ -5,7 +5,7 @@
 mod support;
 
 use kagami_memory::{Class, Purpose, Scatter};
-use kagami_reactor::{Errno, Op};
+use kagami_reactor::{Errno, FileId, Op};
 use kagami_types::{
     Access, BlockCount, BlockError, BlockOp, BlockRange, BlockSize, Compare, Lba, LbaStatus, Time,
 };
@@ -568,6 +568,79 @@ fn a_volume_grows_and_never_shrinks() {
 }
 
 #[test]
+fn a_device_that_went_comes_back() {
+    let mut bench = bench();
+    bench.write(1, 0, 8, 1);
+    bench.read(2, 8, 8);
+    bench.volume.set_gone();
+    assert!(bench.volume.is_gone());
+    let refused = bench.submit(3, read(0, 8), Scatter::new()).unwrap();
+    assert_eq!(refused.result, Err(BlockError::Gone));
+    assert_eq!(bench.submit(4, flush(), Scatter::new()).unwrap().result, Err(BlockError::Gone));
+    // The kernel has no other word for it.
+    bench.fail(0, Errno::IO);
+    assert_eq!(bench.result(1), Err(BlockError::Gone));
+    let old = bench.volume.device().unwrap();
+    let new = FileId(old.0 + 1);
+    assert!(bench.volume.replace_device(new, limits(512)).is_err(), "one operation is still there");
+    bench.fail(0, Errno::NO_DEVICE);
+    assert_eq!(bench.result(2), Err(BlockError::Gone));
+    assert!(bench.volume.is_idle());
+
+    assert!(bench.volume.replace_device(new, limits(4096)).is_err(), "another alignment");
+    assert!(bench.volume.is_gone() && bench.volume.device() == Some(old));
+    let shallow = DeviceLimits { depth: 2, max_transfer: 4096, ..limits(512) };
+    bench.volume.replace_device(new, shallow).unwrap();
+    bench.io.file = new;
+    assert_eq!((bench.volume.is_gone(), bench.volume.device()), (false, Some(new)));
+    bench.write(5, 0, 16, 2);
+    assert_eq!(bench.io.waiting.len(), 2, "two transfers of 4096 bytes");
+    bench.settle();
+    assert_eq!(bench.result(5), Ok(()));
+    assert_eq!(bench.io.medium[..8192], bytes(2, 8192));
+    bench.assert_clean();
+}
+
+#[test]
+fn limits_change_under_way() {
+    let mut bench = bench();
+    bench.write(1, 0, 512, 1);
+    let smaller = DeviceLimits { max_transfer: 8192, boundary: 8192, ..limits(512) };
+    bench.volume.set_device_limits(smaller).unwrap();
+    bench.read(2, 3, 40);
+    bench.settle();
+    assert_eq!((bench.result(1), bench.result(2)), (Ok(()), Ok(())));
+    assert!(bench.volume.set_device_limits(DeviceLimits { align: 1024, ..smaller }).is_err());
+    let wrong = DeviceLimits { boundary: 6000, ..smaller };
+    assert_eq!(bench.volume.set_device_limits(wrong), Err(kagami_volume::PlanError::Boundary(6000)));
+    bench.io.limits = smaller;
+    assert_eq!(bench.execute(read(0, 512), Scatter::new()).data.to_vec(), bytes(1, 512 * 512));
+    bench.assert_clean();
+}
+
+#[test]
+fn nothing_crosses_a_boundary_of_the_device() {
+    let limits = DeviceLimits { boundary: 16384, ..limits(512) };
+    let mut bench = Bench::disk(BlockSize::B512, BYTES, limits, |_| {});
+    bench.write(1, 31, 66, 1);
+    let offsets: Vec<_> = bench.io.waiting.iter().filter_map(|(_, op)| support::written(op)).collect();
+    let (start, end) = (31 * 512, 97 * 512);
+    assert_eq!(offsets, [(start, 16384), (16384, 32768), (32768, 49152), (49152, end)]);
+    bench.settle();
+    // More than one operation: stable only by a flush.
+    let op = BlockOp::Write(range(31, 2), Access { fua: true, dpo: false });
+    let data = bench.data(&bytes(2, 1024));
+    assert!(bench.submit(2, op, data).is_none());
+    bench.happen(0);
+    bench.happen(0);
+    assert!(matches!(bench.io.waiting[0].1, Op::Flush(_)));
+    bench.settle();
+    assert_eq!(bench.execute(read(31, 66), Scatter::new()).data.to_vec()[..1024], bytes(2, 1024));
+    bench.done.clear();
+    bench.assert_clean();
+}
+
+#[test]
 fn odd_alignments_are_obeyed() {
     let limits = DeviceLimits { memory_align: 4096, ..limits(512) };
     let mut bench = Bench::disk(BlockSize::B512, BYTES, limits, |_| {});
@@ -582,8 +655,9 @@ fn odd_alignments_are_obeyed() {
 
 #[test]
 fn the_largest_transfer_fits_the_quota_at_any_place() {
-    for (align, max_transfer) in [(512, 1024), (512, 65536), (4096, 65536), (16384, 1 << 20)] {
-        let limits = DeviceLimits { max_transfer, ..limits(align) };
+    let cases = [(512, 1024, 0), (512, 65536, 0), (4096, 65536, 0), (16384, 1 << 20, 0), (512, 65536, 12288)];
+    for (align, max_transfer, boundary) in cases {
+        let limits = DeviceLimits { max_transfer, boundary, ..limits(align) };
         let mut bench = Bench::disk(BlockSize::B512, BYTES, limits, |plan| plan.pages = 700);
         let largest = u32::try_from(bench.volume.largest_transfer().0).unwrap();
         assert!((96..5600).contains(&largest), "{largest}");

@@ -440,6 +440,7 @@ fn to_served(volume: BoundVolume, state: Option<Vec<u8>>) -> Served {
                     depth,
                     discard: facts.discard,
                     zero: facts.zero,
+                    ..DeviceLimits::default()
                 },
                 // The poll queues take direct I/O only.
                 polled: facts.poll && facts.direct,

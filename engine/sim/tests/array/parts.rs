@@ -63,6 +63,7 @@ pub fn unit(volume: &Volume, plan: &UnitPlan, zeroes: &Page, states: &States) ->
         depth: 8,
         discard: true,
         zero: true,
+        ..DeviceLimits::default()
     };
     let volume_plan = kagami_volume::VolumePlan {
         geometry,

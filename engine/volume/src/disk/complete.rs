@@ -109,8 +109,9 @@ impl Disk {
 
     /// Notes where a read failed; a long one is looked into later.
     fn read_failed(&mut self, piece: &Piece, errno: Errno) {
+        let gone = self.gone;
         let task = &mut self.tasks[usize::from(piece.task)];
-        let error = device::error(errno, Doing::Read, task.lba(self.block_size, piece.offset));
+        let error = device::error(errno, gone, Doing::Read, task.lba(self.block_size, piece.offset));
         let medium = matches!(error, BlockError::ReadMedium(_));
         match (&mut task.fault, task.step) {
             (Some(fault), Step::Probe) => {
@@ -229,7 +230,8 @@ impl Disk {
             self.spare.put_list(data);
         }
         if let Err(errno) = result {
-            let error = device::error(errno, Doing::Write, task.lba(self.block_size, piece.offset));
+            let error =
+                device::error(errno, self.gone, Doing::Write, task.lba(self.block_size, piece.offset));
             task.fail(piece.offset, error, None);
         }
         match rest {
@@ -273,7 +275,8 @@ impl Disk {
                 task.stop();
             }
             Err(errno) => {
-                let error = device::error(errno, Doing::Bulk, task.lba(self.block_size, piece.offset));
+                let error =
+                    device::error(errno, self.gone, Doing::Bulk, task.lba(self.block_size, piece.offset));
                 task.fail(piece.offset, error, None);
             }
         }
@@ -298,7 +301,7 @@ impl Disk {
             (task.flying, task.deadline) = (0, deadline);
             if let Err(errno) = result {
                 let lba = task.lba(self.block_size, task.extent.start);
-                task.fail(task.extent.start, device::error(errno, Doing::Flush, lba), None);
+                task.fail(task.extent.start, device::error(errno, self.gone, Doing::Flush, lba), None);
             }
             self.advance(cx, t);
         }

@@ -73,8 +73,14 @@ pub(crate) fn unsupported(errno: Errno) -> bool {
     matches!(errno, Errno::NOT_SUPPORTED | Errno::INVALID) || matches!(errno.0, errno::ENOTTY | errno::ENOSYS)
 }
 
-/// What a host is told of the kernel's error; `lba` is the first block concerned.
-pub(crate) fn error(errno: Errno, doing: Doing, lba: Lba) -> BlockError {
+/// What a host is told of the kernel's error; `lba` is the first block concerned. Of a device that is
+/// `gone` the kernel says no more than that it could not be reached.
+pub(crate) fn error(errno: Errno, gone: bool, doing: Doing, lba: Lba) -> BlockError {
+    match errno {
+        Errno::TIMED_OUT | Errno::CANCELLED => {}
+        _ if gone => return BlockError::Gone,
+        _ => {}
+    }
     match errno {
         Errno::IO | Errno::NO_DATA | Errno::BAD_DATA | Errno(errno::EREMOTEIO) => match doing {
             Doing::Read => BlockError::ReadMedium(lba),
@@ -116,8 +122,9 @@ mod tests {
             (Errno(12), Doing::Write, BlockError::Busy),
             (Errno::INVALID, Doing::Write, BlockError::Device),
         ] {
-            assert_eq!(error(errno, doing, lba), expected, "{errno:?} {doing:?}");
+            assert_eq!(error(errno, false, doing, lba), expected, "{errno:?} {doing:?}");
         }
+        assert_eq!(error(Errno::IO, true, Doing::Read, lba), BlockError::Gone);
         assert!(unsupported(Errno::NOT_SUPPORTED) && unsupported(Errno(25)) && !unsupported(Errno::IO));
     }
 }

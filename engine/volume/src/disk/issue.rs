@@ -28,6 +28,16 @@ pub(super) fn fits(limits: &DeviceLimits, data: &Scatter, from: usize, len: usiz
     aligned && (runs <= MAX_RUNS || runs <= len / length(PAGE))
 }
 
+/// Where a read or write that begins at `offset` has to stop: at `end`, after `chunk` bytes, or where the
+/// device would split it.
+pub(super) fn stop(limits: &DeviceLimits, offset: u64, end: u64, chunk: u64) -> u64 {
+    let stop = end.min(offset.saturating_add(chunk));
+    match u64::from(limits.boundary) {
+        0 => stop,
+        boundary => stop.min((offset - offset % boundary).saturating_add(boundary)),
+    }
+}
+
 /// What became of the task at the head of the queue.
 enum Turn {
     /// A device operation of it, to be launched.
@@ -153,14 +163,15 @@ impl Disk {
         let task = &mut self.tasks[usize::from(t)];
         let chunk = if task.step == Step::Check { self.chunk.min(CHECK_CHUNK) } else { self.chunk };
         let offset = task.cursor;
-        let len = chunk.min(task.end - offset);
-        let part = length((offset - task.start) / chunk);
+        let part = task.part;
+        let len = stop(&self.limits, offset, task.end, chunk) - offset;
         let mut list = self.spare.pages();
         if !list.take_more(cx.pool, Purpose::Host, length(len)) {
             self.spare.put_pages(list);
             return Turn::NoPages;
         }
         task.cursor += len;
+        task.part += 1;
         let piece = Piece { busy: true, task: t, part, offset, len, doing: Doing::Read, ..Piece::IDLE };
         Turn::Launch(piece, Op::Read(self.device.file(), offset, list))
     }
@@ -204,7 +215,7 @@ impl Disk {
     fn cut(&self, task: &Task) -> (u64, u64) {
         let align = u64::from(self.limits.align);
         let start = task.cursor;
-        let mut end = task.end.min(start + self.chunk);
+        let mut end = stop(&self.limits, start, task.end, self.chunk);
         if task.end - task.start > SMALL {
             let last = task.end - align;
             if start == task.start && task.fill.start > start {

@@ -24,7 +24,7 @@ use crate::outcome::{Context, Outcome, Tag};
 use crate::plan::{DeviceLimits, Geometry, PlanError, Storage, VolumePlan};
 use device::Device;
 use kagami_memory::{Class, Page, Pool, Purpose, Quota, Scatter, ScatterMut};
-use kagami_reactor::{Completion, Op};
+use kagami_reactor::{Completion, FileId, Op};
 use kagami_types::{BlockCount, BlockError, BlockOp, BlockSize, ByteLen, Compare, LbaStatus, Time};
 use ranges::{Mode, Ranges};
 use std::collections::VecDeque;
@@ -104,6 +104,8 @@ pub(crate) struct Disk {
     token_base: u64,
     timeout: Duration,
     write_back: bool,
+    /// The device is gone: whatever it still answers with, that is why.
+    gone: bool,
     zeroes: Page,
     quota: Quota,
     pub(crate) counters: Counters,
@@ -143,20 +145,7 @@ impl Disk {
             }
             Storage::Ram | Storage::Null => return Err(PlanError::Depth),
         };
-        limits.check(&plan.geometry)?;
-        let block = u64::from(plan.geometry.block_size.bytes());
-        let unit = u64::from(limits.align).max(block);
-        let most = u64::from(limits.max_transfer).min(MAX_CHUNK);
-        // Whole pages, where that many fit, so that none is left half used.
-        let chunk = if most >= PAGE.max(unit) { most - most % PAGE.max(unit) } else { most - most % unit };
-        if chunk == 0 {
-            return Err(PlanError::Transfer { max_transfer: limits.max_transfer, align: limits.align });
-        }
-        let needed =
-            u64::from(CHECK_WIDTH) * pages(CHECK_CHUNK.min(chunk)) + pages(SMALL) + 4 * pages(unit) + 2;
-        if plan.pages < needed {
-            return Err(PlanError::Pages { pages: plan.pages, needed });
-        }
+        let chunk = chunk(&limits, &plan.geometry, plan.pages)?;
         let (slots, depth) = (usize::from(plan.slots), usize::from(limits.depth));
         Ok(Self {
             device,
@@ -166,6 +155,7 @@ impl Disk {
             token_base: u64::from(plan.token_base) << 32,
             timeout: plan.timeout,
             write_back: plan.write_back,
+            gone: false,
             zeroes: plan.zeroes,
             quota: Quota::new(plan.pages),
             counters: Counters::default(),
@@ -302,7 +292,9 @@ impl Disk {
     fn cost(&self, op: &BlockOp, extent: Extent, data: &Scatter) -> u64 {
         let hull = self.hull(extent);
         let align = u64::from(self.limits.align);
-        let pieces = hull.len / self.chunk * pages(self.chunk) + pages(hull.len % self.chunk);
+        // What is cut at a boundary may end there, and again at its own end, within a page.
+        let cut = if self.limits.boundary > 0 { 2 } else { 0 };
+        let pieces = hull.len / self.chunk * pages(self.chunk) + pages(hull.len % self.chunk) + cut;
         let check = pieces.min(u64::from(CHECK_WIDTH) * pages(CHECK_CHUNK.min(self.chunk)));
         let copies = |from, len| match hull == extent && issue::fits(&self.limits, data, from, len) {
             true => 0,
@@ -380,7 +372,7 @@ impl Disk {
     pub(crate) fn largest_transfer(&self) -> BlockCount {
         let align = u64::from(self.limits.align);
         // Of a WRITE AND VERIFY: what came, a copy of it, both edges, and what is compared at a time.
-        let fixed = u64::from(CHECK_WIDTH) * pages(CHECK_CHUNK.min(self.chunk)) + 4 * pages(align) + 4;
+        let fixed = u64::from(CHECK_WIDTH) * pages(CHECK_CHUNK.min(self.chunk)) + 4 * pages(align) + 8;
         let per_list = self.quota.limit().saturating_sub(fixed) / 2;
         // With transfers smaller than a page, every one takes a whole one.
         self.block_size.blocks_in(ByteLen(per_list * PAGE.min(self.chunk)))
@@ -392,6 +384,49 @@ impl Disk {
 
     pub(crate) fn grow(&mut self, geometry: &Geometry) -> Result<(), PlanError> {
         self.limits.check(geometry)
+    }
+
+    /// The device says something else of itself than when it was opened. What is under way goes on.
+    pub(crate) fn set_limits(&mut self, limits: DeviceLimits, geometry: &Geometry) -> Result<(), PlanError> {
+        let old = &self.limits;
+        if limits.align != old.align || limits.memory_align > old.memory_align {
+            return Err(PlanError::Replace("it has another alignment"));
+        }
+        self.chunk = chunk(&limits, geometry, self.quota.limit())?;
+        // As many as there are pieces for.
+        let depth = old.depth;
+        self.limits = DeviceLimits { depth, memory_align: old.memory_align, ..limits };
+        Ok(())
+    }
+
+    pub(crate) fn set_gone(&mut self) {
+        self.gone = true;
+    }
+
+    /// Goes on with the same device under another name of the kernel's.
+    pub(crate) fn replace(
+        &mut self,
+        file: FileId,
+        limits: DeviceLimits,
+        geometry: &Geometry,
+    ) -> Result<(), PlanError> {
+        if self.file().is_none() {
+            return Err(PlanError::Replace("the volume is on no device of the kernel's"));
+        }
+        if !self.is_idle() {
+            return Err(PlanError::Replace("operations are under way at the old one"));
+        }
+        self.set_limits(limits, geometry)?;
+        // Nobody knows what the device had in its cache when it went.
+        (self.device, self.gone, self.unflushed) = (Device::File(file), false, true);
+        Ok(())
+    }
+
+    pub(crate) fn file(&self) -> Option<FileId> {
+        match &self.device {
+            Device::File(file) => Some(*file),
+            Device::Other(_) => None,
+        }
     }
 
     pub(crate) fn in_flight(&self) -> usize {
@@ -409,6 +444,23 @@ impl Disk {
     pub(crate) fn pages(&self) -> (u64, u64) {
         (self.quota.used(), self.quota.limit())
     }
+}
+
+/// Bytes of the largest read or write, where limits, size and quota of pages go together.
+fn chunk(limits: &DeviceLimits, geometry: &Geometry, quota: u64) -> Result<u64, PlanError> {
+    limits.check(geometry)?;
+    let unit = u64::from(limits.align).max(u64::from(geometry.block_size.bytes()));
+    let most = u64::from(limits.max_transfer).min(MAX_CHUNK);
+    // Whole pages, where that many fit, so that none is left half used.
+    let chunk = if most >= PAGE.max(unit) { most - most % PAGE.max(unit) } else { most - most % unit };
+    if chunk == 0 {
+        return Err(PlanError::Transfer { max_transfer: limits.max_transfer, align: limits.align });
+    }
+    let needed = u64::from(CHECK_WIDTH) * pages(CHECK_CHUNK.min(chunk)) + pages(SMALL) + 4 * pages(unit) + 4;
+    if quota < needed {
+        return Err(PlanError::Pages { pages: quota, needed });
+    }
+    Ok(chunk)
 }
 
 /// How many pages a list of that many bytes takes.

@@ -1,7 +1,7 @@
 //! What an operation does after what: its steps in order, and its end.
 
 use super::task::{Source, Stability, Step};
-use super::{Disk, SMALL, length};
+use super::{Disk, SMALL, issue, length};
 use crate::check::Extent;
 use crate::outcome::{Context, Outcome};
 use crate::ram::miscompare;
@@ -108,7 +108,8 @@ impl Disk {
     fn begin_read(&mut self, t: u16) -> Next {
         let hull = self.hull(self.tasks[usize::from(t)].extent);
         let task = &mut self.tasks[usize::from(t)];
-        let count = length(hull.len.div_ceil(self.chunk));
+        let boundaries = hull.len.checked_div(u64::from(self.limits.boundary)).map_or(0, |whole| whole + 2);
+        let count = length(hull.len.div_ceil(self.chunk) + boundaries);
         if task.parts.len() < count {
             task.parts.resize_with(count, Scatter::new);
         }
@@ -120,7 +121,8 @@ impl Disk {
     fn begin_fill(&mut self, t: u16, fill: Extent, source: Source, stable: bool) -> Next {
         let hull = self.hull(fill);
         let align = u64::from(self.limits.align);
-        let one_piece = hull.len <= self.chunk && (hull == fill || hull.len <= SMALL);
+        let undivided = issue::stop(&self.limits, hull.start, hull.end(), self.chunk) == hull.end();
+        let one_piece = undivided && (hull == fill || hull.len <= SMALL);
         let stability = match stable || !self.write_back {
             false => Stability::Later,
             true if one_piece => Stability::Itself,

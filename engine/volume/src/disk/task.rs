@@ -76,6 +76,8 @@ pub(crate) struct Task {
     pub(crate) end: u64,
     /// Where the step began.
     pub(crate) start: u64,
+    /// Which of `parts` is read to next.
+    pub(crate) part: usize,
     /// Device operations under way, or 1 while it waits for a flush.
     pub(crate) flying: u16,
     /// It is in the queue of those that have something to issue.
@@ -117,6 +119,7 @@ impl Task {
             cursor: 0,
             end: 0,
             start: 0,
+            part: 0,
             flying: 0,
             queued: false,
             issued: false,
@@ -157,7 +160,7 @@ impl Task {
 
     /// Begins a step over those bytes.
     pub(crate) fn begin(&mut self, step: Step, start: u64, end: u64) {
-        (self.step, self.start, self.cursor, self.end) = (step, start, start, end);
+        (self.step, self.start, self.cursor, self.end, self.part) = (step, start, start, end, 0);
     }
 
     /// Has something to issue, and nothing against it.

@@ -27,6 +27,8 @@ pub struct FakeIo {
     pub waiting: Vec<(Token, Op)>,
     pub medium: Vec<u8>,
     pub limits: DeviceLimits,
+    /// Which device it is: operations on another one are wrong.
+    pub file: FileId,
     /// No more than so many at once: beyond, the operation comes back.
     pub room: usize,
     pub flushes: usize,
@@ -68,6 +70,7 @@ impl FakeIo {
             waiting: Vec::new(),
             medium: vec![0; usize::try_from(bytes).unwrap()],
             limits,
+            file: FileId(3),
             room: usize::MAX,
             flushes: 0,
             discards: true,
@@ -101,7 +104,11 @@ impl FakeIo {
             }
             other => panic!("not a device's operation: {other:?}"),
         };
-        assert_eq!(*file, FileId(3));
+        assert_eq!(*file, self.file);
+        if matches!(op, Op::Read(..) | Op::Write { .. }) && self.limits.boundary > 0 {
+            let boundary = u64::from(self.limits.boundary);
+            assert_eq!(offset / boundary, (offset + len - 1) / boundary, "over a boundary: {op:?}");
+        }
         assert!(
             offset.is_multiple_of(align) && len.is_multiple_of(align) && len > 0,
             "{offset}+{len} misaligned"
