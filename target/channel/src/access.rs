@@ -3,6 +3,7 @@
 
 use crate::session::Visible;
 use kagami_iscsi::login::{Applicant, Authentication, Denial, Policy, TargetSettings};
+use std::cell::RefCell;
 use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,6 +31,22 @@ pub trait Access: Debug + Send + Sync {
 
     /// The relative target port identifier of a portal (SPC-5 7.7.6.8).
     fn port(&self, local: Option<SocketAddr>) -> u16;
+
+    /// A login was refused. Called on a reactor's thread: it must not block.
+    fn refused(&self, refused: &Refused<'_>) {
+        let _ = refused;
+    }
+}
+
+/// A login that was refused, for the log.
+#[derive(Clone, Copy, Debug)]
+pub struct Refused<'a> {
+    /// Who it said that it was, as far as it came to that. Not proved.
+    pub initiator: Option<&'a str>,
+    /// Where it came from, and through which portal.
+    pub ends: Ends,
+    /// Why, in plain words.
+    pub reason: &'a str,
 }
 
 /// The addresses of a connection's ends.
@@ -45,10 +62,13 @@ pub struct Ends {
 pub(crate) struct ForConnection<'a> {
     pub(crate) access: &'a dyn Access,
     pub(crate) ends: Ends,
+    /// Who the initiator says that it is: kept for the log.
+    pub(crate) claimed: &'a RefCell<Option<Box<str>>>,
 }
 
 impl Policy for ForConnection<'_> {
     fn check(&self, applicant: &Applicant<'_>) -> Result<Authentication, Denial> {
+        *self.claimed.borrow_mut() = Some(applicant.initiator.as_str().into());
         self.access.check(applicant, self.ends)
     }
 }

@@ -11,6 +11,7 @@ use crate::control::Leaving;
 use crate::hub::Hub;
 use crate::inbox::{Control, Inbox};
 use crate::login::Login;
+use crate::maker::UnitMaker;
 use crate::message::Message;
 use crate::nexus::ConnectionId;
 use crate::plan::{CorePlan, Shared};
@@ -21,6 +22,7 @@ use kagami_reactor::{Completion, Doze, Errno, Handler, Io, Op, SocketId};
 use kagami_types::{CoreId, Time};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::{TrySendError, sync_channel};
 use std::time::Duration;
 
 /// How often a core looks after its connections' time-outs.
@@ -28,6 +30,10 @@ const TICK: Duration = Duration::from_millis(250);
 
 /// How soon something that waits without an event is tried again.
 const RETRY: Duration = Duration::from_millis(1);
+
+/// Units that a core may have had in its life: their places are not given to others, so that a
+/// command that was on its way to a removed one can never reach another.
+const MOST_UNITS: u32 = 1 << 20;
 
 /// Messages of other cores taken in one round.
 const MESSAGES: usize = 1024;
@@ -39,6 +45,7 @@ pub struct Core<I: Io> {
     shared: Arc<Shared>,
     random: Box<dyn Random + Send>,
     inbox: Arc<Inbox>,
+    maker: Option<Box<dyn UnitMaker<I>>>,
     wake: Box<dyn FnMut(CoreId) + Send>,
     listeners: Vec<Listener>,
     connections: Vec<Option<Connection>>,
@@ -101,6 +108,7 @@ impl<I: Io> Core<I> {
             shared,
             random,
             inbox,
+            maker: None,
             wake: Box::new(wake),
             listeners: listeners.into_iter().map(|socket| Listener { socket, armed: false }).collect(),
             connections: std::iter::repeat_with(|| None).take(most).collect(),
@@ -117,6 +125,13 @@ impl<I: Io> Core<I> {
             stop: Stop::Serving,
             plan,
         }
+    }
+
+    /// With units that can be added and removed while it runs; without a maker, none can.
+    #[must_use]
+    pub fn with_maker(mut self, maker: impl UnitMaker<I> + 'static) -> Self {
+        self.maker = Some(Box::new(maker));
+        self
     }
 
     /// Open connections.
@@ -523,7 +538,32 @@ impl<I: Io> Core<I> {
             match control {
                 Control::Kept { ticket, ok } => self.hub.kept(ticket, ok, io),
                 Control::Changed => self.hub.directory = self.shared.directory(),
-                Control::AddUnit(unit) => self.hub.units.push(*unit),
+                Control::AddUnit { seed, answer } => {
+                    let index = u32::try_from(self.hub.units.len()).unwrap_or(u32::MAX);
+                    let made = match &mut self.maker {
+                        Some(maker) if index < MOST_UNITS => maker.make(io, index, seed),
+                        Some(_) => Err("the core has had as many volumes as it can; restart the array".to_owned()),
+                        None => Err("this core takes no new volumes".to_owned()),
+                    };
+                    let made = made.map(|unit| {
+                        self.hub.units.push(Some(unit));
+                        index
+                    });
+                    if let Err(TrySendError::Disconnected(Ok(index))) = answer.try_send(made) {
+                        // Who asked has given up.
+                        self.hub.retire(index, sync_channel(1).0);
+                    }
+                }
+                Control::RemoveUnit { unit, answer } => self.hub.retire(unit, answer),
+                Control::Usage { unit, answer } => {
+                    if let Some(usage) = self.hub.usage(unit) {
+                        let _ = answer.try_send(usage);
+                    }
+                }
+                Control::Attend { unit, nexuses, attention } => {
+                    self.hub.attend(unit, nexuses.as_deref(), attention);
+                }
+                Control::Forget { unit, nexuses } => self.hub.forget(unit, &nexuses),
                 Control::Grow { unit, blocks } => self.hub.grow(unit, blocks),
                 Control::Stop => {
                     if self.stop == Stop::Serving {
@@ -542,6 +582,16 @@ impl<I: Io> Core<I> {
             }
         }
         any
+    }
+
+    /// Units that are to go, and that nothing is in flight for any more, go.
+    fn retire(&mut self, io: &mut I) {
+        for (index, unit, answer) in self.hub.retired(io) {
+            if let Some(maker) = &mut self.maker {
+                maker.unmake(io, index, unit);
+            }
+            let _ = answer.try_send(());
+        }
     }
 
     /// Goes on with the end, step by step.
@@ -644,6 +694,9 @@ impl<I: Io> Handler<I> for Core<I> {
         }
         worked |= self.deliver();
         self.arm_listeners(io);
+        if self.hub.is_retiring() {
+            self.retire(io);
+        }
         if self.stop != Stop::Serving {
             self.stopping(io);
         }
@@ -668,7 +721,10 @@ impl<I: Io> Handler<I> for Core<I> {
         if self.connections() > 0 || self.stop != Stop::Serving {
             next = next.min(self.next_tick);
         }
-        let waits = !self.waiting.is_empty() || self.hub.has_delayed() || self.stop != Stop::Serving;
+        let waits = !self.waiting.is_empty()
+            || self.hub.has_delayed()
+            || self.hub.is_retiring()
+            || self.stop != Stop::Serving;
         if waits || self.listeners.iter().any(|listener| !listener.armed) {
             next = next.min(self.now + RETRY);
         }

@@ -2,6 +2,7 @@
 //! the other cores.
 
 use crate::directory::Directory;
+use crate::inbox::Usage;
 use crate::message::{Command, Ending, Manage, Message, Reply, Scope, UnitAddress};
 use crate::nexus::TaskId;
 use crate::registry::Registry;
@@ -11,12 +12,13 @@ use kagami_memory::{Class, Pool, Purpose, Scatter, ScatterMut};
 use kagami_metrics::CoreMetrics;
 use kagami_queue::Port;
 use kagami_reactor::{Completion, Io};
-use kagami_scsi::Disposition;
 use kagami_scsi::table::DataKind;
+use kagami_scsi::{Attention, Disposition, NexusId};
 use kagami_types::{BlockCount, BlockError, CoreId, Lun, Time};
 use kagami_volume::Context;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 
 /// The lists whose storage is kept for the next commands.
 const SPARE_LISTS: usize = 1024;
@@ -35,7 +37,10 @@ pub(crate) struct Hub<S> {
     pub(crate) port: Port<Message<S>>,
     /// Messages for cores whose queues are full, in order.
     delayed: Vec<VecDeque<Message<S>>>,
-    pub(crate) units: Vec<Unit>,
+    /// The units by their index; the places of those that were removed stay empty.
+    pub(crate) units: Vec<Option<Unit>>,
+    /// Units that finish what they have, and then go.
+    retiring: Vec<Retiring>,
     pub(crate) directory: Arc<Directory>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) metrics: Arc<CoreMetrics>,
@@ -47,6 +52,8 @@ pub(crate) struct Hub<S> {
     pub(crate) managed: Vec<Manage>,
     /// Fences that have come, per function that is not complete yet.
     fences: Vec<(Manage, usize)>,
+    /// Target resets under way, and how many units of this core have not done their part.
+    resets: Vec<(Manage, usize)>,
     /// Sessions that end, and how many units have not forgotten them yet.
     detaching: Vec<(Arc<Session>, usize)>,
     keeper: Box<dyn Keeper>,
@@ -57,6 +64,15 @@ pub(crate) struct Hub<S> {
     done: Vec<(kagami_volume::Tag, kagami_volume::Outcome)>,
     then: Vec<Then>,
     finished: Vec<Reply>,
+}
+
+/// A unit on its way out.
+#[derive(Debug)]
+struct Retiring {
+    unit: u32,
+    /// Its last flush has begun.
+    flushed: bool,
+    answer: SyncSender<()>,
 }
 
 impl<S> std::fmt::Debug for Hub<S> {
@@ -87,7 +103,8 @@ impl<S: Send> Hub<S> {
             delayed: (0..port.cores()).map(|_| VecDeque::new()).collect(),
             pool,
             port,
-            units,
+            units: units.into_iter().map(Some).collect(),
+            retiring: Vec::new(),
             directory,
             registry,
             metrics,
@@ -95,6 +112,7 @@ impl<S: Send> Hub<S> {
             replies: VecDeque::new(),
             managed: Vec::new(),
             fences: Vec::new(),
+            resets: Vec::new(),
             detaching: Vec::new(),
             keeper,
             keeps: Vec::new(),
@@ -233,7 +251,7 @@ impl<S: Send> Hub<S> {
         io: &mut I,
         call: impl FnOnce(&mut Unit, &mut UnitContext<'_>) -> R,
     ) -> Option<R> {
-        let unit = self.units.get_mut(index as usize)?;
+        let unit = self.units.get_mut(index as usize)?.as_mut()?;
         let metrics = self.metrics.volume(unit.row())?;
         let session = nexus.and_then(|nexus| self.sessions.get(nexus.0 as usize)?.as_ref());
         let keeps = &mut self.keeps;
@@ -272,7 +290,7 @@ impl<S: Send> Hub<S> {
         }
         for then in std::mem::take(&mut self.then) {
             match then {
-                Then::Managed(manage) => self.send_managed(manage),
+                Then::Managed(manage) => self.unit_managed(manage),
                 Then::Detached(session) => self.unit_forgot(&session),
                 Then::Deferred(..) => {}
             }
@@ -304,6 +322,9 @@ impl<S: Send> Hub<S> {
     pub(crate) fn execute<I: Io<Stream = S>>(&mut self, command: Command, io: &mut I) -> Option<Reply> {
         let UnitAddress { index, .. } = command.unit;
         let nexus = command.nexus;
+        if !self.takes_commands(index) {
+            return Some(self.gone(command));
+        }
         self.with_unit(index, Some(nexus), io, |unit, cx| unit.execute(index, command, cx))?
     }
 
@@ -321,7 +342,7 @@ impl<S: Send> Hub<S> {
     pub(crate) fn tick<I: Io<Stream = S>>(&mut self, io: &mut I) {
         let now = io.now();
         for index in 0..u32::try_from(self.units.len()).unwrap_or(u32::MAX) {
-            if self.units[index as usize].volume.next_deadline() <= now {
+            if self.units[index as usize].as_ref().is_some_and(|unit| unit.volume.next_deadline() <= now) {
                 self.with_unit(index, None, io, |unit, cx| unit.volume.on_tick(&mut cx.volume));
             }
         }
@@ -329,7 +350,7 @@ impl<S: Send> Hub<S> {
 
     /// When [`tick`](Self::tick) is wanted next.
     pub(crate) fn next_deadline(&self) -> Time {
-        self.units.iter().map(|unit| unit.volume.next_deadline()).min().unwrap_or(Time::NEVER)
+        self.units.iter().flatten().map(|unit| unit.volume.next_deadline()).min().unwrap_or(Time::NEVER)
     }
 
     /// State that a unit asked for is durable, or is not.
@@ -354,10 +375,10 @@ impl<S: Send> Hub<S> {
         if let Some(place) = self.sessions.get_mut(session.nexus.0 as usize) {
             *place = None;
         }
-        let units = u32::try_from(self.units.len()).unwrap_or(u32::MAX);
+        let units = self.living();
         // One for ourselves, so that it is not over before every unit was told.
-        self.detaching.push((Arc::clone(session), units as usize + 1));
-        for index in 0..units {
+        self.detaching.push((Arc::clone(session), units.len() + 1));
+        for index in units {
             self.with_unit(index, None, io, |unit, cx| unit.detach(session, cx));
         }
         self.unit_forgot(session);
@@ -395,11 +416,37 @@ impl<S: Send> Hub<S> {
             Scope::Task(task, _) => Some(task),
             _ => None,
         };
-        for index in 0..u32::try_from(self.units.len()).unwrap_or(u32::MAX) {
-            if manage.scope.covers(UnitAddress { core: self.core, index }) {
-                self.with_unit(index, None, io, |unit, cx| unit.manage(manage, only, cx));
-            }
+        let mut units = self.living();
+        units.retain(|&index| manage.scope.covers(UnitAddress { core: self.core, index }));
+        if manage.scope == Scope::Target {
+            // One for ourselves, so that it is not over before every unit was told.
+            self.resets.push((manage, units.len() + 1));
+        } else if units.is_empty() {
+            // The unit was removed meanwhile, and its tasks are over.
+            self.send_managed(manage);
         }
+        for index in units {
+            self.with_unit(index, None, io, |unit, cx| unit.manage(manage, only, cx));
+        }
+        if manage.scope == Scope::Target {
+            self.unit_managed(manage);
+        }
+    }
+
+    /// A unit has done its part of a task management function. Of one for the whole target this
+    /// core's part is done with the last of its units.
+    fn unit_managed(&mut self, manage: Manage) {
+        if manage.scope == Scope::Target {
+            let same = |other: &Manage| other.asked_by == manage.asked_by && other.itt == manage.itt;
+            let Some(place) = self.resets.iter().position(|(other, _)| same(other)) else { return };
+            let (_, left) = &mut self.resets[place];
+            *left = left.saturating_sub(1);
+            if *left > 0 {
+                return;
+            }
+            self.resets.swap_remove(place);
+        }
+        self.send_managed(manage);
     }
 
     fn send_managed(&mut self, manage: Manage) {
@@ -411,10 +458,10 @@ impl<S: Send> Hub<S> {
         }
     }
 
-    /// How many [`Message::Managed`] a function of that scope brings: one per unit.
+    /// How many [`Message::Managed`] a function of that scope brings: one per unit, or one per core.
     pub(crate) fn units_in(&self, scope: Scope) -> usize {
         match scope {
-            Scope::Target => self.directory.luns().len(),
+            Scope::Target => self.port.cores(),
             Scope::Task(..) | Scope::Unit(..) => 1,
         }
     }
@@ -439,7 +486,7 @@ impl<S: Send> Hub<S> {
             pool.small_free.set(u64::from(arena.free(Class::Small)));
             pool.large_free.set(u64::from(arena.free(Class::Large)));
         }
-        for unit in &self.units {
+        for unit in self.units.iter().flatten() {
             if let Some(metrics) = self.metrics.volume(unit.row()) {
                 metrics.depth.set(unit.in_use() as u64);
                 metrics.device_depth.set(unit.volume.in_flight() as u64);
@@ -449,16 +496,111 @@ impl<S: Send> Hub<S> {
 
     /// Tasks under way at units of this core.
     pub(crate) fn tasks_in_units(&self) -> usize {
-        self.units.iter().map(Unit::in_use).sum()
+        self.units.iter().flatten().map(Unit::in_use).sum()
     }
 
     /// A volume has grown (its back end already has).
     pub(crate) fn grow(&mut self, unit: u32, blocks: BlockCount) {
-        let unit = self.units.get_mut(unit as usize);
+        let unit = self.units.get_mut(unit as usize).and_then(Option::as_mut);
         if let Some(unit) = unit.filter(|unit| unit.server.capacity() < blocks)
             && unit.volume.grow(blocks).is_ok()
         {
             unit.server.set_capacity(blocks);
+        }
+    }
+
+    /// The indices of the units that are there.
+    fn living(&self) -> Vec<u32> {
+        (0u32..).zip(&self.units).filter(|(_, unit)| unit.is_some()).map(|(index, _)| index).collect()
+    }
+
+    /// Whether a unit is there, and not on its way out.
+    #[inline]
+    fn takes_commands(&self, index: u32) -> bool {
+        matches!(self.units.get(index as usize), Some(Some(_)))
+            && (self.retiring.is_empty() || self.retiring.iter().all(|retiring| retiring.unit != index))
+    }
+
+    /// Answers a command that was on its way to a unit when that was removed.
+    #[cold]
+    fn gone(&mut self, command: Command) -> Reply {
+        let session = self.sessions.get(command.nexus.0 as usize).cloned().flatten();
+        match session {
+            Some(session) => self.absent(command.task, &command.cdb, command.data, &session),
+            None => Reply { task: command.task, end: Ending::busy(), data: command.data, wanted: 0 },
+        }
+    }
+
+    /// A unit is to go: no command begins at it any more.
+    pub(crate) fn retire(&mut self, unit: u32, answer: SyncSender<()>) {
+        if self.takes_commands(unit) {
+            self.retiring.push(Retiring { unit, flushed: false, answer });
+        } else {
+            let _ = answer.try_send(());
+        }
+    }
+
+    /// Whether any unit is on its way out.
+    #[inline]
+    pub(crate) fn is_retiring(&self) -> bool {
+        !self.retiring.is_empty()
+    }
+
+    /// Takes out the units that are to go, are flushed, and have nothing in flight.
+    pub(crate) fn retired<I: Io<Stream = S>>(&mut self, io: &mut I) -> Vec<(u32, Unit, SyncSender<()>)> {
+        let mut out = Vec::new();
+        for mut retiring in std::mem::take(&mut self.retiring) {
+            let index = retiring.unit;
+            let busy = |hub: &Self| {
+                let unit = hub.units.get(index as usize).and_then(Option::as_ref);
+                unit.is_some_and(|unit| unit.in_use() > 0 || unit.volume.in_flight() > 0)
+            };
+            if !busy(self) && !std::mem::replace(&mut retiring.flushed, true) {
+                self.with_unit(index, None, io, Unit::flush);
+            }
+            if !retiring.flushed || busy(self) {
+                self.retiring.push(retiring);
+                continue;
+            }
+            if let Some(unit) = self.units.get_mut(index as usize).and_then(Option::take) {
+                if let Some(metrics) = self.metrics.volume(unit.row()) {
+                    metrics.depth.set(0);
+                    metrics.device_depth.set(0);
+                }
+                out.push((index, unit, retiring.answer));
+            }
+        }
+        out
+    }
+
+    /// What a unit is busy with.
+    pub(crate) fn usage(&self, unit: u32) -> Option<Usage> {
+        let unit = self.units.get(unit as usize)?.as_ref()?;
+        Some(Usage {
+            commands: unit.in_use(),
+            registrations: unit.server.registrations(),
+            is_reserved: unit.server.is_reserved(),
+        })
+    }
+
+    /// Establishes a unit attention condition at one unit or all, for some sessions or all.
+    pub(crate) fn attend(&mut self, only: Option<u32>, nexuses: Option<&[NexusId]>, attention: Attention) {
+        for (index, unit) in (0u32..).zip(&mut self.units) {
+            let Some(unit) = unit.as_mut().filter(|_| only.is_none_or(|only| only == index)) else {
+                continue;
+            };
+            match nexuses {
+                Some(nexuses) => nexuses.iter().for_each(|&nexus| unit.server.establish(nexus, attention)),
+                None => unit.server.establish_all(None, attention),
+            }
+        }
+    }
+
+    /// Sessions that no longer see a unit: the device server forgets them, as it would at their
+    /// end. Their tasks finish; registrations stay (SPC-5 5.14.7).
+    pub(crate) fn forget(&mut self, unit: u32, nexuses: &[NexusId]) {
+        if let Some(Some(unit)) = self.units.get_mut(unit as usize) {
+            nexuses.iter().for_each(|&nexus| unit.server.detach(nexus));
         }
     }
 

@@ -1,9 +1,13 @@
 //! What the daemon's own threads tell a core. Rare, from many: a queue of its own.
 
-use crate::unit::{Ticket, Unit};
+use crate::maker::Seed;
+use crate::unit::Ticket;
 use crossbeam_queue::ArrayQueue;
 use kagami_queue::Ringer;
+use kagami_scsi::{Attention, NexusId};
 use kagami_types::BlockCount;
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 
 /// Something for one core to do.
 #[derive(Debug)]
@@ -17,8 +21,44 @@ pub enum Control {
     },
     /// The directory of units was replaced.
     Changed,
-    /// A new unit, in the place behind the last one.
-    AddUnit(Box<Unit>),
+    /// A new unit, in the place behind the last one. Nobody sees it until the directory has it.
+    AddUnit {
+        /// For the core's [`UnitMaker`](crate::UnitMaker).
+        seed: Seed,
+        /// Gets the unit's index at this core, or why there is none.
+        answer: SyncSender<Result<u32, String>>,
+    },
+    /// A unit that the directory no longer has: commands that still come for it get LOGICAL UNIT
+    /// NOT SUPPORTED; those under way are finished, then it is flushed and taken apart.
+    RemoveUnit {
+        /// The unit's index at this core. It is not given to another one.
+        unit: u32,
+        /// Hears when the unit is gone.
+        answer: SyncSender<()>,
+    },
+    /// Who uses a unit?
+    Usage {
+        /// The unit's index at this core.
+        unit: u32,
+        /// Gets the answer; nothing where there is no such unit.
+        answer: SyncSender<Usage>,
+    },
+    /// Establishes a unit attention condition (SAM-5 5.14).
+    Attend {
+        /// At that unit of this core; `None`: at all of them.
+        unit: Option<u32>,
+        /// For these sessions; `None`: for all.
+        nexuses: Option<Arc<[NexusId]>>,
+        /// Which.
+        attention: Attention,
+    },
+    /// These sessions no longer see a unit: their SPC-2 reservation of it ends.
+    Forget {
+        /// The unit's index at this core.
+        unit: u32,
+        /// Which sessions.
+        nexuses: Arc<[NexusId]>,
+    },
     /// A volume has more blocks now.
     Grow {
         /// The unit's index at this core.
@@ -28,6 +68,17 @@ pub enum Control {
     },
     /// Finish what is under way, close all connections, flush, and end.
     Stop,
+}
+
+/// What a unit is busy with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Commands under way.
+    pub commands: usize,
+    /// Persistent reservation registrations, those of absent initiators included.
+    pub registrations: usize,
+    /// There is a reservation, persistent or SPC-2.
+    pub is_reserved: bool,
 }
 
 /// A core's letter box.

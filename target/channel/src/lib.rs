@@ -12,6 +12,7 @@
 //! | `connection`, `outbox` | a socket's bytes in both directions |
 //! | `login`, `full`, `receive`, `command`, `answer`, `manage`, `control`, `text` | the phases of a connection |
 //! | `session`, `registry` | what a session shares over cores, and all sessions |
+//! | `maker`, `inbox` | units that come and go, and what else the daemon's threads tell a core |
 //! | `unit` | a logical unit on its home core: device server, volume, tasks between |
 //!
 //! # Who owns what
@@ -33,6 +34,7 @@ mod full;
 mod hub;
 mod inbox;
 mod login;
+mod maker;
 mod manage;
 mod message;
 mod nexus;
@@ -47,15 +49,16 @@ mod token;
 mod unit;
 
 pub use crate::core::Core;
-pub use access::{Access, Ends};
+pub use access::{Access, Ends, Refused};
 pub use directory::Directory;
 pub use hub::Keeper;
-pub use inbox::{Control, Inbox};
+pub use inbox::{Control, Inbox, Usage};
+pub use maker::{Seed, UnitMaker};
 pub use message::{Command, Ending, Manage, Message, Reply, Scope, UnitAddress};
 pub use nexus::{ConnectionId, TaskId};
 pub use plan::{CoreParts, CorePlan, Shared};
 pub use registry::Registry;
-pub use session::{Arrival, Session, SessionIdentity, Visible};
+pub use session::{Arrival, Session, SessionIdentity, Sight, Visible};
 pub use token::volume_base;
 pub use unit::{Keep, Ticket, Unit};
 

@@ -1,7 +1,7 @@
 //! The login of a connection: the protocol is kagami-iscsi's, this moves its PDUs and finds
 //! the connection a session (RFC 7143 6.3).
 
-use crate::access::{Access, Ends, ForConnection};
+use crate::access::{Access, Ends, ForConnection, Refused};
 use crate::connection::{Close, Link};
 use crate::full::Full;
 use crate::hub::Hub;
@@ -16,6 +16,7 @@ use kagami_iscsi::frame::Framing;
 use kagami_iscsi::login::{Admission, Pdu, Placement, SessionType, Status, Step, TargetLogin};
 use kagami_iscsi::random::Random;
 use kagami_iscsi::serial::StatSn;
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -30,6 +31,8 @@ pub(crate) struct Login {
     state: State,
     /// A session that must end before this one can begin, until somebody was told.
     to_end: Option<Arc<Session>>,
+    /// Who it says that it is.
+    claimed: RefCell<Option<Box<str>>>,
 }
 
 #[derive(Debug)]
@@ -50,7 +53,15 @@ enum State {
 impl Login {
     pub(crate) fn new(access: Arc<dyn Access>, ends: Ends, random: &mut dyn Random) -> Self {
         let machine = TargetLogin::new(access.settings(ends.local), random).ok();
-        Self { access, ends, machine, outgoing: VecDeque::new(), state: State::Talking, to_end: None }
+        Self {
+            access,
+            ends,
+            machine,
+            outgoing: VecDeque::new(),
+            state: State::Talking,
+            to_end: None,
+            claimed: RefCell::new(None),
+        }
     }
 
     /// Understands what has been received, up to the end of the login.
@@ -67,13 +78,14 @@ impl Login {
             let Some(segment) = bytes.get(header.len..whole) else { break };
             let data = segment.get(..header.data_len as usize).unwrap_or_default();
             let Some(machine) = &mut self.machine else { return Err(Close::Resources) };
-            let policy = ForConnection { access: &*self.access, ends: self.ends };
+            let policy = ForConnection { access: &*self.access, ends: self.ends, claimed: &self.claimed };
             let step = machine.on_pdu(header.bhs, data, &policy);
             link.start += whole;
             match step {
                 Ok(Step::Reply(pdu)) => self.outgoing.push_back(pdu),
                 Ok(Step::Admit(admission)) => self.admit(admission, hub)?,
                 Err(failure) => {
+                    self.tell_refused(&failure.error.to_string());
                     self.outgoing.extend(failure.response);
                     self.state = State::Over;
                     return Err(Close::LoginFailed);
@@ -92,6 +104,7 @@ impl Login {
             tsih: admission.tsih,
             first: admission.cmd_sn,
             visible: self.access.visible(admission.initiator.as_str(), self.ends),
+            ends: self.ends,
             max_connections: admission.parameters.max_connections,
             port: self.access.port(self.ends.local),
             is_discovery,
@@ -104,9 +117,17 @@ impl Login {
                 self.state = State::Waiting(admission);
                 return Ok(());
             }
-            registry::Admission::NoSession => return self.refuse(Status::SessionDoesNotExist),
-            registry::Admission::TooManyConnections => return self.refuse(Status::TooManyConnections),
-            registry::Admission::Full => return self.refuse(Status::OutOfResources),
+            registry::Admission::NoSession => {
+                return self
+                    .refuse(Status::SessionDoesNotExist, "the session that it wants to join has ended");
+            }
+            registry::Admission::TooManyConnections => {
+                return self
+                    .refuse(Status::TooManyConnections, "its session has all the connections it may have");
+            }
+            registry::Admission::Full => {
+                return self.refuse(Status::OutOfResources, "there are as many sessions as there may be");
+            }
         };
         let placement = Placement {
             tsih: session.tsih,
@@ -121,12 +142,18 @@ impl Login {
         Ok(())
     }
 
-    fn refuse(&mut self, status: Status) -> Result<(), Close> {
+    fn refuse(&mut self, status: Status, reason: &str) -> Result<(), Close> {
+        self.tell_refused(reason);
         self.state = State::Over;
         if let Some(machine) = &mut self.machine {
             self.outgoing.extend(machine.refuse(status).response);
         }
         Err(Close::LoginFailed)
+    }
+
+    fn tell_refused(&self, reason: &str) {
+        let claimed = self.claimed.borrow();
+        self.access.refused(&Refused { initiator: claimed.as_deref(), ends: self.ends, reason });
     }
 
     /// Asks again for a place, once the old session may have ended.

@@ -1,6 +1,7 @@
 //! All sessions of the array. Logins and ends of sessions come here, from all cores; no
 //! command ever does, so an ordinary lock serves.
 
+use crate::access::Ends;
 use crate::session::{Session, SessionIdentity, Visible};
 use kagami_iscsi::pdu::{Isid, Tsih};
 use kagami_iscsi::serial::CmdSn;
@@ -42,6 +43,7 @@ pub(crate) struct Candidate {
     pub(crate) tsih: Tsih,
     pub(crate) first: CmdSn,
     pub(crate) visible: Visible,
+    pub(crate) ends: Ends,
     pub(crate) max_connections: u16,
     pub(crate) port: u16,
     pub(crate) is_discovery: bool,
@@ -158,6 +160,7 @@ impl Inner {
             initiator: candidate.initiator.clone(),
             nexus: NexusId(nexus),
             visible: candidate.visible.clone(),
+            ends: candidate.ends,
             max_connections: candidate.max_connections,
             port: candidate.port,
             is_discovery: candidate.is_discovery,
@@ -180,6 +183,7 @@ mod tests {
             tsih: Tsih(tsih),
             first: CmdSn(1),
             visible: Visible::All,
+            ends: Ends::default(),
             max_connections: 2,
             port: 1,
             is_discovery: false,

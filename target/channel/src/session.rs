@@ -9,6 +9,7 @@
 //! `MaxCmdSN` follows the free task slots: it starts a whole window ahead and moves by one
 //! for every slot that is given back, so that a command inside the window always finds one.
 
+use crate::access::Ends;
 use kagami_iscsi::negotiate::Parameters;
 use kagami_iscsi::pdu::{Isid, Tsih};
 use kagami_iscsi::serial::CmdSn;
@@ -28,8 +29,10 @@ pub struct Session {
     pub initiator: Box<str>,
     /// What the logical units call this session.
     pub nexus: NexusId,
-    /// Which LUNs it may see.
-    pub visible: Visible,
+    /// Which LUNs it sees now.
+    pub visible: Sight,
+    /// The addresses of its first connection.
+    pub ends: Ends,
     /// Most connections, as negotiated.
     pub max_connections: u16,
     /// The relative target port that it came through.
@@ -53,6 +56,40 @@ pub enum Visible {
     All,
     /// Those whose bit is set; bit n of the list is LUN n.
     Only(Box<[u64]>),
+}
+
+/// The LUNs that a session sees at the moment: changed by the daemon when access rules or volumes
+/// change, read by every core with every command. A bit for each LUN, each for itself; so a
+/// change of several is not seen at one instant, and need not be.
+#[derive(Debug)]
+pub struct Sight {
+    words: Box<[AtomicU64]>,
+}
+
+/// Words of 64 LUNs.
+const WORDS: usize = (Lun::MAX as usize + 1).div_ceil(64);
+
+impl Sight {
+    fn new(visible: &Visible) -> Self {
+        Self { words: (0..WORDS).map(|word| AtomicU64::new(visible.word(word))).collect() }
+    }
+
+    /// Whether that LUN is among them.
+    #[inline]
+    #[must_use]
+    pub fn contains(&self, lun: Lun) -> bool {
+        let word = self.words.get(lun.index() / 64);
+        word.is_some_and(|word| word.load(Ordering::Relaxed) >> (lun.index() % 64) & 1 == 1)
+    }
+
+    /// From now on these. The LUNs that are seen and were not, or were and are not.
+    pub fn set(&self, visible: &Visible) -> Visible {
+        let differ = |(at, word): (usize, &AtomicU64)| {
+            let new = visible.word(at);
+            word.swap(new, Ordering::Relaxed) ^ new
+        };
+        Visible::Only(self.words.iter().enumerate().map(differ).collect())
+    }
 }
 
 /// What is to be done with a command of some number.
@@ -81,6 +118,14 @@ impl Visible {
         Self::Only(words.into())
     }
 
+    /// LUNs `64 * word` to `64 * word + 63`, a bit for each.
+    fn word(&self, word: usize) -> u64 {
+        match self {
+            Self::All => u64::MAX,
+            Self::Only(words) => words.get(word).copied().unwrap_or(0),
+        }
+    }
+
     /// Whether that LUN is among them.
     #[inline]
     #[must_use]
@@ -107,6 +152,8 @@ pub struct SessionIdentity {
     pub nexus: NexusId,
     /// See [`Session::visible`].
     pub visible: Visible,
+    /// See [`Session::ends`].
+    pub ends: Ends,
     /// See [`Session::max_connections`].
     pub max_connections: u16,
     /// See [`Session::port`].
@@ -120,14 +167,24 @@ impl Session {
     /// commands and one connection.
     #[must_use]
     pub fn new(identity: SessionIdentity, first: CmdSn, window: u32) -> Self {
-        let SessionIdentity { tsih, isid, initiator, nexus, visible, max_connections, port, is_discovery } =
-            identity;
-        Self {
+        let SessionIdentity {
             tsih,
             isid,
             initiator,
             nexus,
             visible,
+            ends,
+            max_connections,
+            port,
+            is_discovery,
+        } = identity;
+        Self {
+            tsih,
+            isid,
+            initiator,
+            nexus,
+            visible: Sight::new(&visible),
+            ends,
             max_connections,
             port,
             is_discovery,
@@ -263,6 +320,7 @@ mod tests {
             initiator: "iqn.2026-11.test:a".into(),
             nexus: NexusId(0),
             visible: Visible::All,
+            ends: Ends::default(),
             max_connections,
             port: 1,
             is_discovery: false,
@@ -363,5 +421,17 @@ mod tests {
         let sees = |n| visible.contains(Lun::new(n).unwrap());
         assert!(sees(0) && sees(70) && !sees(1) && !sees(64) && !sees(1000));
         assert!(Visible::All.contains(Lun::ZERO));
+    }
+
+    #[test]
+    fn what_a_session_sees_can_change() {
+        let session = session(1, 0);
+        let lun = |n| Lun::new(n).unwrap();
+        assert!(session.visible.contains(lun(Lun::MAX)));
+        session.visible.set(&Visible::only([lun(0), lun(70)]));
+        assert!(session.visible.contains(lun(70)) && !session.visible.contains(lun(1)));
+        let changed = session.visible.set(&Visible::only([lun(1), lun(70)]));
+        assert!(changed.contains(lun(0)) && changed.contains(lun(1)) && !changed.contains(lun(70)));
+        assert!(session.visible.contains(lun(1)) && !session.visible.contains(lun(0)));
     }
 }

@@ -320,6 +320,18 @@ impl LogicalUnit {
         }
     }
 
+    /// Registrations of persistent reservations, those of initiators that are not there included.
+    #[must_use]
+    pub fn registrations(&self) -> usize {
+        self.reservations.registrations.len()
+    }
+
+    /// Whether it is reserved, persistently (SPC-5 5.14) or with RESERVE (SPC-2).
+    #[must_use]
+    pub fn is_reserved(&self) -> bool {
+        self.reservations.kind.is_some() || self.reservations.legacy.is_some()
+    }
+
     /// Its LUN.
     #[must_use]
     pub fn lun(&self) -> Lun {
