@@ -17,6 +17,19 @@ pub fn prefetch(bytes: &[u8], lines: usize) {
     let _ = (bytes, lines, LINE);
 }
 
+/// Asks the processor to bring the line that a value begins in, to be changed. A hint.
+#[inline]
+pub fn prefetch_value<T>(value: &T) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: as above.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast()) };
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = value;
+}
+
 /// From this length on [`copy_cold`] goes past the caches.
 const STREAM_FROM: usize = 2048;
 

@@ -31,7 +31,7 @@ mod stack;
 mod sync;
 
 pub use arena::{Arena, Pool, Region};
-pub use copy::{copy_cold, is_zero, prefetch};
+pub use copy::{copy_cold, is_zero, prefetch, prefetch_value};
 pub use error::MemoryError;
 pub use page::{Page, PageMut};
 pub use plan::{ArenaPlan, Backing, Class, ClassPlan, HugePages, MAX_SHARDS, Purpose};

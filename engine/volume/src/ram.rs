@@ -19,6 +19,9 @@ const PAGE: u64 = 4096;
 const PREFETCH_BELOW: u64 = 16 << 10;
 /// How many lines of each page.
 const PREFETCH_LINES: usize = 8;
+const PREFETCH_LINES_LONG: usize = 4;
+/// How many writes later a page that was replaced is freed.
+const LEAVING: usize = 8;
 /// The most descriptors that one GET LBA STATUS is answered with.
 const MAX_DESCRIPTORS: u32 = 1024;
 /// The most pages that one GET LBA STATUS looks at.
@@ -34,6 +37,10 @@ pub(crate) struct Ram {
     fresh: ScatterMut,
     /// What a comparison reads.
     scratch: Scatter,
+    /// Pages that were replaced last, and the next place there. They are freed a few writes later,
+    /// when the processor has brought what freeing touches.
+    leaving: [Option<Page>; LEAVING],
+    next: usize,
 }
 
 /// The table's index and the offset in the page of a byte of the volume, whose size was checked
@@ -61,6 +68,8 @@ impl Ram {
             quota: Quota::new(limit),
             fresh: ScatterMut::new(),
             scratch: Scatter::new(),
+            leaving: [const { None }; LEAVING],
+            next: 0,
         };
         ram.extend(geometry)?;
         Ok(ram)
@@ -81,6 +90,14 @@ impl Ram {
         self.table.try_reserve_exact(more).map_err(|_| PlanError::RamSize(geometry.bytes()))?;
         self.table.resize_with(pages, || None);
         Ok(())
+    }
+
+    /// Asks for the table's entry of a byte, which an operation is soon to look at.
+    #[inline]
+    pub(crate) fn prefetch(&self, at: u64) {
+        if let Some(entry) = self.table.get(place(at).0) {
+            kagami_memory::prefetch_value(entry);
+        }
     }
 
     /// Executes a checked operation.
@@ -149,6 +166,7 @@ impl Ram {
     #[inline]
     fn read(&self, extent: Extent, data: &mut Scatter) {
         let (mut at, end) = (extent.start, extent.end());
+        let lines = if extent.len <= PREFETCH_BELOW { PREFETCH_LINES } else { PREFETCH_LINES_LONG };
         while at < end {
             let (index, offset) = place(at);
             let len = (PAGE - at % PAGE).min(end - at);
@@ -157,9 +175,7 @@ impl Ram {
             match self.table.get(index) {
                 Some(Some(page)) => {
                     if let Ok(slice) = Slice::new(page.clone(), offset, len) {
-                        if extent.len <= PREFETCH_BELOW {
-                            kagami_memory::prefetch(slice.bytes(), PREFETCH_LINES);
-                        }
+                        kagami_memory::prefetch(slice.bytes(), lines);
                         data.push(slice);
                     }
                 }
@@ -193,7 +209,11 @@ impl Ram {
             return Err(BlockError::NoSpace);
         }
         for (entry, part) in entries.iter_mut().zip(data.drain()) {
-            *entry = Some(part.into_page());
+            if let Some(old) = entry.replace(part.into_page()) {
+                old.prefetch_count();
+                self.leaving[self.next % LEAVING] = Some(old);
+                self.next = self.next.wrapping_add(1);
+            }
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use crate::plan::{DeviceLimits, Geometry, MAX_SLOTS, PlanError, Storage, VolumeP
 use crate::ram::Ram;
 use kagami_memory::Scatter;
 use kagami_reactor::{Completion, FileId};
-use kagami_types::{BlockCount, BlockError, BlockOp, Time};
+use kagami_types::{BlockCount, BlockError, BlockOp, Lba, Time};
 
 /// Logical blocks and what executes operations on them. It belongs to one core.
 #[derive(Debug)]
@@ -74,6 +74,20 @@ impl Volume {
             self.counters.finish(&outcome.result);
         }
         outcome
+    }
+
+    /// Asks the processor for what an operation at that block will look at first. A hint; any block will do.
+    #[inline]
+    pub fn prefetch(&self, lba: Lba) {
+        if let Kind::Ram(ram) = &self.kind {
+            ram.prefetch(lba.0.saturating_mul(u64::from(self.geometry.block_size.bytes())));
+        }
+    }
+
+    /// Whether pages that are written stay in use as the volume's own.
+    #[must_use]
+    pub fn keeps_pages(&self) -> bool {
+        matches!(self.kind, Kind::Ram(_))
     }
 
     #[inline]

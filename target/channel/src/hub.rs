@@ -14,7 +14,7 @@ use kagami_queue::Port;
 use kagami_reactor::{Completion, Io};
 use kagami_scsi::table::DataKind;
 use kagami_scsi::{Attention, Disposition, NexusId};
-use kagami_types::{BlockCount, BlockError, CoreId, Lun, Time};
+use kagami_types::{BlockCount, BlockError, CoreId, Lba, Lun, Time};
 use kagami_volume::Context;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -201,6 +201,17 @@ impl<S: Send> Hub<S> {
             }
             _ => 0,
         }
+    }
+
+    /// A command with data for a unit is on its way: has the processor bring what the unit will look
+    /// at, where it lives here. Whether the unit keeps the pages that it is written.
+    #[inline]
+    pub(crate) fn announce(&self, lun: [u8; 8], cdb: &[u8; 16]) -> bool {
+        let unit = Lun::from_wire(lun).ok().and_then(|lun| self.directory.unit(lun));
+        let Some(unit) = unit.filter(|unit| unit.core == self.core) else { return false };
+        let Some(Some(unit)) = self.units.get(unit.index as usize) else { return false };
+        unit.volume.prefetch(Lba(kagami_scsi::first_block(cdb)));
+        unit.volume.keeps_pages()
     }
 
     /// Answers a command for a LUN that is not there, or not for this session.

@@ -131,7 +131,11 @@ impl Full {
             data.get(..landing.keep_end.saturating_sub(landing.at).min(data.len())).unwrap_or_default();
         let task = landing.task.filter(|_| !wanted.is_empty());
         if let Some(task) = task.and_then(|(slot, turn)| self.tasks.get_turn(slot, turn)) {
-            task.data.copy_from(landing.at, wanted);
+            if task.cold {
+                task.data.copy_cold_from(landing.at, wanted);
+            } else {
+                task.data.copy_from(landing.at, wanted);
+            }
             hub.metrics.network.bytes_copied.add(wanted.len() as u64);
         }
         landing.at += data.len();

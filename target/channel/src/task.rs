@@ -38,6 +38,8 @@ pub(crate) struct Task {
     pub(crate) expected: u32,
     /// The W bit: the expected length is of data that the initiator sends.
     pub(crate) writes: bool,
+    /// Its data goes to pages that are in no cache, and stays there.
+    pub(crate) cold: bool,
     pub(crate) out: Option<DataOut>,
     pub(crate) data: ScatterMut,
     pub(crate) received: Time,
@@ -78,6 +80,7 @@ impl Tasks {
                 unit: UnitAddress { core: kagami_types::CoreId(0), index: 0 },
                 expected: 0,
                 writes: false,
+                cold: false,
                 out: None,
                 data: ScatterMut::default(),
                 received: Time(0),

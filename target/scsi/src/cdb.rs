@@ -54,6 +54,16 @@ pub fn transfer(cdb: &Cdb, block_size: BlockSize) -> Transfer {
     Transfer { kind: if bytes == 0 { DataKind::None } else { row.data }, bytes }
 }
 
+/// The first block that a CDB addresses; 0 for a command that addresses none.
+#[must_use]
+#[inline]
+pub fn first_block(cdb: &Cdb) -> u64 {
+    match lookup(cdb) {
+        Found::Row(row) => extent(cdb, row.form).0,
+        _ => 0,
+    }
+}
+
 /// The blocks of data that go with the command, at most 2^32.
 fn blocks_moved(cdb: &Cdb, row: &Row) -> u64 {
     let (_, blocks) = extent(cdb, row.form);

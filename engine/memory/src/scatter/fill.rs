@@ -77,6 +77,16 @@ impl ScatterMut {
         done
     }
 
+    /// Like [`copy_from`](Self::copy_from), for pages that were not in use of late and are not read
+    /// soon: past the caches where the pieces are long ([`copy_cold`](crate::copy_cold)).
+    pub fn copy_cold_from(&mut self, at: usize, src: &[u8]) -> usize {
+        let mut done = 0;
+        for chunk in self.range_mut(at, src.len()) {
+            done += crate::copy::copy_cold(chunk, &src[done..]);
+        }
+        done
+    }
+
     /// Sets `len` bytes from `offset` on, as many as there are, to zero.
     pub fn zero(&mut self, offset: usize, len: usize) {
         for chunk in self.range_mut(offset, len) {
