@@ -6,7 +6,7 @@ use io_uring::{squeue, types};
 use kagami_memory::Arena;
 use kagami_reactor::{Completion, Errno, Io, Op, SocketId, Submit, Token, Wait};
 use kagami_types::Time;
-use rustix::fd::{FromRawFd, OwnedFd};
+use rustix::fd::{AsRawFd, FromRawFd, OwnedFd};
 use rustix::net::Shutdown;
 use std::net::SocketAddr;
 
@@ -46,11 +46,14 @@ impl Queue {
         Self { ring: RingDebug(ring), in_flight: 0, has_buffers: false, vectored_fixed: false }
     }
 
-    /// Registers the file table, the arena, the ring itself and the limits of its workers.
+    /// Registers the file table, the arena, the ring itself and the limits of its workers. The arena is
+    /// pinned once for all: a ring that has it already lends it `from` there, where the kernel can do
+    /// that (6.12); elsewhere it is pinned, and counted against the limit on locked memory, again.
     pub(crate) fn register(
         &mut self,
         plan: &RingPlan,
         arena: &Arena,
+        from: Option<&Self>,
         features: &mut Features,
     ) -> Result<(), RingError> {
         let ring = &mut self.ring.0;
@@ -62,8 +65,12 @@ impl Queue {
             .regions()
             .map(|region| libc::iovec { iov_base: region.pointer.cast(), iov_len: region.len })
             .collect();
-        // SAFETY: the arena's mapping lives as long as the process and is never unmapped.
-        let registered = plan.register && unsafe { ring.submitter().register_buffers(&regions) }.is_ok();
+        let lender = from.filter(|from| from.has_buffers).map(|from| from.ring.0.as_raw_fd());
+        features.shared_buffers =
+            lender.is_some_and(|lender| ring.submitter().register_buffers_clone(lender).is_ok());
+        let registered = features.shared_buffers
+            // SAFETY: the arena's mapping lives as long as the process and is never unmapped.
+            || plan.register && unsafe { ring.submitter().register_buffers(&regions) }.is_ok();
         if registered {
             self.has_buffers = true;
             features.registered_bytes = regions.iter().map(|region| region.iov_len as u64).sum();
@@ -73,6 +80,11 @@ impl Queue {
         features.registered_ring = ring.submitter().register_ring_fd().is_ok();
         features.bounded_workers = bound_workers(ring, plan);
         Ok(())
+    }
+
+    /// Whether a read or write of so many pieces of memory can be on registered buffers.
+    pub(crate) fn takes_fixed(&self, pieces: usize) -> bool {
+        self.has_buffers && (pieces == 1 || self.vectored_fixed)
     }
 
     /// Stages one entry for the next kernel entry; makes room by an extra one where the

@@ -19,6 +19,11 @@ pub struct Features {
     pub registered_bytes: u64,
     /// `READV_FIXED` and `WRITEV_FIXED` (6.15): vectored I/O on registered buffers.
     pub vectored_fixed: bool,
+    /// There is a second ring, for devices with poll queues.
+    pub polled: bool,
+    /// The second ring uses the first one's registered buffers (`IORING_REGISTER_CLONE_BUFFERS`, 6.12);
+    /// else it has pinned the arena again.
+    pub shared_buffers: bool,
     /// Kernel workers for blocking calls are bounded and bound to CPUs.
     pub bounded_workers: bool,
 }
@@ -42,7 +47,11 @@ impl fmt::Display for Features {
         ] {
             write!(f, ", {}{name}", if there { "" } else { "without " })?;
         }
-        Ok(())
+        match (self.polled, self.shared_buffers) {
+            (false, _) => Ok(()),
+            (true, true) => f.write_str(", a polled ring on the same buffers"),
+            (true, false) => f.write_str(", a polled ring with buffers of its own"),
+        }
     }
 }
 

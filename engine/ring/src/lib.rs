@@ -94,6 +94,8 @@ pub struct Counts {
     pub submissions: u64,
     /// Operations completed.
     pub completions: u64,
+    /// Reads and writes on registered buffers: the kernel pinned no memory for them.
+    pub fixed: u64,
 }
 
 /// Wakes one core's ring from another thread.
@@ -117,7 +119,7 @@ impl Ring {
     pub fn new(plan: RingPlan, arena: &Arena) -> Result<Self, RingError> {
         let (ring, mut features) = feature::build(&plan)?;
         let mut main = drive::Queue::new(ring);
-        main.register(&plan, arena, &mut features)?;
+        main.register(&plan, arena, None, &mut features)?;
         let waker = Waker(Arc::new(
             rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).map_err(RingError::Eventfd)?,
         ));
@@ -173,8 +175,8 @@ impl Ring {
     /// The table is full, or the kernel refuses to register the file.
     pub fn add_file(&mut self, file: OwnedFd, polled: bool) -> Result<FileId, Errno> {
         if polled && self.polled.is_none() {
-            // Without a second ring (its buffers count against the limit on locked memory once
-            // more) the device is served like any other.
+            // Without a second ring (on old kernels its buffers count against the limit on locked
+            // memory once more) the device is served like any other.
             self.polled = self.polled_queue().ok();
         }
         let polled = polled && self.polled.is_some();
@@ -187,11 +189,12 @@ impl Ring {
         self.remove(file.0);
     }
 
-    fn polled_queue(&self) -> Result<drive::Queue, Errno> {
+    fn polled_queue(&mut self) -> Result<drive::Queue, Errno> {
         let ring = feature::build_polled(&self.plan)?;
         let mut queue = drive::Queue::new(ring);
-        let mut unused = self.features.clone();
-        queue.register(&self.plan, &self.arena, &mut unused).map_err(|error| error.errno())?;
+        let mut its = self.features.clone();
+        queue.register(&self.plan, &self.arena, Some(&self.main), &mut its).map_err(|error| error.errno())?;
+        (self.features.polled, self.features.shared_buffers) = (true, its.shared_buffers);
         Ok(queue)
     }
 

@@ -1,6 +1,5 @@
 //! From typed operations to submission queue entries.
 
-use crate::drive::Queue;
 use crate::slot::Slot;
 use crate::{Ring, polled};
 use io_uring::{opcode, squeue, types};
@@ -29,12 +28,16 @@ impl Ring {
             Op::Read(file, offset, data) => {
                 let region = read_vectors(data, iovecs);
                 let (queue, polled) = choose(*file, *offset, iovecs);
-                return (read(queue, *file, *offset, iovecs, region), polled);
+                let region = region.filter(|_| queue.takes_fixed(iovecs.len()));
+                self.counts.fixed += u64::from(region.is_some());
+                return (read(*file, *offset, iovecs, region), polled);
             }
             Op::Write { file, offset, data, stable } => {
                 let region = write_vectors(data, iovecs);
                 let (queue, polled) = choose(*file, *offset, iovecs);
-                return (write(queue, *file, *offset, iovecs, region, *stable), polled);
+                let region = region.filter(|_| queue.takes_fixed(iovecs.len()));
+                self.counts.fixed += u64::from(region.is_some());
+                return (write(*file, *offset, iovecs, region, *stable), polled);
             }
             Op::Accept(socket) => {
                 opcode::Accept::new(types::Fixed(socket.0), std::ptr::null_mut(), std::ptr::null_mut())
@@ -78,29 +81,22 @@ impl Ring {
     }
 }
 
-/// `region`: the registered region that holds all of the memory, where one does.
-fn read(
-    queue: &Queue,
-    file: FileId,
-    offset: u64,
-    memory: &[libc::iovec],
-    region: Option<u16>,
-) -> squeue::Entry {
+/// `region`: the registered region that holds all of the memory, where one does and the ring can use it.
+fn read(file: FileId, offset: u64, memory: &[libc::iovec], region: Option<u16>) -> squeue::Entry {
     let fd = types::Fixed(file.0);
-    match (memory, region.filter(|_| queue.has_buffers)) {
+    match (memory, region) {
         ([one], Some(region)) => opcode::ReadFixed::new(fd, one.iov_base.cast(), length(one.iov_len), region)
             .offset(offset)
             .build(),
-        (many, Some(region)) if queue.vectored_fixed => {
+        (many, Some(region)) => {
             opcode::ReadvFixed::new(fd, many.as_ptr(), length(many.len()), region).offset(offset).build()
         }
-        (many, _) => opcode::Readv::new(fd, many.as_ptr(), length(many.len())).offset(offset).build(),
+        (many, None) => opcode::Readv::new(fd, many.as_ptr(), length(many.len())).offset(offset).build(),
     }
 }
 
 /// As [`read`]; `stable`: written through to the medium.
 fn write(
-    queue: &Queue,
     file: FileId,
     offset: u64,
     memory: &[libc::iovec],
@@ -109,7 +105,7 @@ fn write(
 ) -> squeue::Entry {
     let fd = types::Fixed(file.0);
     let flags = if stable { libc::RWF_DSYNC } else { 0 };
-    match (memory, region.filter(|_| queue.has_buffers)) {
+    match (memory, region) {
         ([one], Some(region)) => {
             let from = one.iov_base.cast_const().cast();
             opcode::WriteFixed::new(fd, from, length(one.iov_len), region)
@@ -117,13 +113,11 @@ fn write(
                 .rw_flags(flags)
                 .build()
         }
-        (many, Some(region)) if queue.vectored_fixed => {
-            opcode::WritevFixed::new(fd, many.as_ptr(), length(many.len()), region)
-                .offset(offset)
-                .rw_flags(flags)
-                .build()
-        }
-        (many, _) => {
+        (many, Some(region)) => opcode::WritevFixed::new(fd, many.as_ptr(), length(many.len()), region)
+            .offset(offset)
+            .rw_flags(flags)
+            .build(),
+        (many, None) => {
             opcode::Writev::new(fd, many.as_ptr(), length(many.len())).offset(offset).rw_flags(flags).build()
         }
     }
