@@ -140,7 +140,8 @@ fn word(text: &str) -> String {
 }
 
 /// Milliseconds since 1970 as `2026-11-22T17:23:00.123Z`.
-pub(crate) fn time(millis: u64) -> String {
+#[must_use]
+pub fn time(millis: u64) -> String {
     let seconds = millis / 1000;
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = date(days);

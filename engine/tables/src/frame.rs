@@ -26,8 +26,11 @@ pub struct Features {
     pub incompatible: u64,
 }
 
-/// The bits that this version knows. None is in use yet.
-pub(crate) const KNOWN: Features = Features { compatible: 0, read_only: 0, incompatible: 0 };
+/// Incompatible feature bit 0: there are objects made at run time (record kind 4). A version that
+/// does not know them would serve the array without them, and might give their LUNs to others.
+pub(crate) const OBJECTS: u64 = 1;
+/// The bits that this version knows.
+pub(crate) const KNOWN: Features = Features { compatible: 0, read_only: 0, incompatible: OBJECTS };
 /// The format that this version writes.
 pub(crate) const VERSION: u32 = 1;
 /// Bytes of the file's header.

@@ -27,6 +27,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
+pub use audit::time as audit_time;
 pub use error::TablesError;
 pub use frame::{Features, Generation};
 pub use record::{ArrayRecord, BackendKind, DeviceIdentity, Object, ObjectKind, VolumeRecord, VolumeRole};
@@ -38,5 +39,9 @@ pub use tables::{OpenOptions, Tables, new_uuid};
 pub const MAX_TRANSACTION: usize = 4 << 20;
 /// Bytes that the whole state may have.
 pub const MAX_STATE: usize = 64 << 20;
+/// Bytes of the keys of one object made at run time.
+pub const MAX_OBJECT: usize = 128 << 10;
+/// Objects made at run time.
+pub const MAX_OBJECTS: usize = 32 << 10;
 /// Bytes of SCSI state of one volume.
 pub const MAX_SCSI_STATE: usize = 256 << 10;

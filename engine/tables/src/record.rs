@@ -96,6 +96,10 @@ pub enum ObjectKind {
     Initiator,
     /// Another array.
     Peer,
+    /// What a volume of the configuration file has grown to.
+    Growth,
+    /// LUNs that an initiator of the configuration file sees in addition.
+    Loan,
 }
 
 /// An object that was made at run time, as the configuration would write it (TOML), so that
@@ -222,6 +226,8 @@ impl ObjectKind {
             Self::Volume => 1,
             Self::Initiator => 2,
             Self::Peer => 3,
+            Self::Growth => 4,
+            Self::Loan => 5,
         }
     }
 
@@ -230,6 +236,8 @@ impl ObjectKind {
             1 => Ok(Self::Volume),
             2 => Ok(Self::Initiator),
             3 => Ok(Self::Peer),
+            4 => Ok(Self::Growth),
+            5 => Ok(Self::Loan),
             _ => Err(Malformed),
         }
     }

@@ -7,7 +7,7 @@ use crate::codec::{Malformed, Reader, Writer};
 use crate::error::TablesError;
 use crate::frame::Generation;
 use crate::record::{ArrayRecord, Object, ObjectKind, VolumeRecord, kind};
-use crate::{MAX_SCSI_STATE, MAX_TRANSACTION};
+use crate::{MAX_OBJECT, MAX_OBJECTS, MAX_SCSI_STATE, MAX_TRANSACTION};
 use kagami_types::{Lun, Uuid};
 use std::collections::BTreeMap;
 
@@ -86,6 +86,11 @@ impl Transaction {
     pub fn at(mut self, generation: Generation) -> Self {
         self.expect = Some(generation);
         self
+    }
+
+    /// Whether it makes an object.
+    pub(crate) fn has_objects(&self) -> bool {
+        self.changes.iter().any(|change| matches!(change, Change::PutObject(_)))
     }
 
     /// Whether it changes nothing.
@@ -237,6 +242,11 @@ impl State {
         })
     }
 
+    /// Whether there are objects made at run time.
+    pub(crate) fn has_objects(&self) -> bool {
+        !self.objects.is_empty()
+    }
+
     /// The state as the body of a checkpoint's frame.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Writer::default();
@@ -366,11 +376,23 @@ impl State {
                         return Err(TablesError::TooLarge { size: state.len(), limit: MAX_SCSI_STATE });
                     }
                 }
-                Change::Rename(_)
-                | Change::DeleteScsi(_)
-                | Change::PutObject(_)
-                | Change::DeleteObject(..) => {}
+                Change::PutObject(object) => {
+                    let size = object.toml.len() + object.name.len();
+                    if size > MAX_OBJECT {
+                        return Err(TablesError::TooLarge { size, limit: MAX_OBJECT });
+                    }
+                    after.objects.insert((object.kind, object.name.clone()), String::new());
+                }
+                Change::DeleteObject(kind, name) => {
+                    if after.objects.remove(&(*kind, name.clone())).is_none() {
+                        return refuse(format!("there is no {kind:?} {name}"));
+                    }
+                }
+                Change::Rename(_) | Change::DeleteScsi(_) => {}
             }
+        }
+        if after.objects.len() > MAX_OBJECTS {
+            return refuse(format!("at most {MAX_OBJECTS} objects can be made at run time"));
         }
         // Labels must be unique at the end, not at every step: two volumes may swap LUNs.
         let mut luns = BTreeMap::new();

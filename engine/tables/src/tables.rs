@@ -2,7 +2,7 @@
 
 use crate::audit;
 use crate::error::TablesError;
-use crate::frame::{FRAME, Features, Generation, HEADER, Header, Kind, encode_frame};
+use crate::frame::{FRAME, Features, Generation, HEADER, Header, Kind, OBJECTS, encode_frame};
 use crate::record::ArrayRecord;
 use crate::recovery::{Recovered, recover};
 use crate::state::{Audit, State, Transaction, encode_transaction};
@@ -61,6 +61,17 @@ pub struct Tables<S: Storage = Folder> {
     clock: fn() -> u64,
     /// Audit lines that could not be written yet.
     late: String,
+    observer: Observer,
+}
+
+/// Who hears of every line of the audit log.
+#[derive(Default)]
+struct Observer(Option<Box<dyn FnMut(&str) + Send>>);
+
+impl std::fmt::Debug for Observer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Observer")
+    }
 }
 
 impl Tables<Folder> {
@@ -130,6 +141,7 @@ impl<S: Storage> Tables<S> {
             doubt: found.torn,
             clock: options.clock,
             late,
+            observer: Observer::default(),
         };
         tables.write_late();
         tables
@@ -148,8 +160,9 @@ impl<S: Storage> Tables<S> {
             doubt: true,
             clock: options.clock,
             late: String::new(),
+            observer: Observer::default(),
         };
-        tables.rewrite()?;
+        tables.rewrite(false)?;
         let what = format!("new array {} {}", options.name, tables.state.array().uuid);
         let line = Audit { millis: (tables.clock)(), who: "start".to_owned(), what };
         tables.late = audit::line(Some(tables.generation), &line);
@@ -202,13 +215,16 @@ impl<S: Storage> Tables<S> {
         }
         let generation = Generation(self.generation.0.saturating_add(1));
 
-        if self.doubt || self.len > REWRITE.max(REWRITE_FACTOR * self.checkpoint) {
+        // The header must say that there are objects before the first of them is there.
+        let objects = transaction.has_objects();
+        let unsaid = objects && self.features.incompatible & OBJECTS == 0;
+        if self.doubt || unsaid || self.len > REWRITE.max(REWRITE_FACTOR * self.checkpoint) {
             // The checkpoint does not hold the lines of the transactions that it replaces.
             self.write_late();
             if !self.late.is_empty() || self.storage.audit_sync().is_err() {
                 return Err(TablesError::Refused("the audit log cannot be written".to_owned()));
             }
-            self.rewrite()?;
+            self.rewrite(objects)?;
         }
         let mut frame = Vec::new();
         encode_frame(&mut frame, Kind::Transaction, generation, &body)?;
@@ -223,7 +239,9 @@ impl<S: Storage> Tables<S> {
         self.generation = generation;
 
         let line = Audit { millis, who: transaction.who.clone(), what: transaction.what.clone() };
-        self.late.push_str(&audit::line(Some(generation), &line));
+        let line = audit::line(Some(generation), &line);
+        self.tell(&line);
+        self.late.push_str(&line);
         self.write_late();
         Ok(generation)
     }
@@ -237,8 +255,21 @@ impl<S: Storage> Tables<S> {
         let line = Audit { millis: (self.clock)(), who: who.to_owned(), what: what.to_owned() };
         self.write_late();
         let fail = || TablesError::io("the audit log cannot be written");
-        self.storage.audit(&audit::line(None, &line)).map_err(fail())?;
+        let line = audit::line(None, &line);
+        self.tell(&line);
+        self.storage.audit(&line).map_err(fail())?;
         self.storage.audit_sync().map_err(fail())
+    }
+
+    /// Has every line of the audit log, from now on, told to `observer` as well.
+    pub fn observe(&mut self, observer: impl FnMut(&str) + Send + 'static) {
+        self.observer = Observer(Some(Box::new(observer)));
+    }
+
+    fn tell(&mut self, line: &str) {
+        if let Some(observer) = &mut self.observer.0 {
+            observer(line);
+        }
     }
 
     /// The storage, for tests that make it fail.
@@ -252,8 +283,13 @@ impl<S: Storage> Tables<S> {
         self.storage
     }
 
-    /// Writes the state as a new log of one checkpoint.
-    fn rewrite(&mut self) -> Result<(), TablesError> {
+    /// Writes the state as a new log of one checkpoint. `objects`: some are about to come.
+    fn rewrite(&mut self, objects: bool) -> Result<(), TablesError> {
+        if objects || self.state.has_objects() {
+            self.features.incompatible |= OBJECTS;
+        } else {
+            self.features.incompatible &= !OBJECTS;
+        }
         let header = Header { features: self.features, array: self.state.array().uuid };
         let mut bytes = header.encode();
         encode_frame(&mut bytes, Kind::Checkpoint, self.generation, &self.state.encode())?;

@@ -174,6 +174,108 @@ fn a_failed_commit_never_comes_back_after_the_next() {
     assert_eq!(names(tables.state()), ["v0", "v2"]);
 }
 
+fn object(n: u16) -> Object {
+    Object {
+        kind: ObjectKind::Volume,
+        name: format!("v{n}"),
+        toml: format!("lun = {n}\nbackend = \"ram\"\n"),
+    }
+}
+
+/// A volume made at run time is its record and its object, in one transaction.
+fn create(n: u16) -> Transaction {
+    put(n).with(Change::PutObject(object(n)))
+}
+
+/// What is made, renamed and removed at run time is there wholly or not at all, wherever the log
+/// was cut off; and it is what had been acknowledged up to there.
+#[test]
+fn objects_are_whole_at_every_cut_of_the_log() {
+    let mut tables = Tables::open_on(Memory::new(), &options()).unwrap();
+    // The first object makes the header say so, which rewrites the log.
+    tables.commit(&create(1)).unwrap();
+    let first = tables.state().clone();
+    let orders = [
+        create(2),
+        Transaction::new("socket", "rename v1 to w")
+            .with(Change::PutVolume(VolumeRecord { name: "w".into(), ..volume(1) }))
+            .with(Change::DeleteObject(ObjectKind::Volume, "v1".into()))
+            .with(Change::PutObject(Object { name: "w".into(), ..object(1) })),
+        Transaction::new("socket", "grow v9")
+            .with(Change::PutObject(Object {
+                kind: ObjectKind::Growth,
+                name: "v9".into(),
+                toml: "size = \"2GiB\"\n".into(),
+            }))
+            .with(Change::PutObject(Object {
+                kind: ObjectKind::Loan,
+                name: "iqn.x".into(),
+                toml: "luns = [1]\n".into(),
+            })),
+        Transaction::new("socket", "remove v2")
+            .with(Change::DeleteVolume(volume(2).uuid))
+            .with(Change::DeleteObject(ObjectKind::Volume, "v2".into())),
+    ];
+    let mut log = tables.into_storage();
+    let start = log.log().unwrap().len();
+    let mut known = vec![(start, first)];
+    for order in orders {
+        let mut tables = Tables::open_on(log, &options()).unwrap();
+        let before = tables.state().clone();
+        tables.commit(&order).unwrap();
+        assert_ne!(tables.state(), &before);
+        let state = tables.state().clone();
+        log = tables.into_storage();
+        let ends = log.log().unwrap().len();
+        known.push((ends, state));
+    }
+    let good = log.log().unwrap().to_vec();
+    for cut in start..=good.len() {
+        let mut memory = Memory::new();
+        memory.set_log(good[..cut].to_vec());
+        let tables = Tables::open_on(memory, &options()).unwrap();
+        let (_, want) = known.iter().rev().find(|(end, _)| *end <= cut).unwrap();
+        assert_eq!(tables.state(), want, "cut at {cut}");
+    }
+}
+
+#[test]
+fn the_header_says_whether_there_are_objects() {
+    let bits = |memory: &Memory| memory.log().unwrap()[32];
+    let mut tables = Tables::open_on(Memory::new(), &options()).unwrap();
+    tables.commit(&put(0)).unwrap();
+    let memory = tables.into_storage();
+    assert_eq!(bits(&memory), 0);
+    let mut tables = Tables::open_on(memory, &options()).unwrap();
+    tables.commit(&create(1)).unwrap();
+    tables.storage_mut().refuse_syncs(1);
+    let gone = Transaction::new("t", "x").with(Change::DeleteObject(ObjectKind::Volume, "v1".into()));
+    assert!(tables.commit(&gone).is_err());
+    // The next commit writes the log anew; with the last object the bit goes at the one after.
+    tables.commit(&gone).unwrap();
+    let memory = tables.into_storage();
+    assert_eq!(bits(&memory), 1);
+    let mut tables = Tables::open_on(memory, &options()).unwrap();
+    assert!(tables.commit(&gone).is_err(), "there is none to delete");
+    tables.storage_mut().refuse_syncs(1);
+    assert!(tables.commit(&put(2)).is_err());
+    tables.commit(&put(2)).unwrap();
+    assert_eq!(bits(&tables.into_storage()), 0);
+}
+
+#[test]
+fn every_line_is_told_to_the_observer() {
+    let lines = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let mut tables = Tables::open_on(Memory::new(), &options()).unwrap();
+    let told = std::sync::Arc::clone(&lines);
+    tables.observe(move |line| told.lock().unwrap().push(line.to_owned()));
+    tables.commit(&put(0)).unwrap();
+    tables.audit("host", "refused").unwrap();
+    let lines = lines.lock().unwrap().concat();
+    assert!(lines.contains(" gen=2 who=test add volume v0\n") && lines.contains(" gen=- who=host refused\n"));
+    assert!(tables.into_storage().audit_text().ends_with(&lines));
+}
+
 /// The bytes of version 1, so that a change of the format cannot go unnoticed.
 #[test]
 fn golden_bytes() {
@@ -202,6 +304,46 @@ fn golden_bytes() {
          00000000026024b470000000000000000000000002020000007631010000000a0000002f6465762f\
          6469736b3100000040000000000010000001080000006e61612e3530303002000000533100000040\
          00000000050001000200000000140000000700000000000000020000006d6502000000646f"
+    );
+}
+
+#[test]
+fn golden_bytes_of_objects() {
+    let order = Transaction::new("me", "do")
+        .with(Change::PutObject(Object {
+            kind: ObjectKind::Growth,
+            name: "db".into(),
+            toml: "size = \"1GiB\"\n".into(),
+        }))
+        .with(Change::DeleteObject(ObjectKind::Loan, "iqn.x".into()));
+    let body = state::encode_transaction(&order, Uuid::from_u128(1), 7);
+    assert_eq!(
+        hex(&body),
+        concat!(
+            "0400",
+            "0100",
+            "00",
+            "03000000",
+            "046462",
+            "0e000000",
+            "73697a65203d202231476942220a",
+            "0400",
+            "0100",
+            "01",
+            "06000000",
+            "0569716e2e78",
+            "00000000",
+            "0500",
+            "0100",
+            "02",
+            "00000000",
+            "14000000",
+            "0700000000000000",
+            "02000000",
+            "6d65",
+            "02000000",
+            "646f"
+        )
     );
 }
 

@@ -542,7 +542,9 @@ impl<I: Io> Core<I> {
                     let index = u32::try_from(self.hub.units.len()).unwrap_or(u32::MAX);
                     let made = match &mut self.maker {
                         Some(maker) if index < MOST_UNITS => maker.make(io, index, seed),
-                        Some(_) => Err("the core has had as many volumes as it can; restart the array".to_owned()),
+                        Some(_) => {
+                            Err("the core has had as many volumes as it can; restart the array".to_owned())
+                        }
                         None => Err("this core takes no new volumes".to_owned()),
                     };
                     let made = made.map(|unit| {
