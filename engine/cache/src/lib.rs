@@ -9,10 +9,14 @@
 //! plan; nothing is allocated afterwards.
 #![forbid(unsafe_code)]
 
+mod dirty;
 mod pages;
+mod streams;
 mod throttle;
 
 pub mod store;
 
+pub use dirty::{DirtyMap, MOST_PAGES};
 pub use pages::{Evicted, Key, Pages, Scan, Slot};
+pub use streams::Streams;
 pub use throttle::Throttle;

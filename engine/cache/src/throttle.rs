@@ -5,7 +5,7 @@
 //! that would write faster, they are slowed to about `d / share`: at the soft limit not at all, at the hard limit to
 //! the speed of the devices, and evenly between.
 //!
-//! Writes may run a debt, a quarter of the room left below the hard limit: a device that pauses for a moment (a flush,
+//! Writes may run a debt, a small share (a 128th) of the room left below the hard limit: a device that pauses for a moment (a flush,
 //! its own housekeeping) is not felt by hosts as long as there is room. What was saved up while little was dirty is
 //! bounded by [`BURST`].
 //!
@@ -14,6 +14,10 @@
 
 /// How many credits may be saved, in pages: 1 MiB.
 pub const BURST: u32 = 256;
+
+/// A debt may be the room below the hard limit divided by this. Larger debts make a knee in the rate where they are used
+/// up; with this one a device that stops altogether is felt when an eighth of the room between the limits is used.
+const DEBT: u32 = 128;
 
 /// Credits are counted in such fractions.
 const UNIT: u64 = 1024;
@@ -54,7 +58,7 @@ impl Throttle {
             return true;
         }
         let room = self.hard.saturating_sub(dirty);
-        let debt = i64::from(room / 4) * UNIT.cast_signed();
+        let debt = i64::from(room / DEBT) * UNIT.cast_signed();
         let price = self.price(dirty);
         if price != 0 && self.balance + debt <= 0 {
             return false;
@@ -145,11 +149,10 @@ mod tests {
         assert!(steps.iter().all(|&(_, dirty)| dirty <= 50_000 + 400));
         let last = steps[4000..].iter().map(|step| step.0).sum::<u32>() / 1000;
         assert!((98..=102).contains(&last), "{last}");
-        // No cliff: over windows of 50 steps the rate never falls by more than a quarter of the host's.
-        let rates: Vec<u32> =
-            steps.chunks(50).map(|part| part.iter().map(|step| step.0).sum::<u32>() / 50).collect();
+        // No cliff: from one step to the next the rate never falls by more than a third of the host's, and no stall.
+        let rates: Vec<u32> = steps.iter().map(|step| step.0).collect();
         for pair in rates.windows(2) {
-            assert!(pair[1] + 100 > pair[0], "{rates:?}");
+            assert!(pair[1] + 134 >= pair[0], "{pair:?} in {rates:?}");
             assert!(pair[1] >= 95, "no stall: {rates:?}");
         }
     }

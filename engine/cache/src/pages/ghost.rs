@@ -7,12 +7,15 @@
 
 const WAYS: usize = 8;
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Ghost {
     fingerprint: u32,
-    /// The eviction's number, modulo 2^32. Zero with fingerprint zero: none.
+    /// The eviction's number, modulo 2^32.
     time: u32,
 }
+
+/// As old as one that has just died.
+const NO_GHOST: Ghost = Ghost { fingerprint: 0, time: 0 };
 
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
@@ -31,8 +34,7 @@ impl Ghosts {
     pub(super) fn new(life: u32) -> Self {
         // Five of eight ways full on average: a bucket has room for its share in most cases.
         let buckets = (life as usize).div_ceil(WAYS - 3).max(1);
-        let now = life.saturating_add(1);
-        Self { buckets: vec![Bucket([Ghost::default(); WAYS]); buckets].into_boxed_slice(), life, now }
+        Self { buckets: vec![Bucket([NO_GHOST; WAYS]); buckets].into_boxed_slice(), life, now: life }
     }
 
     #[allow(
@@ -96,6 +98,11 @@ mod tests {
     fn the_count_of_evictions_may_wrap() {
         let mut ghosts = Ghosts::new(100);
         ghosts.now = u32::MAX - 3;
+        ghosts
+            .buckets
+            .iter_mut()
+            .flat_map(|bucket| &mut bucket.0)
+            .for_each(|ghost| ghost.time = ghosts.now - 100);
         for page in 0..8 {
             ghosts.add(of(page));
         }

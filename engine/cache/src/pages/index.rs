@@ -17,13 +17,18 @@ pub(super) struct Index {
     mask: usize,
 }
 
-/// Mixes a key and a seed to 64 bits, all of which are good: two folded multiplications.
+/// Mixes a key and a seed to 64 bits, all of which are good.
 ///
 /// The seed keeps a host that chooses its addresses from choosing which of them collide.
 #[inline]
 pub(super) fn hash(seed: u64, key: Key) -> u64 {
-    let first = fold(key.page ^ seed, 0x9e37_79b9_7f4a_7c15 ^ u64::from(key.volume).rotate_left(32));
-    fold(first ^ 0xa076_1d64_78bd_642f, seed.rotate_left(29) | 1)
+    mix(key.page ^ u64::from(key.volume).rotate_left(48) ^ seed)
+}
+
+/// Mixes 64 bits: two folded multiplications.
+#[inline]
+pub(crate) fn mix(value: u64) -> u64 {
+    fold(fold(value ^ 0xa076_1d64_78bd_642f, 0x9e37_79b9_7f4a_7c15), 0xe703_7ed1_a0b4_28db)
 }
 
 #[inline]

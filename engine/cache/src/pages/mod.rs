@@ -25,6 +25,8 @@ mod index;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use index::mix;
+
 use ghost::Ghosts;
 use index::{Index, hash};
 use std::fmt;
