@@ -18,7 +18,6 @@ use kagami_metrics::{Metrics, VolumeLabel};
 use kagami_scsi::Rotation;
 use kagami_tables::{Change, OpenOptions, Tables, TablesError, Transaction, VolumeRecord};
 use kagami_types::{ByteLen, Lun};
-use kagami_volume::DeviceLimits;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs::File;
 use std::io;
@@ -429,21 +428,10 @@ fn to_served(volume: BoundVolume, state: Option<Vec<u8>>) -> Served {
     let storage = match (device, &plan.backend) {
         (Some(device), _) => {
             let facts = device.facts;
-            let depth = u16::try_from(plan.device_depth).unwrap_or(u16::MAX).min(facts.depth).max(1);
             Storage::Disk {
                 fd: device.file.into(),
-                limits: DeviceLimits {
-                    align: facts.align,
-                    memory_align: facts.memory_align,
-                    max_transfer: facts.max_transfer,
-                    max_discard: facts.max_discard,
-                    depth,
-                    discard: facts.discard,
-                    zero: facts.zero,
-                    ..DeviceLimits::default()
-                },
-                // The poll queues take direct I/O only.
-                polled: facts.poll && facts.direct,
+                limits: facts.limits(plan.device_depth),
+                polled: facts.is_polled(),
             }
         }
         (None, Backend::Null) => Storage::Null,

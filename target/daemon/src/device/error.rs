@@ -50,6 +50,8 @@ pub enum Misuse {
     },
     /// It cannot be written, and the volume can.
     ReadOnly,
+    /// It has zones that must be written in order.
+    Zoned,
     /// It is not what was recorded at first use.
     NotTheSame {
         /// What was recorded.
@@ -92,6 +94,7 @@ impl fmt::Display for Misuse {
                 "has logical blocks of {device} bytes, and the volume's are smaller ({volume}); set block_size = {device}"
             ),
             Self::ReadOnly => f.write_str("is read-only; set read_only = true to serve it so"),
+            Self::Zoned => f.write_str("is a zoned device, which can only be written in order"),
             Self::NotTheSame { recorded, found } => write!(
                 f,
                 "is not the device that was recorded: {recorded} was, {found} is there; \

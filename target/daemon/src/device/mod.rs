@@ -19,6 +19,7 @@ pub use open::{OpenDevice, open, probe, tag, tagged_as};
 
 use kagami_tables::DeviceIdentity;
 use kagami_types::ByteLen;
+use kagami_volume::DeviceLimits;
 
 /// What is known of a device or file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,11 +36,18 @@ pub struct DeviceFacts {
     pub align: u32,
     /// Memory of direct I/O starts at multiples of this.
     pub memory_align: u32,
-    /// The most bytes of one operation.
+    /// The most bytes of one operation, with every page of its memory apart from the others.
     pub max_transfer: u32,
+    /// No operation crosses a multiple of this many bytes, as the device would split it there; 0: it has
+    /// no such boundary, or none that can be kept.
+    pub boundary: u32,
+    /// The transfer that it likes best, in bytes; 0: it does not say.
+    pub optimal_transfer: u32,
     /// The most bytes of one discard.
     pub max_discard: u64,
-    /// Whether it discards (a file: punches holes).
+    /// Whether it discards so that zeroes are left (a file: punches holes). Of a block device that is asked
+    /// for with `fallocate`, which the kernel makes of writing zeroes with leave to deallocate: a discard
+    /// alone (`BLKDISCARD`) promises nothing of what is read afterwards, and we promise zeroes (LBPRZ).
     pub discard: bool,
     /// The unit of discards in bytes.
     pub discard_granularity: u32,
@@ -57,8 +65,33 @@ pub struct DeviceFacts {
     pub direct: bool,
     /// It cannot be written.
     pub read_only: bool,
+    /// It can only be written in order (a zoned device, SBC-4 4.4.2 host-managed or host-aware).
+    pub zoned: bool,
     /// What makes it this device and no other.
     pub identity: DeviceIdentity,
+}
+
+impl DeviceFacts {
+    /// The limits that a volume on it works with; `depth`: the most operations at once that are wanted.
+    #[must_use]
+    pub fn limits(&self, depth: u32) -> DeviceLimits {
+        DeviceLimits {
+            align: self.align,
+            memory_align: self.memory_align,
+            max_transfer: self.max_transfer,
+            boundary: self.boundary,
+            max_discard: self.max_discard,
+            depth: u16::try_from(depth).unwrap_or(u16::MAX).min(self.depth).max(1),
+            discard: self.discard,
+            zero: self.zero,
+        }
+    }
+
+    /// Whether its reads and writes go through the polled ring: the poll queues take direct I/O only.
+    #[must_use]
+    pub fn is_polled(&self) -> bool {
+        self.poll && self.direct
+    }
 }
 
 /// The two kinds of devices.

@@ -24,6 +24,12 @@ const MAX_TRANSFER: u64 = 1 << 20;
 /// The most bytes of one discard or zeroing at a time: it must not keep a worker for long.
 const MAX_DISCARD: u64 = 256 << 20;
 
+/// What memory comes in.
+const PAGE: u64 = 4096;
+/// Segments that a device must take to be polled: the pages of the largest polled request, and the two that
+/// it begins and ends in.
+const LEAST_SEGMENTS: u64 = 34;
+
 /// A device that is ours: open for I/O, and locked, until it is dropped.
 #[derive(Debug)]
 pub struct OpenDevice {
@@ -191,6 +197,9 @@ fn fit(volume: &VolumePlan, facts: &DeviceFacts) -> Result<ByteLen, Misuse> {
     if is_block && block < facts.logical_block {
         return Err(Misuse::BlockSize { volume: block, device: facts.logical_block });
     }
+    if facts.zoned {
+        return Err(Misuse::Zoned);
+    }
     if facts.read_only && !volume.read_only {
         return Err(Misuse::ReadOnly);
     }
@@ -255,6 +264,8 @@ fn file_facts(size: u64, blksize: u32, dio: Option<(u32, u32)>, identity: Device
         align,
         memory_align,
         max_transfer: u32::try_from(MAX_TRANSFER).unwrap_or(u32::MAX),
+        boundary: 0,
+        optimal_transfer: 0,
         max_discard: MAX_DISCARD,
         discard: true,
         discard_granularity: blksize.clamp(512, 65_536),
@@ -265,6 +276,7 @@ fn file_facts(size: u64, blksize: u32, dio: Option<(u32, u32)>, identity: Device
         poll: false,
         direct: true,
         read_only: false,
+        zoned: false,
         identity,
     }
 }
@@ -291,8 +303,13 @@ pub(super) fn block_facts(
     let logical_block = bytes("logical_block_size", 512);
     let dma = bytes("dma_alignment", 511).saturating_add(1);
     let (align, memory_align) = alignment(dio, logical_block, dma);
-    let max_transfer = queue("max_sectors_kb").map_or(128 << 10, |kib| kib.saturating_mul(1024));
+    let max_transfer = max_transfer(&queue).clamp(u64::from(align).max(PAGE), MAX_TRANSFER);
     let max_discard = queue("discard_max_bytes").unwrap_or(0);
+    let zero = queue("write_zeroes_max_bytes").is_some_and(|most| most > 0);
+    let chunk = queue("chunk_sectors").unwrap_or(0).saturating_mul(512);
+    let start = sys.as_ref().map_or(0, SysBlock::start);
+    // A polled request that the kernel splits never ends (see kagami-ring): none that it could split.
+    let whole = chunk == 0 && queue("max_segments").unwrap_or(128) >= LEAST_SEGMENTS;
     DeviceFacts {
         kind: DeviceKind::Block { major, minor },
         size: ByteLen(size),
@@ -300,23 +317,47 @@ pub(super) fn block_facts(
         physical_block: bytes("physical_block_size", logical_block),
         align,
         memory_align,
-        max_transfer: u32::try_from(max_transfer.clamp(u64::from(align), MAX_TRANSFER)).unwrap_or(align),
-        max_discard: max_discard.min(MAX_DISCARD),
-        discard: max_discard > 0,
+        max_transfer: u32::try_from(max_transfer).unwrap_or(align),
+        boundary: boundary(chunk, start, u64::from(align)),
+        optimal_transfer: bytes("optimal_io_size", 0),
+        // Cut at the device's own units; how much it takes at once, the kernel sees to.
+        max_discard: MAX_DISCARD,
+        // The kernel makes zero-writes of them, which may deallocate.
+        discard: max_discard > 0 && zero,
         discard_granularity: bytes("discard_granularity", logical_block),
-        zero: queue("write_zeroes_max_bytes").is_some_and(|most| most > 0),
+        zero,
         depth: queue("nr_requests").and_then(|n| u16::try_from(n).ok()).unwrap_or(128).clamp(1, 1024),
         rotational: queue("rotational") == Some(1),
         write_cache: sys.as_ref().is_some_and(SysBlock::write_back),
-        poll: sys.as_ref().is_some_and(|sys| sys.poll(root)),
+        poll: whole && sys.as_ref().is_some_and(|sys| sys.poll(root)),
         direct: true,
         read_only: sys.as_ref().is_some_and(SysBlock::read_only),
+        zoned: sys.as_ref().is_some_and(SysBlock::zoned),
         identity: sys
             .as_ref()
             .map_or(DeviceIdentity::Block { wwn: String::new(), serial: String::new(), size }, |sys| {
                 sys.identity(size)
             }),
     }
+}
+
+/// The most bytes that a queue takes in one request: as many as it was set to and can do, and no more
+/// pages than it has segments, as no two of ours need lie together.
+fn max_transfer(queue: &impl Fn(&str) -> Option<u64>) -> u64 {
+    let kib = |file: &str, fallback: u64| {
+        queue(file).filter(|&kib| kib > 0).map_or(fallback, |kib| kib.saturating_mul(1024))
+    };
+    let segments = queue("max_segments").filter(|&most| most > 0).unwrap_or(128);
+    kib("max_sectors_kb", 128 << 10)
+        .min(kib("max_hw_sectors_kb", u64::MAX))
+        .min(segments.saturating_mul(PAGE))
+}
+
+/// The boundary that a volume keeps to: one of the disk's every `chunk` bytes, of which the device begins
+/// `start` bytes into. None where a piece between two would not be whole units and pages.
+fn boundary(chunk: u64, start: u64, align: u64) -> u32 {
+    let fits = chunk > 0 && chunk.is_multiple_of(align.max(PAGE)) && start.is_multiple_of(chunk);
+    u32::try_from(chunk).ok().filter(|_| fits).unwrap_or(0)
 }
 
 /// Writes a volume's UUID into a file's extended attribute. `false` where the file system keeps

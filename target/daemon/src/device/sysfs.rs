@@ -39,6 +39,16 @@ impl SysBlock {
         Self::text(&self.disk.join("queue"), "write_cache").is_some_and(|text| text == "write back")
     }
 
+    /// Whether it must be written in order, in whole or in part.
+    pub(super) fn zoned(&self) -> bool {
+        Self::text(&self.disk.join("queue"), "zoned").is_some_and(|text| text != "none")
+    }
+
+    /// Where on its disk a partition begins, in bytes.
+    pub(super) fn start(&self) -> u64 {
+        Self::number(&self.own, "start").unwrap_or(0).saturating_mul(512)
+    }
+
     /// Whether the device, or the disk that it is part of, is set read-only.
     pub(super) fn read_only(&self) -> bool {
         [&self.own, &self.disk].into_iter().any(|folder| Self::number(folder, "ro") == Some(1))

@@ -109,6 +109,11 @@ fn sysfs_is_read() {
         ("queue/logical_block_size", "4096\n"),
         ("queue/physical_block_size", "16384"),
         ("queue/max_sectors_kb", "256"),
+        ("queue/max_hw_sectors_kb", "2048"),
+        ("queue/max_segments", "65"),
+        ("queue/chunk_sectors", "0"),
+        ("queue/optimal_io_size", "131072"),
+        ("queue/zoned", "none"),
         ("queue/discard_max_bytes", "2199023255040"),
         ("queue/discard_granularity", "4096"),
         ("queue/write_zeroes_max_bytes", "0"),
@@ -135,7 +140,7 @@ fn sysfs_is_read() {
     let facts = open::block_facts(root.path(), 259, 0, 1 << 40, None);
     assert_eq!((facts.logical_block, facts.physical_block, facts.align), (4096, 16384, 4096));
     assert_eq!((facts.max_transfer, facts.max_discard, facts.memory_align), (256 << 10, 256 << 20, 4));
-    assert_eq!((facts.depth, facts.discard, facts.zero), (1023, true, false));
+    assert_eq!((facts.depth, facts.discard, facts.zero), (1023, false, false));
     assert!(facts.poll && facts.write_cache && facts.read_only && !facts.rotational);
     let identity = |wwn: &str, serial: &str, size| DeviceIdentity::Block {
         wwn: wwn.into(),
@@ -143,9 +148,31 @@ fn sysfs_is_read() {
         size,
     };
     assert_eq!(facts.identity, identity("eui.0025385b71b1313e", "S4EVNF0M", 1 << 40));
-    let part = open::block_facts(root.path(), 259, 2, 1 << 30, None);
-    assert_eq!(part.identity, identity("eui.0025385b71b1313e#2@2048", "S4EVNF0M#2@2048", 1 << 30));
-    assert_eq!(part.logical_block, 4096);
+    let second = open::block_facts(root.path(), 259, 2, 1 << 30, None);
+    assert_eq!(second.identity, identity("eui.0025385b71b1313e#2@2048", "S4EVNF0M#2@2048", 1 << 30));
+    assert_eq!(second.logical_block, 4096);
+    assert!(!facts.zoned && facts.boundary == 0 && facts.optimal_transfer == 128 << 10);
+    let limits = facts.limits(32);
+    assert_eq!((limits.depth, limits.max_transfer, limits.boundary), (32, 256 << 10, 0));
+
+    // A boundary: kept by what begins at one, and nothing is polled for.
+    put(&disk.join("queue/chunk_sectors"), "256");
+    let facts = open::block_facts(root.path(), 259, 0, 1 << 40, None);
+    assert_eq!((facts.boundary, facts.poll, facts.limits(9).boundary), (128 << 10, false, 128 << 10));
+    assert_eq!(open::block_facts(root.path(), 259, 2, 1 << 30, None).boundary, 128 << 10);
+    put(&part.join("start"), "2050");
+    assert_eq!(open::block_facts(root.path(), 259, 2, 1 << 30, None).boundary, 0);
+    // Few segments: no more pages than that.
+    put(&disk.join("queue/chunk_sectors"), "0");
+    put(&disk.join("queue/max_segments"), "33");
+    let facts = open::block_facts(root.path(), 259, 0, 1 << 40, None);
+    assert_eq!((facts.max_transfer, facts.poll), (33 << 12, false));
+    // Discards only where they leave zeroes.
+    put(&disk.join("queue/write_zeroes_max_bytes"), "65536");
+    assert!(open::block_facts(root.path(), 259, 0, 1 << 40, None).discard);
+    put(&disk.join("queue/zoned"), "host-managed");
+    assert!(open::block_facts(root.path(), 259, 0, 1 << 40, None).zoned);
+
     // Nothing known: cautious defaults.
     let unknown = open::block_facts(root.path(), 1, 1, 1 << 30, Some((512, 4)));
     assert_eq!((unknown.logical_block, unknown.discard, unknown.poll), (512, false, false));
