@@ -330,29 +330,27 @@ impl<T> Pages<T> {
     /// again looks at others.
     pub fn evict(&mut self, mut may: impl FnMut(&Key, &T) -> bool) -> Option<Evicted<T>> {
         self.look_at_parked(&mut may);
-        // The least used of those in main that got another turn, if it takes too long to find an unused one.
+        // The least used of those that are to stay, if it takes too long to find one that is not.
         let mut second: Option<(u8, u32)> = None;
         for _ in 0..STEPS {
             let Some((queue, slot)) = self.next_turn() else { break };
-            let node = &mut self.nodes[slot as usize];
+            let node = &self.nodes[slot as usize];
             let uses = node.uses;
-            match queue {
-                Queue::Small if uses > 1 => {
-                    node.uses = 0;
-                    self.unlink(slot);
-                    self.push_newest(Queue::Main, slot);
-                }
-                Queue::Main if uses > 0 => {
-                    if second.is_none_or(|(least, _)| uses < least) && node.may(&mut may) {
-                        second = Some((uses, slot));
-                    }
-                    self.nodes[slot as usize].uses = uses - 1;
-                    self.unlink(slot);
-                    self.push_newest(Queue::Main, slot);
-                }
+            let left = match queue {
+                Queue::Small if uses > 1 => 0,
+                Queue::Main if uses > 0 => uses - 1,
                 _ if node.may(&mut may) => return self.take_out(slot),
-                _ => self.park(slot),
+                _ => {
+                    self.park(slot);
+                    continue;
+                }
+            };
+            if second.is_none_or(|(least, _)| uses < least) && node.may(&mut may) {
+                second = Some((uses, slot));
             }
+            self.nodes[slot as usize].uses = left;
+            self.unlink(slot);
+            self.push_newest(Queue::Main, slot);
         }
         second.and_then(|(_, slot)| self.take_out(slot))
     }
