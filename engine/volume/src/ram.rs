@@ -20,8 +20,6 @@ const PREFETCH_BELOW: u64 = 16 << 10;
 /// How many lines of each page.
 const PREFETCH_LINES: usize = 8;
 const PREFETCH_LINES_LONG: usize = 4;
-/// How many writes later a page that was replaced is freed.
-const LEAVING: usize = 8;
 /// The most descriptors that one GET LBA STATUS is answered with.
 const MAX_DESCRIPTORS: u32 = 1024;
 /// The most pages that one GET LBA STATUS looks at.
@@ -37,10 +35,6 @@ pub(crate) struct Ram {
     fresh: ScatterMut,
     /// What a comparison reads.
     scratch: Scatter,
-    /// Pages that were replaced last, and the next place there. They are freed a few writes later,
-    /// when the processor has brought what freeing touches.
-    leaving: [Option<Page>; LEAVING],
-    next: usize,
 }
 
 /// The table's index and the offset in the page of a byte of the volume, whose size was checked
@@ -68,8 +62,6 @@ impl Ram {
             quota: Quota::new(limit),
             fresh: ScatterMut::new(),
             scratch: Scatter::new(),
-            leaving: [const { None }; LEAVING],
-            next: 0,
         };
         ram.extend(geometry)?;
         Ok(ram)
@@ -94,9 +86,17 @@ impl Ram {
 
     /// Asks for the table's entry of a byte, which an operation is soon to look at.
     #[inline]
-    pub(crate) fn prefetch(&self, at: u64) {
+    pub(crate) fn prefetch_entry(&self, at: u64) {
         if let Some(entry) = self.table.get(place(at).0) {
             kagami_memory::prefetch_value(entry);
+        }
+    }
+
+    /// Asks for the count of the page that holds a byte.
+    #[inline]
+    pub(crate) fn prefetch_page(&self, at: u64) {
+        if let Some(Some(page)) = self.table.get(place(at).0) {
+            page.prefetch_count();
         }
     }
 
@@ -209,11 +209,7 @@ impl Ram {
             return Err(BlockError::NoSpace);
         }
         for (entry, part) in entries.iter_mut().zip(data.drain()) {
-            if let Some(old) = entry.replace(part.into_page()) {
-                old.prefetch_count();
-                self.leaving[self.next % LEAVING] = Some(old);
-                self.next = self.next.wrapping_add(1);
-            }
+            *entry = Some(part.into_page());
         }
         Ok(())
     }

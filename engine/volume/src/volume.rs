@@ -78,9 +78,17 @@ impl Volume {
 
     /// Asks the processor for what an operation at that block will look at first. A hint; any block will do.
     #[inline]
-    pub fn prefetch(&self, lba: Lba) {
+    pub fn prefetch_entry(&self, lba: Lba) {
         if let Kind::Ram(ram) = &self.kind {
-            ram.prefetch(lba.0.saturating_mul(u64::from(self.geometry.block_size.bytes())));
+            ram.prefetch_entry(lba.0.saturating_mul(u64::from(self.geometry.block_size.bytes())));
+        }
+    }
+
+    /// Asks the processor for what it will look at next, once the first has come. A hint as well.
+    #[inline]
+    pub fn prefetch_page(&self, lba: Lba) {
+        if let Kind::Ram(ram) = &self.kind {
+            ram.prefetch_page(lba.0.saturating_mul(u64::from(self.geometry.block_size.bytes())));
         }
     }
 

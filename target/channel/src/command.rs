@@ -136,7 +136,7 @@ impl Full {
             }
         };
         task.out = Some(out);
-        task.cold = hub.announce(task.lun, &task.cdb);
+        task.cold = hub.keeps_pages(task.lun);
         let wanted = if task.data.take_more(&hub.pool, Purpose::Host, wanted as usize) {
             wanted
         } else {

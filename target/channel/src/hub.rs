@@ -14,7 +14,7 @@ use kagami_queue::Port;
 use kagami_reactor::{Completion, Io};
 use kagami_scsi::table::DataKind;
 use kagami_scsi::{Attention, Disposition, NexusId};
-use kagami_types::{BlockCount, BlockError, CoreId, Lba, Lun, Time};
+use kagami_types::{BlockCount, BlockError, CoreId, Lun, Time};
 use kagami_volume::Context;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -203,15 +203,13 @@ impl<S: Send> Hub<S> {
         }
     }
 
-    /// A command with data for a unit is on its way: has the processor bring what the unit will look
-    /// at, where it lives here. Whether the unit keeps the pages that it is written.
+    /// Whether the unit's volume keeps the pages that it is written; only known of units of this core.
     #[inline]
-    pub(crate) fn announce(&self, lun: [u8; 8], cdb: &[u8; 16]) -> bool {
+    pub(crate) fn keeps_pages(&self, lun: [u8; 8]) -> bool {
         let unit = Lun::from_wire(lun).ok().and_then(|lun| self.directory.unit(lun));
         let Some(unit) = unit.filter(|unit| unit.core == self.core) else { return false };
-        let Some(Some(unit)) = self.units.get(unit.index as usize) else { return false };
-        unit.volume.prefetch(Lba(kagami_scsi::first_block(cdb)));
-        unit.volume.keeps_pages()
+        let unit = self.units.get(unit.index as usize).and_then(Option::as_ref);
+        unit.is_some_and(|unit| unit.volume.keeps_pages())
     }
 
     /// Answers a command for a LUN that is not there, or not for this session.

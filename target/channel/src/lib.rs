@@ -24,6 +24,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod ahead;
 mod answer;
 mod command;
 mod connection;

@@ -40,6 +40,9 @@ impl Full {
         hub: &mut Hub<I::Stream>,
     ) -> Result<(), Close> {
         self.stalled = false;
+        if self.landing.is_none() {
+            hub.look_ahead(&self.framing_in, link.pending());
+        }
         loop {
             if self.landing.is_some() {
                 if !self.land(link, io, hub)? {
