@@ -24,6 +24,7 @@ pub use op::{Completion, Errno, FileId, Op, ReceiveBuffer, SendBuffer, SendPart,
 pub use run::{Doze, Handler, Stats, round, run};
 
 use kagami_types::Time;
+use std::os::fd::OwnedFd;
 
 /// Where operations go. Object-safe, so that a back end outside the engine can be handed one.
 pub trait Submit {
@@ -79,4 +80,19 @@ pub trait Io: Submit {
 
     /// Gives a socket's id back. Nothing may be in flight on it.
     fn release(&mut self, socket: SocketId);
+
+    /// Makes a block device or file this core's own, while it runs. `polled`: its driver has poll queues,
+    /// which are to be used.
+    ///
+    /// # Errors
+    /// No room in the table, or there are no devices from outside here; the descriptor is closed.
+    fn add_device(&mut self, device: OwnedFd, polled: bool) -> Result<FileId, Errno> {
+        let _ = (device, polled);
+        Err(Errno::NOT_SUPPORTED)
+    }
+
+    /// Closes a device. Nothing may be in flight on it.
+    fn remove_device(&mut self, device: FileId) {
+        let _ = device;
+    }
 }

@@ -4,7 +4,7 @@ use crate::feature::{self, Features, RingError};
 use crate::{KernelRing, Ring, RingPlan, Stream, table::Entry};
 use io_uring::{squeue, types};
 use kagami_memory::Arena;
-use kagami_reactor::{Completion, Errno, Io, Op, SocketId, Submit, Token, Wait};
+use kagami_reactor::{Completion, Errno, FileId, Io, Op, SocketId, Submit, Token, Wait};
 use kagami_types::Time;
 use rustix::fd::{AsRawFd, FromRawFd, OwnedFd};
 use rustix::net::Shutdown;
@@ -273,5 +273,13 @@ impl Io for Ring {
 
     fn release(&mut self, socket: SocketId) {
         self.remove(socket.0);
+    }
+
+    fn add_device(&mut self, device: OwnedFd, polled: bool) -> Result<FileId, Errno> {
+        self.add_file(device, polled)
+    }
+
+    fn remove_device(&mut self, device: FileId) {
+        self.remove_file(device);
     }
 }

@@ -174,9 +174,8 @@ impl Volume {
     }
 
     /// The device was removed: every operation ends with `Gone` from now on, those under way as soon as
-    /// the kernel gives them back. With [`is_idle`](Self::is_idle) the kernel's name for the device,
-    /// [`device`](Self::device), can be given up, and [`replace_device`](Self::replace_device) goes on with
-    /// another one.
+    /// the kernel gives them back. Then [`release_device`](Self::release_device) gives the kernel's name
+    /// for it up, and [`replace_device`](Self::replace_device) goes on when it is back.
     pub fn set_gone(&mut self) {
         if let Kind::Disk(disk) = &mut self.kind {
             self.gone = true;
@@ -190,20 +189,28 @@ impl Volume {
         self.gone
     }
 
-    /// The kernel's device that the volume is on, where it is on one.
-    #[must_use]
-    pub fn device(&self) -> Option<FileId> {
-        match &self.kind {
+    /// The kernel's name of a device that is gone, to be closed, as soon as nothing is under way there.
+    pub fn release_device(&mut self) -> Option<FileId> {
+        match &mut self.kind {
             Kind::Null(_) | Kind::Ram(_) => None,
-            Kind::Disk(disk) => disk.file(),
+            Kind::Disk(disk) => disk.release_device(),
         }
     }
 
-    /// Goes on with the same device after it was opened again; nothing may be under way at the old one.
-    /// What the device had in its own cache when it went may be lost: whoever calls this tells the hosts.
+    /// Whether the kernel's name of a device that is gone was given up.
+    #[must_use]
+    pub fn is_released(&self) -> bool {
+        match &self.kind {
+            Kind::Null(_) | Kind::Ram(_) => false,
+            Kind::Disk(disk) => disk.is_released(),
+        }
+    }
+
+    /// Goes on with the same device after it was opened again. What it had in its own cache when it went
+    /// may be lost: whoever calls this tells the hosts.
     ///
     /// # Errors
-    /// The device cannot take the place of the old one; nothing has changed.
+    /// The device cannot take the place of the old one, or that was not released; nothing has changed.
     pub fn replace_device(&mut self, file: FileId, limits: DeviceLimits) -> Result<(), PlanError> {
         match &mut self.kind {
             Kind::Null(_) | Kind::Ram(_) => {

@@ -580,19 +580,23 @@ fn a_device_that_went_comes_back() {
     // The kernel has no other word for it.
     bench.fail(0, Errno::IO);
     assert_eq!(bench.result(1), Err(BlockError::Gone));
-    let old = bench.volume.device().unwrap();
+    let old = bench.io.file;
     let new = FileId(old.0 + 1);
-    assert!(bench.volume.replace_device(new, limits(512)).is_err(), "one operation is still there");
+    assert_eq!(bench.volume.release_device(), None, "one operation is still there");
+    assert!(bench.volume.replace_device(new, limits(512)).is_err());
     bench.fail(0, Errno::NO_DEVICE);
     assert_eq!(bench.result(2), Err(BlockError::Gone));
-    assert!(bench.volume.is_idle());
+    assert!(bench.volume.replace_device(new, limits(512)).is_err(), "not released yet");
+    assert_eq!((bench.volume.release_device(), bench.volume.is_released()), (Some(old), true));
+    assert_eq!(bench.volume.release_device(), None, "only once");
+    bench.pass(Duration::from_secs(60));
 
     assert!(bench.volume.replace_device(new, limits(4096)).is_err(), "another alignment");
-    assert!(bench.volume.is_gone() && bench.volume.device() == Some(old));
+    assert!(bench.volume.is_gone());
     let shallow = DeviceLimits { depth: 2, max_transfer: 4096, ..limits(512) };
     bench.volume.replace_device(new, shallow).unwrap();
     bench.io.file = new;
-    assert_eq!((bench.volume.is_gone(), bench.volume.device()), (false, Some(new)));
+    assert!(!bench.volume.is_gone() && !bench.volume.is_released());
     bench.write(5, 0, 16, 2);
     assert_eq!(bench.io.waiting.len(), 2, "two transfers of 4096 bytes");
     bench.settle();

@@ -567,6 +567,7 @@ impl<I: Io> Core<I> {
                 }
                 Control::Forget { unit, nexuses } => self.hub.forget(unit, &nexuses),
                 Control::Grow { unit, blocks } => self.hub.grow(unit, blocks),
+                Control::Device { unit, change } => self.device_changed(io, unit, change),
                 Control::Stop => {
                     if self.stop == Stop::Serving {
                         self.stop = Stop::Draining;

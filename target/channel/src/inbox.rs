@@ -1,5 +1,6 @@
 //! What the daemon's own threads tell a core. Rare, from many: a queue of its own.
 
+use crate::device::DeviceChange;
 use crate::maker::Seed;
 use crate::unit::Ticket;
 use crossbeam_queue::ArrayQueue;
@@ -65,6 +66,13 @@ pub enum Control {
         unit: u32,
         /// How many in all.
         blocks: BlockCount,
+    },
+    /// Something has become of a volume's device.
+    Device {
+        /// The unit's index at this core.
+        unit: u32,
+        /// What.
+        change: DeviceChange,
     },
     /// Finish what is under way, close all connections, flush, and end.
     Stop,

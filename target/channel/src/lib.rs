@@ -30,6 +30,7 @@ mod command;
 mod connection;
 mod control;
 mod core;
+mod device;
 mod directory;
 mod full;
 mod hub;
@@ -51,6 +52,7 @@ mod unit;
 
 pub use crate::core::Core;
 pub use access::{Access, Ends, Refused};
+pub use device::DeviceChange;
 pub use directory::Directory;
 pub use hub::Keeper;
 pub use inbox::{Control, Inbox, Usage};

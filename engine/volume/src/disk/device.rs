@@ -7,6 +7,8 @@ use kagami_types::{BlockError, Lba, Time};
 #[derive(Debug)]
 pub(crate) enum Device {
     File(FileId),
+    /// It was removed, and its name given up.
+    Released,
     Other(Box<dyn Backend>),
 }
 
@@ -15,7 +17,7 @@ impl Device {
     pub(crate) fn file(&self) -> FileId {
         match self {
             Self::File(file) => *file,
-            Self::Other(_) => FileId(u32::MAX),
+            Self::Other(_) | Self::Released => FileId(u32::MAX),
         }
     }
 
@@ -23,20 +25,22 @@ impl Device {
     pub(crate) fn submit(&mut self, io: &mut dyn Submit, token: Token, op: Op) -> Result<(), Op> {
         match self {
             Self::File(_) => io.submit(token, op),
+            // Nothing is taken in while the device is gone.
+            Self::Released => Err(op),
             Self::Other(backend) => backend.submit(io, token, op),
         }
     }
 
     pub(crate) fn poll(&mut self, io: &mut dyn Submit, done: &mut Vec<Completion>) {
         match self {
-            Self::File(_) => {}
+            Self::File(_) | Self::Released => {}
             Self::Other(backend) => backend.poll(io, done),
         }
     }
 
     pub(crate) fn next_poll(&self) -> Time {
         match self {
-            Self::File(_) => Time::NEVER,
+            Self::File(_) | Self::Released => Time::NEVER,
             Self::Other(backend) => backend.next_poll(),
         }
     }

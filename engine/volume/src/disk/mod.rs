@@ -252,7 +252,7 @@ impl Disk {
     pub(crate) fn on_completion(&mut self, cx: &mut Context<'_>, completion: Completion) {
         let mut polled = std::mem::take(&mut self.polled);
         match &mut self.device {
-            Device::File(_) => self.complete(cx, completion),
+            Device::File(_) | Device::Released => self.complete(cx, completion),
             // Not one of ours: the back end has submitted it for itself.
             Device::Other(backend) => backend.on_completion(cx.io, completion, &mut polled),
         }
@@ -403,6 +403,21 @@ impl Disk {
         self.gone = true;
     }
 
+    /// Gives up the kernel's name of a device that is gone, once nothing is under way there.
+    pub(crate) fn release_device(&mut self) -> Option<FileId> {
+        match self.device {
+            Device::File(file) if self.gone && self.is_idle() => {
+                self.device = Device::Released;
+                Some(file)
+            }
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_released(&self) -> bool {
+        matches!(self.device, Device::Released)
+    }
+
     /// Goes on with the same device under another name of the kernel's.
     pub(crate) fn replace(
         &mut self,
@@ -410,23 +425,13 @@ impl Disk {
         limits: DeviceLimits,
         geometry: &Geometry,
     ) -> Result<(), PlanError> {
-        if self.file().is_none() {
-            return Err(PlanError::Replace("the volume is on no device of the kernel's"));
-        }
-        if !self.is_idle() {
-            return Err(PlanError::Replace("operations are under way at the old one"));
+        if !self.is_released() {
+            return Err(PlanError::Replace("the old one was not given up"));
         }
         self.set_limits(limits, geometry)?;
         // Nobody knows what the device had in its cache when it went.
         (self.device, self.gone, self.unflushed) = (Device::File(file), false, true);
         Ok(())
-    }
-
-    pub(crate) fn file(&self) -> Option<FileId> {
-        match &self.device {
-            Device::File(file) => Some(*file),
-            Device::Other(_) => None,
-        }
     }
 
     pub(crate) fn in_flight(&self) -> usize {
