@@ -1,8 +1,10 @@
 #!/bin/bash
-# Compares kagamid with Debian's tgtd, side by side on this machine; see bench/README.md.
+# Compares kagamid with Debian's tgtd, or with the floor (the least that any target must do), side by
+# side on this machine; see bench/README.md.
 #
 #   bench/rival/run.sh                        all workloads, 3 rounds of 4 s each way
 #   bench/rival/run.sh -n 5 -t 5s 4k-read     five rounds of 5 s of one workload
+#   bench/rival/run.sh --against floor        how much of what the machine allows is reached
 #   bench/rival/run.sh --list                 the workloads and their commands
 #
 # Runs alternate (A B A B ...), the one that is not measured is stopped meanwhile, the table has
@@ -17,7 +19,7 @@ warmup=1s
 target_core=0
 load_core=1
 idle=adaptive
-subject=kagamid
+rival=tgtd
 keep=
 port_a=${KAGAMI_PORT:-13360}
 port_b=${RIVAL_PORT:-13361}
@@ -41,7 +43,7 @@ workloads='
 '
 
 usage() {
-    sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+    sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
     cat <<END
 Options:
   -n, --rounds N        runs of each (default $rounds)
@@ -50,7 +52,7 @@ Options:
       --target-core N   core of the target (default $target_core)
       --load-core N     core of the generator (default $load_core)
       --idle MODE       kagamid's idle policy: adaptive or spin (default $idle)
-      --floor           measure, in place of kagamid, a server without a storage stack
+      --against NAME    tgtd, or floor: a server without a storage stack (default $rival)
       --out FILE        keep every run's JSON report, one a line
       --list            list the workloads
 Ports and tgtd's control number: KAGAMI_PORT, RIVAL_PORT, RIVAL_CONTROL.
@@ -80,7 +82,9 @@ while [ $# -gt 0 ]; do
         --target-core) target_core=$2; shift 2 ;;
         --load-core) load_core=$2; shift 2 ;;
         --idle) idle=$2; shift 2 ;;
-        --floor) subject=floor; shift ;;
+        --against)
+            [[ $2 = tgtd || $2 = floor ]] || code=2 fail "--against tgtd or floor, not $2"
+            rival=$2; shift 2 ;;
         --out) keep=$2; shift 2 ;;
         --list) list=1; shift ;;
         -*) code=2 fail "unknown option $1; see --help" ;;
@@ -95,19 +99,15 @@ if [ -n "$list" ]; then each_workload show; exit 0; fi
 # --- what is measured -------------------------------------------------------------------------
 
 cd "$root"
-if ! command -v tgtd >/dev/null || ! command -v tgtadm >/dev/null; then
+if [ "$rival" = tgtd ] && ! { command -v tgtd && command -v tgtadm; } >/dev/null; then
     echo "installing tgt ..." >&2
     DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends tgt >/dev/null ||
         fail "tgt is not installed and cannot be; apt-get install tgt"
 fi
-tgtd=$(command -v tgtd)
-if [ $subject = floor ]; then
-    build=(cargo build --release -q -p kagami-bench --bin kagami-bench --example floor)
-else
-    build=(cargo build --release -q -p kagami-bench -p kagamid --bin kagami-bench --bin kagamid)
-fi
+tgtd=$(command -v tgtd || true)
 echo "building ..." >&2
-"${build[@]}"
+cargo build --release -q -p kagami-bench -p kagamid --bin kagami-bench --bin kagamid
+if [ "$rival" = floor ]; then cargo build --release -q -p kagami-bench --example floor; fi
 binaries=$(cargo metadata --format-version 1 --no-deps | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')/release
 bench=$binaries/kagami-bench
 
@@ -120,7 +120,7 @@ clean_up() {
     for pid in $pid_a $pid_b; do
         kill -CONT "$pid" 2>/dev/null || true
     done
-    if [ -n "$pid_b" ]; then
+    if [ -n "$pid_b" ] && [ "$rival" = tgtd ]; then
         tgtadm -C "$control" --lld iscsi --op delete --force --mode target --tid 1 >/dev/null 2>&1 || true
         tgtadm -C "$control" --op delete --mode system >/dev/null 2>&1 || true
     fi
@@ -135,17 +135,6 @@ trap clean_up EXIT
 trap 'exit 130' INT TERM
 
 start_subject() {
-    if [ $subject = floor ]; then
-        floor=("$binaries/examples/floor" "127.0.0.1:$port_a")
-        command_a="taskset -c $target_core ${floor[*]}"
-        taskset -c "$target_core" "${floor[@]}" >"$work/a.log" 2>&1 &
-        pid_a=$!
-        disown
-        url_ram=iscsi://127.0.0.1:$port_a/iqn.2026-11.io.kagami:fake/0
-        url_null=$url_ram
-        sleep 0.5
-        return
-    fi
     cat >"$work/kagami.toml" <<END
 [array]
 name   = "bench"
@@ -187,6 +176,19 @@ END
 tgt() { tgtadm -C "$control" --lld iscsi "$@"; }
 
 start_rival() {
+    if [ "$rival" = floor ]; then
+        command_b="taskset -c $target_core floor 127.0.0.1:$port_b ${size%MiB}"
+        taskset -c "$target_core" "$binaries/examples/floor" "127.0.0.1:$port_b" "${size%MiB}" >"$work/b.log" 2>&1 &
+        pid_b=$!
+        disown
+        rival_ram=iscsi://127.0.0.1:$port_b/iqn.2026-11.io.kagami:fake/0
+        rival_null=iscsi://127.0.0.1:$port_b/iqn.2026-11.io.kagami:fake/1
+        for _ in $(seq 50); do
+            grep -q iscsi "$work/b.log" && return
+            sleep 0.1
+        done
+        fail "the floor did not start: $(tail -1 "$work/b.log")"
+    fi
     truncate -s "${size%iB}" "$store"
     command_b="taskset -c $target_core tgtd -f -C $control --iscsi portal=127.0.0.1:$port_b"
     taskset -c "$target_core" "$tgtd" -f -C "$control" --iscsi portal=127.0.0.1:"$port_b" >"$work/b.log" 2>&1 &
@@ -234,20 +236,25 @@ median() { sort -g | awk '{ v[NR] = $1 } END { if (NR) print (NR % 2 ? v[(NR + 1
 of() { value "$2" <"$work/$1" | median; }
 
 heading() {
-    printf '%-16s %12s %12s %7s %6s  %9s %9s  %9s %9s  %7s\n' "" "$subject" tgtd ratio goal \
-        "p50 us" "tgtd" "us/IO" "tgtd" "gen us"
+    printf '%-16s %12s %12s %7s %6s  %9s %9s  %9s %9s  %7s\n' "" kagamid "$rival" ratio goal \
+        "p50 us" "$rival" "us/IO" "$rival" "gen us"
 }
 
 compare() {
-    local name=$1 unit=$2 arguments=$3 multiple=$4 url rival
-    if [ "$unit" = null ]; then url=$url_null rival=$rival_null; else url=$url_ram rival=$rival_ram; fi
+    local name=$1 unit=$2 arguments=$3 multiple=$4 url other
+    if [ "$unit" = null ]; then url=$url_null other=$rival_null; else url=$url_ram other=$rival_ram; fi
+    if [ "$rival" = floor ]; then
+        # It computes no digests.
+        [ "$name" != 4k-digests ] || return 0
+        multiple=0.85
+    fi
     : >"$work/$name.a"
     : >"$work/$name.b"
     for _ in $(seq "$rounds"); do
         # shellcheck disable=SC2086
         run a "$url" $arguments >>"$work/$name.a" || break
         # shellcheck disable=SC2086
-        run b "$rival" $arguments >>"$work/$name.b" || break
+        run b "$other" $arguments >>"$work/$name.b" || break
     done
     if [ -n "$keep" ]; then
         for which in a b; do sed "s|^{|{\"run\": \"$name\", \"target\": \"$which\", |" "$work/$name.$which" >>"$keep"; done
@@ -258,7 +265,7 @@ compare() {
     printf '%-16s %12s %12s %7s %6s  %9s %9s  %9s %9s  %7s\n' "$name" \
         "$(awk -v v="$a" 'BEGIN { if (v == "-") print v; else printf "%.0f", v }')" \
         "$(awk -v v="$b" 'BEGIN { if (v == "-") print v; else printf "%.0f", v }')" \
-        "$(awk -v a="$a" -v b="$b" 'BEGIN { if (a + 0 && b + 0) printf "%.1f", a / b; else print "-" }')" \
+        "$(awk -v a="$a" -v b="$b" 'BEGIN { if (a + 0 && b + 0) printf "%.2f", a / b; else print "-" }')" \
         "${multiple:--}" \
         "$(of "$name.a" latency_p50_us)" "$(of "$name.b" latency_p50_us)" \
         "$(of "$name.a" target_cpu_us_per_io | awk '{ printf "%.2f", $1 }')" \
@@ -284,6 +291,5 @@ echo
 heading
 each_workload compare
 echo
-echo "commands ($subject: $command_a"
-echo "          tgtd: $command_b):"
+echo "commands ($command_a; $command_b):"
 each_workload show_command

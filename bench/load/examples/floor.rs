@@ -2,12 +2,12 @@
 //!
 //! One thread polls plain sockets: one receive per connection and round, all headers of it
 //! answered, one vectored send. No slots, no counters, no checks, no storage stack, nothing bounded.
-//! `null` reads one hot page and drops writes; `ram` has that many MiB, copied in and sent from where
-//! they lie. What the kernel's TCP and this machine's memory allow is what it reaches, so it is run in
-//! turns with the array, as `bench/rival/floor.sh` does:
+//! LUN 0 is memory, copied in and sent from where it lies; LUN 1 reads one hot page and drops writes.
+//! What the kernel's TCP and this machine's memory allow is what it reaches, so it is run in turns
+//! with the array: `bench/rival/run.sh --against floor`. By hand, with 256 MiB:
 //!
 //! ```text
-//! taskset -c 0 cargo run --release -p kagami-bench --example floor -- 127.0.0.1:13270 &
+//! taskset -c 0 cargo run --release -p kagami-bench --example floor -- 127.0.0.1:13270 256 &
 //! kagami-bench load iscsi://127.0.0.1:13270/iqn.2026-11.io.kagami:fake/0 --core 1
 //! ```
 //!
@@ -27,13 +27,9 @@ const BLOCK: usize = 512;
 const WINDOW: usize = 256 * 1024;
 /// The most vectors of one send.
 const VECTORS: usize = 512;
-/// Blocks of the null device.
-const NULL_BLOCKS: u64 = 1 << 21;
-
-/// What is read and written.
+/// What is read and written. Of LUN 1, everything is at its start.
 struct Store {
     bytes: Vec<u8>,
-    null: bool,
 }
 
 /// A run of bytes to be sent.
@@ -48,6 +44,7 @@ struct Writing {
     at: usize,
     left: usize,
     itt: u32,
+    drop: bool,
 }
 
 struct Lane {
@@ -63,8 +60,8 @@ struct Lane {
 
 fn main() {
     let place = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:13270".to_owned());
-    let mib: usize = std::env::args().nth(2).and_then(|text| text.parse().ok()).unwrap_or(0);
-    let mut store = Store { bytes: vec![1; (mib << 20).max(1 << 20)], null: mib == 0 };
+    let mib: usize = std::env::args().nth(2).and_then(|text| text.parse().ok()).unwrap_or(256);
+    let mut store = Store { bytes: vec![1; (mib << 20).max(1 << 20)] };
     let listener = TcpListener::bind(&place).expect("the address is free");
     listener.set_nonblocking(true).expect("a socket");
     println!("iscsi://{place}/iqn.2026-11.io.kagami:fake/0");
@@ -123,7 +120,7 @@ impl Lane {
             if count == 0 {
                 return None;
             }
-            if !store.null {
+            if !writing.drop {
                 store.bytes[writing.at..writing.at + count].copy_from_slice(&bytes[..count]);
             }
             writing.at += count;
@@ -143,20 +140,21 @@ impl Lane {
             let len = bhs.data_segment_len() as usize;
             let total = 48 + len.next_multiple_of(4);
             let data = bytes.get(48..total)?.get(..len)?;
-            self.other(bhs, data, if store.null { NULL_BLOCKS } else { (store.bytes.len() / BLOCK) as u64 });
+            self.other(bhs, data, (store.bytes.len() / BLOCK) as u64);
             return Some(total);
         }
         self.cmd_sn = header.cmd_sn.get().wrapping_add(1);
         let itt = header.itt.get();
         let lba = usize::try_from(u64::from_be_bytes(*cdb[2..].first_chunk()?)).ok()?;
         let len = u32::from_be_bytes(*cdb[10..].first_chunk()?) as usize * BLOCK;
-        let at = if store.null { 0 } else { lba * BLOCK };
+        let null = header.lun[1] == 1;
+        let at = if null { 0 } else { lba * BLOCK };
         if cdb[0] == 0x88 {
             self.data_in(itt, at..at + len);
         } else {
             // All of it must be immediate data, or more PDUs of the same command would follow.
             assert_eq!(bhs.data_segment_len() as usize, len, "only immediate data");
-            self.writing = Some(Writing { at, left: len, itt });
+            self.writing = Some(Writing { at, left: len, itt, drop: null });
         }
         Some(48)
     }
@@ -167,7 +165,7 @@ impl Lane {
         match bhs.opcode() {
             Some(Opcode::LoginRequest) => {
                 self.cmd_sn = header.cmd_sn.get();
-                let answer = fake::login_answer(bhs, data, self.stat_sn);
+                let answer = fake::login_answer(bhs, data, self.stat_sn, WINDOW);
                 self.stat_sn += 1;
                 self.head(&answer);
             }
@@ -176,7 +174,7 @@ impl Lane {
                 if header.cdb[0] == 0x9e {
                     let mut capacity = [0; 32];
                     capacity[..8].copy_from_slice(&(blocks - 1).to_be_bytes());
-                    capacity[8..12].copy_from_slice(&(BLOCK as u32).to_be_bytes());
+                    capacity[8..12].copy_from_slice(&512u32.to_be_bytes());
                     self.data_header(header.itt.get(), capacity.len());
                     self.head(&capacity);
                 } else {

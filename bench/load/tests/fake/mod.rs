@@ -267,7 +267,7 @@ impl Connection {
 
     fn login(&mut self, bhs: &Bhs, offers: &[u8]) {
         self.cmd_sn = bhs.as_login_request().cmd_sn.get();
-        self.output.extend(login_answer(bhs, offers, self.stat_sn));
+        self.output.extend(login_answer(bhs, offers, self.stat_sn, FIRST_BURST));
         self.stat_sn += 1;
         self.full_feature = true;
     }
@@ -415,14 +415,14 @@ impl Connection {
 }
 
 /// Agrees to a login step at once, with the numbers of a lean target.
-pub fn login_answer(bhs: &Bhs, offers: &[u8], stat_sn: u32) -> Vec<u8> {
+pub fn login_answer(bhs: &Bhs, offers: &[u8], stat_sn: u32, first_burst: usize) -> Vec<u8> {
     let request = bhs.as_login_request();
     let cmd_sn = request.cmd_sn.get();
     let text: &[u8] = match request.flags.current() {
         Some(Stage::Security) => b"TargetPortalGroupTag=1\0AuthMethod=None\0",
         _ => {
             b"HeaderDigest=None\0DataDigest=None\0InitialR2T=No\0ImmediateData=Yes\0\
-            MaxRecvDataSegmentLength=262144\0MaxBurstLength=1048576\0FirstBurstLength=65536\0\
+            MaxRecvDataSegmentLength=262144\0MaxBurstLength=1048576\0FirstBurstLength=\0\
             MaxOutstandingR2T=1\0MaxConnections=1\0ErrorRecoveryLevel=0\0DefaultTime2Wait=2\0\
             DefaultTime2Retain=0\0DataPDUInOrder=Yes\0DataSequenceInOrder=Yes\0"
         }
@@ -438,6 +438,7 @@ pub fn login_answer(bhs: &Bhs, offers: &[u8], stat_sn: u32) -> Vec<u8> {
         .split_terminator('\0')
         .filter(offered)
         .map(|pair| match pair {
+            "FirstBurstLength=" => format!("FirstBurstLength={first_burst}\0"),
             "ImmediateData=Yes" if offers.contains("ImmediateData=No") => "ImmediateData=No\0".to_owned(),
             pair => format!("{pair}\0"),
         })
