@@ -110,7 +110,7 @@ fn find(
 
 /// Whether a device is the recorded one: `Ok(true)` for certain, `Ok(false)` where neither the
 /// record nor the device says enough; an error with what was expected and what was found.
-fn same_device(record: &VolumeRecord, device: &OpenDevice) -> Result<bool, (String, String)> {
+pub(crate) fn same_device(record: &VolumeRecord, device: &OpenDevice) -> Result<bool, (String, String)> {
     let differs = |recorded: String, found: String| Err((recorded, found));
     match (&record.device, &device.facts.identity) {
         (DeviceIdentity::None, _) => Ok(false),

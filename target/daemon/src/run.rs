@@ -9,6 +9,7 @@ use crate::cli::Cli;
 use crate::config::units::format_size;
 use crate::config::{Access, Backend, Config, ConfigErrors};
 use crate::control::{self, Control};
+use crate::device::{DeviceEvent, Watch};
 use crate::http::{self, Shown};
 use crate::plan::{Machine, Plan, PlanError};
 use crate::reload::Reload;
@@ -66,6 +67,9 @@ pub enum RunError {
     /// The metrics endpoint.
     #[error("the metrics endpoint {0} cannot be listened on: {1}")]
     Metrics(SocketAddr, io::Error),
+    /// The thread that watches devices.
+    #[error("devices cannot be watched: {0}")]
+    Watch(io::Error),
     /// Signals.
     #[error("signals cannot be taken: {0}")]
     Signals(io::Error),
@@ -99,6 +103,8 @@ struct Daemon {
     volumes: Vec<Managed>,
     requests: Receiver<Request>,
     controls: Receiver<Control>,
+    /// Tells of devices that go, come back and grow.
+    watch: Watch,
 }
 
 /// A volume, as far as the management thread needs it.
@@ -135,7 +141,11 @@ fn start(cli: &Cli) -> Result<Daemon, RunError> {
     let mut described = Vec::new();
     let mut volumes = Vec::new();
     let mut served = Vec::new();
+    let watch = Watch::start().map_err(RunError::Watch)?;
     for volume in bound {
+        if let Some(device) = &volume.device {
+            watch.add(&volume.plan, &volume.record, device);
+        }
         described.push(describe(&volume));
         let file = volume.device.as_ref().and_then(|device| device.file.try_clone().ok());
         volumes.push(Managed { record: volume.record.clone(), row: volume.plan.row as usize, file });
@@ -164,7 +174,7 @@ fn start(cli: &Cli) -> Result<Daemon, RunError> {
         }
         None => None,
     };
-    let daemon = Daemon { config, plan, tables, array, metrics, volumes, requests, controls };
+    let daemon = Daemon { config, plan, tables, array, metrics, volumes, requests, controls, watch };
     daemon.announce(&machine, &described, endpoint, begun);
     Ok(daemon)
 }
@@ -229,6 +239,9 @@ impl Daemon {
             if self.array.has_failed() {
                 return Err(RunError::Reactor);
             }
+            while let Some(event) = self.watch.next() {
+                self.device(event);
+            }
             match self.controls.try_recv() {
                 Ok(Control::Stop) => return self.stop(),
                 Ok(Control::StopNow) => return Err(RunError::Undrained),
@@ -250,6 +263,84 @@ impl Daemon {
             crate::complain(error);
         }
         request.finish(done.is_ok());
+    }
+
+    /// Something has become of a volume's device.
+    fn device(&mut self, event: DeviceEvent) {
+        let (DeviceEvent::Gone { volume: uuid, .. }
+        | DeviceEvent::Back { volume: uuid, .. }
+        | DeviceEvent::Changed { volume: uuid, .. }
+        | DeviceEvent::Trouble { volume: uuid, .. }) = &event;
+        let Some(managed) = self.volumes.iter_mut().find(|managed| managed.record.uuid == *uuid) else {
+            return;
+        };
+        let (uuid, name) = (*uuid, managed.record.name.clone());
+        match event {
+            DeviceEvent::Gone { first, .. } => {
+                if first {
+                    crate::complain(&format!(
+                        "volume {name}: its device is gone; waiting for it to come back"
+                    ));
+                }
+                managed.file = None;
+                if self.array.device_gone(&name) {
+                    self.watch.closed(uuid);
+                }
+            }
+            DeviceEvent::Back { device, limits, .. } => {
+                let file = device.file.try_clone().ok();
+                let result = self.array.device_back(&name, *device, limits);
+                self.watch.back(uuid, result.is_ok());
+                match result {
+                    Ok(()) => {
+                        managed.file = file;
+                        say!("volume {name}: its device is back");
+                    }
+                    Err(reason) => {
+                        crate::complain(&format!("volume {name}: its device is back, but {reason}"))
+                    }
+                }
+            }
+            DeviceEvent::Changed { size, limits, .. } => {
+                self.array.device_limits(&name, limits);
+                let lun = managed.record.lun;
+                if let Some(size) = size.filter(|size| *size > managed.record.size) {
+                    match self.grow(lun, size).and_then(|record| self.grown(vec![record], "file")) {
+                        Ok(()) => {
+                            say!("volume {name}: its device has grown, it has {} now", format_size(size))
+                        }
+                        Err(reason) => crate::complain(&reason),
+                    }
+                }
+            }
+            DeviceEvent::Trouble { what, .. } => {
+                crate::complain(&format!("volume {name}: its device {what}"));
+            }
+        }
+    }
+
+    /// Makes larger sizes durable, then shows them to hosts.
+    fn grown(&mut self, larger: Vec<VolumeRecord>, by: &str) -> Result<(), String> {
+        if larger.is_empty() {
+            return Ok(());
+        }
+        let mut change = Transaction::new(by, "larger volumes");
+        for record in &larger {
+            change.push(Change::PutVolume(record.clone()));
+        }
+        self.tables.commit(&change).map_err(|error| error.to_string())?;
+        for record in larger {
+            if let Some(managed) = self.volumes.iter_mut().find(|managed| managed.record.uuid == record.uuid)
+            {
+                label(&self.metrics, managed.row, &record);
+                managed.record = record.clone();
+            }
+            if !self.array.grow(&record.name, record.block_size.blocks_in(record.size)) {
+                // The tables have the new size, so the next start serves it.
+                crate::complain(&format!("volume {} shows its new size from the next start on", record.name));
+            }
+        }
+        Ok(())
     }
 
     /// Drains and ends. Requests for durable state go on being served meanwhile, as commands
@@ -287,25 +378,8 @@ impl Daemon {
             return Err(format!("{}: a new volume is served from the next start on", volume.site));
         }
         let rules = Rules::new(&self.plan, access).map_err(|error| error.to_string())?;
-        let mut change = Transaction::new("file", "reload of the configuration");
-        let mut larger = Vec::new();
-        for (lun, size) in grown {
-            let record = self.grow(lun, size)?;
-            change.push(Change::PutVolume(record.clone()));
-            larger.push(record);
-        }
-        self.tables.commit(&change).map_err(|error| error.to_string())?;
-        for record in larger {
-            if let Some(managed) = self.volumes.iter_mut().find(|managed| managed.record.uuid == record.uuid)
-            {
-                label(&self.metrics, managed.row, &record);
-                managed.record = record.clone();
-            }
-            if !self.array.grow(&record.name, record.block_size.blocks_in(record.size)) {
-                // The tables have the new size, so the next start serves it.
-                crate::complain(&format!("volume {} shows its new size from the next start on", record.name));
-            }
-        }
+        let larger: Result<Vec<_>, _> = grown.into_iter().map(|(lun, size)| self.grow(lun, size)).collect();
+        self.grown(larger?, "file")?;
         self.array.set_rules(&rules);
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
         Ok(())

@@ -5,6 +5,8 @@
 //! predecessor whose I/O may still run in the kernel after it was killed (array.md 8). Limits
 //! and alignment are asked of the kernel (`statx`, sysfs), not assumed.
 //!
+//! [`Watch`] keeps an eye on the block devices that are served: they may go, come back and grow.
+//!
 //! [`bind`](crate::bind) calls it at start and on reload; nothing here is on the way of a
 //! command.
 
@@ -13,9 +15,11 @@ mod open;
 mod sysfs;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 pub use error::{DeviceError, Misuse};
 pub use open::{OpenDevice, open, probe, tag, tagged_as};
+pub use watch::{DeviceEvent, Watch};
 
 use kagami_tables::DeviceIdentity;
 use kagami_types::ByteLen;

@@ -11,6 +11,7 @@ use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, SeekFrom, Stat
 use rustix::io::Errno;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -95,20 +96,51 @@ pub fn probe(volume: &VolumePlan, busy: bool) -> Result<Option<(DeviceFacts, Byt
 pub fn open(volume: &VolumePlan, wait: Duration) -> Result<Option<OpenDevice>, Box<DeviceError>> {
     let Backend::Path(path) = &volume.backend else { return Ok(None) };
     let fail = |reason| Box::new(DeviceError { site: volume.site.clone(), path: path.clone(), reason });
-    open_path(path, volume, wait).map(Some).map_err(fail)
+    let made = volume.size.map_or(Ok(false), |size| create(path, size));
+    made.and_then(|created| open_path(path, volume, wait, created)).map(Some).map_err(fail)
 }
 
-fn open_path(path: &Path, volume: &VolumePlan, wait: Duration) -> Result<OpenDevice, Misuse> {
+/// Opens the block device of a volume again, after it was removed. Makes nothing, and waits for nobody.
+///
+/// # Errors
+/// [`Misuse::Missing`] while there is no block device at the path; else as [`open`].
+pub(super) fn reopen(volume: &VolumePlan) -> Result<OpenDevice, Misuse> {
+    let Backend::Path(path) = &volume.backend else { return Err(Misuse::NotADevice) };
+    let there = fs::metadata(path).is_ok_and(|there| FileTypeExt::is_block_device(&there.file_type()));
+    if !there {
+        return Err(Misuse::Missing);
+    }
+    match open_path(path, volume, Duration::ZERO, false) {
+        // It went again meanwhile.
+        Err(Misuse::Io(_, error))
+            if error.raw_os_error().is_some_and(|code| {
+                [Errno::NXIO, Errno::NODEV, Errno::NOENT].contains(&Errno::from_raw_os_error(code))
+            }) =>
+        {
+            Err(Misuse::Missing)
+        }
+        other => other,
+    }
+}
+
+/// What an open device is and can do now, and the capacity of the volume on it.
+///
+/// # Errors
+/// The volume can no longer be on it.
+pub(super) fn measure(volume: &VolumePlan, file: &File) -> Result<(DeviceFacts, ByteLen), Misuse> {
+    let mut facts = facts(file)?;
+    facts.direct = file_is_direct(file);
+    let size = fit(volume, &facts)?;
+    Ok((facts, size))
+}
+
+fn open_path(path: &Path, volume: &VolumePlan, wait: Duration, created: bool) -> Result<OpenDevice, Misuse> {
     let deadline = Instant::now() + wait;
-    let created = match volume.size {
-        Some(size) => create(path, size)?,
-        None => false,
-    };
     let kind = fs::metadata(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Misuse::Missing,
         _ => Misuse::Io("cannot be looked at", error),
     })?;
-    let block = std::os::unix::fs::FileTypeExt::is_block_device(&kind.file_type());
+    let block = FileTypeExt::is_block_device(&kind.file_type());
     // A command device is write-protected towards hosts, but ours to write.
     let mode = if volume.read_only && !created && volume.role == crate::config::Role::Plain {
         OFlags::RDONLY

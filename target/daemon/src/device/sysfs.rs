@@ -39,6 +39,11 @@ impl SysBlock {
         Self::text(&self.disk.join("queue"), "write_cache").is_some_and(|text| text == "write back")
     }
 
+    /// Its size in bytes.
+    pub(super) fn size(&self) -> Option<u64> {
+        Some(Self::number(&self.own, "size")?.saturating_mul(512))
+    }
+
     /// Whether it must be written in order, in whole or in part.
     pub(super) fn zoned(&self) -> bool {
         Self::text(&self.disk.join("queue"), "zoned").is_some_and(|text| text != "none")

@@ -177,3 +177,40 @@ fn sysfs_is_read() {
     let unknown = open::block_facts(root.path(), 1, 1, 1 << 30, Some((512, 4)));
     assert_eq!((unknown.logical_block, unknown.discard, unknown.poll), (512, false, false));
 }
+
+#[test]
+fn a_device_that_goes_is_noticed_once_and_waited_for() {
+    let root = tempfile::tempdir().unwrap();
+    let disk = root.path().join("devices/sdx");
+    fs::create_dir_all(disk.join("queue")).unwrap();
+    fs::create_dir_all(root.path().join("dev/block")).unwrap();
+    fs::write(disk.join("size"), "2048\n").unwrap();
+    symlink(&disk, root.path().join("dev/block/8:0")).unwrap();
+    // A file stands for the device: what is asked of its descriptor is the same.
+    let path = root.path().join("disk");
+    File::create(&path).unwrap().set_len(1 << 20).unwrap();
+    let plan = volume(&path, "");
+    let device = open(&plan, Duration::ZERO).unwrap().unwrap();
+    let mut watched = watch::tests::watched(&plan, &device, (8, 0));
+
+    assert!(watched.look(root.path()).is_none());
+    device.file.set_len(2 << 20).unwrap();
+    let event = watched.look(root.path()).unwrap();
+    assert!(matches!(event, DeviceEvent::Changed { size: Some(ByteLen(size)), .. } if size == 2 << 20));
+    watched.note(&event);
+    assert!(watched.look(root.path()).is_none(), "told once");
+    // Smaller than it was: said once, and nothing else follows.
+    device.file.set_len(1 << 20).unwrap();
+    assert!(matches!(watched.look(root.path()), Some(DeviceEvent::Trouble { .. })));
+    assert!(watched.look(root.path()).is_none());
+
+    fs::write(disk.join("size"), "0\n").unwrap();
+    let event = watched.look(root.path()).unwrap();
+    assert!(matches!(event, DeviceEvent::Gone { first: true, .. }));
+    watched.note(&event);
+    // Again and again, until the core has closed it.
+    assert!(matches!(watched.look(root.path()), Some(DeviceEvent::Gone { first: false, .. })));
+    let mut watched = watch::tests::closed(watched);
+    // Nothing at the path that is a block device.
+    assert!(watched.look(root.path()).is_none());
+}

@@ -5,6 +5,7 @@
 //! only place that names `kagami_ring`.
 
 mod access;
+mod device;
 mod keeper;
 mod reactor;
 #[cfg(test)]
