@@ -10,7 +10,7 @@ use crate::receive::Step;
 use crate::session::Arrival;
 use crate::task::{Failure, Stage};
 use kagami_iscsi::frame::Header;
-use kagami_iscsi::pdu::{CommandFlags, DataOutFlags, Itt, RejectReason, Ttt};
+use kagami_iscsi::pdu::{CommandFlags, DataOutFlags, Itt, RejectReason, TaskAttribute, Ttt};
 use kagami_iscsi::serial::{CmdSn, DataSn};
 use kagami_iscsi::transfer::{Burst, DataOut};
 use kagami_memory::Purpose;
@@ -103,6 +103,10 @@ impl Full {
         task.cdb = pdu.cdb;
         task.expected = expected;
         task.writes = pdu.flags.contains(CommandFlags::WRITE);
+        task.attribute = match pdu.flags.attribute() {
+            Some(attribute @ (TaskAttribute::Ordered | TaskAttribute::HeadOfQueue)) => attribute,
+            _ => TaskAttribute::Simple,
+        };
         task.received = io.now();
         let turn = task.turn;
         if !header.ahs.is_empty() {
@@ -230,6 +234,7 @@ impl Full {
             unit,
             nexus: self.session.nexus,
             cdb: task.cdb,
+            attribute: task.attribute,
             offered: if task.writes { task.expected } else { 0 },
             data,
             received: task.received,

@@ -281,6 +281,9 @@ impl<S: Send> Hub<S> {
         if !cx.volume.done.is_empty() {
             unit.drain(&mut cx);
         }
+        while unit.order.is_active() && unit.release_held(index, &mut cx) {
+            unit.drain(&mut cx);
+        }
         if !(self.finished.is_empty() && self.then.is_empty() && self.keeps.is_empty()) {
             self.follow_up();
         }

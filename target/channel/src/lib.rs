@@ -40,6 +40,7 @@ mod maker;
 mod manage;
 mod message;
 mod nexus;
+mod order;
 mod outbox;
 mod plan;
 mod receive;

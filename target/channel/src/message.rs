@@ -2,7 +2,7 @@
 
 use crate::nexus::{ConnectionId, TaskId};
 use crate::session::Session;
-use kagami_iscsi::pdu::{Itt, TmfFunction};
+use kagami_iscsi::pdu::{Itt, TaskAttribute, TmfFunction};
 use kagami_memory::Scatter;
 use kagami_scsi::NexusId;
 use kagami_types::{CoreId, Lun, Time};
@@ -28,6 +28,8 @@ pub struct Command {
     pub nexus: NexusId,
     /// The command descriptor block.
     pub cdb: [u8; 16],
+    /// How it is ordered among others; simple where the initiator stated nothing.
+    pub attribute: TaskAttribute,
     /// How many bytes the initiator was ready to send; `data` has what of it the command can use.
     pub offered: u32,
     /// The data that came with it; empty storage for what it will return otherwise.

@@ -1,7 +1,7 @@
 //! The task slots of one connection.
 
 use crate::message::UnitAddress;
-use kagami_iscsi::pdu::Itt;
+use kagami_iscsi::pdu::{Itt, TaskAttribute};
 use kagami_iscsi::transfer::DataOut;
 use kagami_memory::ScatterMut;
 use kagami_types::Time;
@@ -33,6 +33,7 @@ pub(crate) struct Task {
     pub(crate) itt: Itt,
     pub(crate) lun: [u8; 8],
     pub(crate) cdb: [u8; 16],
+    pub(crate) attribute: TaskAttribute,
     pub(crate) unit: UnitAddress,
     /// Expected data transfer length, in the direction that the command has.
     pub(crate) expected: u32,
@@ -77,6 +78,7 @@ impl Tasks {
                 itt: Itt::RESERVED,
                 lun: [0; 8],
                 cdb: [0; 16],
+                attribute: TaskAttribute::Simple,
                 unit: UnitAddress { core: kagami_types::CoreId(0), index: 0 },
                 expected: 0,
                 writes: false,

@@ -6,8 +6,9 @@
 use crate::answer::CHECK_CONDITION;
 use crate::message::{Command, Ending, Manage, Reply};
 use crate::nexus::TaskId;
+use crate::order::Order;
 use crate::session::Session;
-use kagami_iscsi::pdu::TmfFunction;
+use kagami_iscsi::pdu::{TaskAttribute, TmfFunction};
 use kagami_memory::{Pool, Purpose, Scatter, ScatterMut};
 use kagami_metrics::VolumeMetrics;
 use kagami_scsi::{
@@ -30,6 +31,9 @@ pub struct Unit {
     free: Vec<u16>,
     waiters: Vec<Waiter>,
     serial: u64,
+    /// The slot of the task that was begun last.
+    last: u16,
+    pub(crate) order: Order,
 }
 
 /// A task in the hands of the volume, or of something else that takes its time.
@@ -135,6 +139,8 @@ impl Unit {
             free: (0..slots).rev().collect(),
             waiters: Vec::new(),
             serial: 0,
+            last: 0,
+            order: Order::default(),
         }
     }
 
@@ -170,6 +176,20 @@ impl Unit {
             // Its session is not known here (yet): the initiator tries again.
             return Some(Reply { task: command.task, end: Ending::busy(), data: command.data, wanted: 0 });
         }
+        if command.attribute != TaskAttribute::Simple || self.order.is_active() {
+            return self.execute_in_order(index, command, cx);
+        }
+        self.execute_now(index, command, cx)
+    }
+
+    /// Executes a command of a session that is known.
+    #[inline]
+    pub(crate) fn execute_now(
+        &mut self,
+        index: u32,
+        command: Command,
+        cx: &mut UnitContext<'_>,
+    ) -> Option<Reply> {
         let block_size = self.volume.geometry().block_size;
         let transfer = kagami_scsi::transfer(&command.cdb, block_size);
         cx.parameters.clear();
@@ -212,6 +232,7 @@ impl Unit {
             _ => OpKind::Other,
         };
         self.serial += 1;
+        self.last = slot;
         let task = UnitTask {
             serial: self.serial,
             task: Some(command.task),
@@ -322,6 +343,7 @@ impl Unit {
             return Some(Reply { task: command.task, end: Ending::busy(), data: command.data, wanted: 0 });
         };
         self.serial += 1;
+        self.last = slot;
         let serial = self.serial;
         self.tasks[usize::from(slot)] = Some(UnitTask {
             serial,
@@ -349,7 +371,7 @@ impl Unit {
         if !deferred.abort.is_empty() {
             begin(self);
             let then = Then::Deferred(slot, serial);
-            self.abort_where(|task| deferred.abort.contains(&task.nexus), command.nexus, then, cx);
+            self.abort_where(|_, nexus| deferred.abort.contains(&nexus), command.nexus, then, cx);
         }
         if deferred.flush {
             let all = BlockOp::Flush { lba: Lba(0), blocks: BlockCount(0) };
@@ -494,16 +516,18 @@ impl Unit {
     /// Tasks of other nexuses than `by` end with a status where the mode page says so.
     fn abort_where(
         &mut self,
-        pick: impl Fn(&UnitTask) -> bool,
+        pick: impl Fn(Option<TaskId>, NexusId) -> bool,
         by: NexusId,
         then: Then,
         cx: &mut UnitContext<'_>,
     ) {
         let with_status = self.server.task_aborted_status();
+        self.abort_held(&pick, by, with_status, cx);
         let mut serials = Vec::new();
         let mut tags = Vec::new();
         for (slot, task) in (0u16..).zip(self.tasks.iter_mut()) {
-            if let Some(task) = task.as_mut().filter(|task| task.deferred == 0 && pick(task)) {
+            let picked = |task: &UnitTask| task.deferred == 0 && pick(task.task, task.nexus);
+            if let Some(task) = task.as_mut().filter(|task| picked(task)) {
                 let told = with_status && task.nexus != by;
                 task.aborted = if told { Abort::WithStatus } else { Abort::Silent };
                 serials.push(task.serial);
@@ -532,16 +556,17 @@ impl Unit {
                 self.server.reset(if cold { Reset::Power } else { Reset::LogicalUnit });
             }
             TmfFunction::ClearTaskSet if !self.server.task_aborted_status() => {
-                let others: Vec<NexusId> = self.tasks.iter().flatten().map(|task| task.nexus).collect();
+                let under_way = self.tasks.iter().flatten().map(|task| task.nexus);
+                let others: Vec<NexusId> = under_way.chain(self.order.nexuses()).collect();
                 for nexus in others.into_iter().filter(|&nexus| nexus != manage.nexus) {
                     self.server.establish(nexus, Attention::CommandsCleared);
                 }
             }
             _ => {}
         }
-        let pick = |task: &UnitTask| match only {
-            Some(only) => task.task == Some(only),
-            None => manage.concerns(task.nexus),
+        let pick = |task: Option<TaskId>, nexus| match only {
+            Some(only) => task == Some(only),
+            None => manage.concerns(nexus),
         };
         self.abort_where(pick, manage.nexus, Then::Managed(manage), cx);
     }
@@ -550,7 +575,7 @@ impl Unit {
     pub(crate) fn detach(&mut self, session: &Arc<Session>, cx: &mut UnitContext<'_>) {
         let nexus = session.nexus;
         self.server.detach(nexus);
-        self.abort_where(|task| task.nexus == nexus, nexus, Then::Detached(Arc::clone(session)), cx);
+        self.abort_where(|_, other| other == nexus, nexus, Then::Detached(Arc::clone(session)), cx);
     }
 
     /// Makes all that was written stable, for nobody in particular.
@@ -558,9 +583,30 @@ impl Unit {
         self.background(BlockOp::Flush { lba: Lba(0), blocks: BlockCount(0) }, cx);
     }
 
-    /// Tasks under way.
+    /// Tasks under way, and those that wait for their turn.
     pub(crate) fn in_use(&self) -> usize {
+        self.executing() + self.order.held()
+    }
+
+    /// Tasks under way.
+    pub(crate) fn executing(&self) -> usize {
         self.tasks.len() - self.free.len()
+    }
+
+    /// Task slots in all.
+    pub(crate) fn slots(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// Slot and serial number of the task that was begun last.
+    pub(crate) fn newest(&self) -> Option<(u16, u64)> {
+        self.is_under_way(self.last, self.serial).then_some((self.last, self.serial))
+    }
+
+    /// Whether that task has not ended.
+    pub(crate) fn is_under_way(&self, slot: u16, serial: u64) -> bool {
+        let task = self.tasks.get(usize::from(slot)).and_then(Option::as_ref);
+        task.is_some_and(|task| task.serial == serial)
     }
 }
 
