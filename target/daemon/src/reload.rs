@@ -115,6 +115,7 @@ fn array_differences(old: &Config, new: &Config) -> Vec<&'static str> {
         data,
         cores,
         cache,
+        ram,
         metrics,
         admin,
         idle,

@@ -1,7 +1,7 @@
 //! `[[initiator]]` and `[[operator]]`.
 
 use super::context::{At, Context, split};
-use super::model::{Chap, Credential, Initiator, Operator, Rights};
+use super::model::{Chap, Credential, Initiator, Operator, Owner, Rights};
 use super::names::{check_iscsi_name, check_name};
 use super::raw::{Maybe, RawChap, RawInitiator, RawOperator, Tables};
 use kagami_types::Lun;
@@ -14,7 +14,12 @@ const MAX_INITIATORS: usize = 4096;
 const MAX_USER: usize = 255;
 
 impl Context {
-    pub(super) fn initiators(&mut self, raw: Tables<RawInitiator>, known: &[Lun]) -> Vec<Initiator> {
+    pub(super) fn initiators(
+        &mut self,
+        raw: Tables<RawInitiator>,
+        known: &[Lun],
+        notes: &mut Vec<String>,
+    ) -> Vec<Initiator> {
         let mut seen = HashMap::new();
         let mut initiators = Vec::new();
         for (index, value) in raw.into_iter().enumerate() {
@@ -29,7 +34,20 @@ impl Context {
             self.check(&at, check_iscsi_name(&iqn));
             self.once(&mut seen, iqn.clone(), &at, "the initiator");
             let places: Vec<_> = raw.luns.iter().map(Spanned::span).collect();
-            let luns = self.luns(&table, raw.luns);
+            let mut luns = self.luns(&table, raw.luns);
+            let owner = self.owner(&place);
+            if owner == Owner::RunTime {
+                // The file's volumes may have gone since: that must not keep the array from starting.
+                luns.retain(|lun| {
+                    let there = known.contains(lun);
+                    if !there {
+                        notes.push(format!(
+                            "initiator {iqn} was given {lun} at run time, which is no longer there"
+                        ));
+                    }
+                    there
+                });
+            }
             for lun in &luns {
                 if !known.contains(lun) {
                     let span = places.first().cloned().unwrap_or(place.span.clone());
@@ -41,7 +59,8 @@ impl Context {
             }
             let rights = self.rights(&table, raw.rights);
             let chap = raw.chap.map(|raw| self.chap(&table, raw));
-            initiators.push(Initiator { site: self.site(&place), iqn, luns, rights, chap });
+            let site = self.site(&place);
+            initiators.push(Initiator { site, owner, iqn, luns, added: Vec::new(), rights, chap });
         }
         initiators
     }

@@ -35,6 +35,9 @@ impl Context {
             array.cache = size;
             array.cache_site = self.site(&at);
         }
+        if let Some((size, _)) = self.size(T, "ram", raw.ram) {
+            array.ram = size;
+        }
         if let Some(value) = raw.metrics {
             let (text, at) = split(T, "metrics", value);
             array.metrics = self.address(&at, &text);

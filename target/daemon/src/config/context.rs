@@ -1,9 +1,10 @@
 //! What the checks share: places in the text, the list of errors, readers of single values.
 
 use super::error::{ConfigError, ConfigErrors};
-use super::model::{Config, Site};
-use super::raw::{Maybe, RawConfig};
+use super::model::{Config, Owner, Site};
+use super::raw::{Maybe, RawConfig, RawGrowth, RawLoan};
 use super::units::{parse_size, parse_time};
+use kagami_tables::{Object, ObjectKind};
 use kagami_types::{ByteLen, Lun};
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -25,6 +26,8 @@ pub(super) struct At {
 /// The state of one check run.
 pub(super) struct Context {
     file: String,
+    /// Bytes of the file; what lies behind was made at run time.
+    len: usize,
     line_ends: Vec<usize>,
     errors: Vec<ConfigError>,
 }
@@ -32,11 +35,19 @@ pub(super) struct Context {
 impl Context {
     pub(super) fn new(text: &str, file: &str) -> Self {
         let line_ends = text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(at, _)| at).collect();
-        Self { file: file.to_owned(), line_ends, errors: Vec::new() }
+        Self { file: file.to_owned(), len: text.len(), line_ends, errors: Vec::new() }
+    }
+
+    /// Whose the table at a place is.
+    pub(super) fn owner(&self, at: &At) -> Owner {
+        if at.span.start > self.len { Owner::RunTime } else { Owner::File }
     }
 
     /// A place, in the form that errors and later refusals carry.
     pub(super) fn site(&self, at: &At) -> Site {
+        if self.owner(at) == Owner::RunTime {
+            return Site { file: "made at run time".to_owned(), line: 0, key: at.key.clone() };
+        }
         let line = self.line_ends.partition_point(|end| *end < at.span.start) + 1;
         Site { file: self.file.clone(), line, key: at.key.clone() }
     }
@@ -50,7 +61,7 @@ impl Context {
 
     pub(super) fn error_at(&mut self, site: Site, reason: impl Into<String>) {
         if self.errors.len() < MAX_ERRORS {
-            let file = self.file.clone();
+            let file = if site.file.is_empty() { self.file.clone() } else { site.file };
             self.errors.push(ConfigError { site: Site { file, ..site }, reason: reason.into() });
         }
     }
@@ -76,14 +87,63 @@ impl Context {
         self.portals(raw.portal, &mut portals);
         let volumes = self.volumes(raw.volume, &array, &mut notes);
         let mut luns: Vec<Lun> = volumes.iter().filter(|v| v.is_served()).map(|v| v.lun).collect();
-        luns.extend(self.remote(raw.peer, raw.virtuals, raw.group, &volumes));
-        let initiators = self.initiators(raw.initiator, &luns);
+        let (peers, mapped) = self.remote(raw.peer, raw.virtuals, raw.group, &volumes, &mut notes);
+        luns.extend(mapped);
+        let initiators = self.initiators(raw.initiator, &luns, &mut notes);
         self.open_portals(&portals, &initiators);
         let operators = self.operators(raw.operator, &mut notes);
-        if array.admin.is_some() {
-            notes.push("the admin socket is not served in this version".to_owned());
+        Config { array, portals, volumes, peers, initiators, operators, notes }
+    }
+
+    /// What was added at run time to an object of the file. Of an object that the file no longer
+    /// has, or that has it by itself now, nothing is added.
+    pub(super) fn addition(&mut self, object: &Object, config: &mut Config) {
+        let site = Site { file: "made at run time".to_owned(), line: 0, key: object.name.clone() };
+        match object.kind {
+            ObjectKind::Growth => {
+                let size =
+                    toml::from_str::<RawGrowth>(&object.toml).map_err(|error| error.message().to_owned());
+                let size = match size.and_then(|raw| parse_size(&raw.size)) {
+                    Ok(size) => size,
+                    Err(reason) => return self.error_at(site, reason),
+                };
+                let of_file =
+                    |volume: &&mut super::Volume| volume.name == object.name && volume.owner == Owner::File;
+                if let Some(volume) = config.volumes.iter_mut().find(of_file)
+                    && volume.size.is_none_or(|known| known < size)
+                {
+                    volume.grown = Some(size);
+                    volume.size = Some(size);
+                }
+            }
+            ObjectKind::Loan => {
+                let raw: RawLoan = match toml::from_str(&object.toml) {
+                    Ok(raw) => raw,
+                    Err(error) => return self.error_at(site, error.message().to_owned()),
+                };
+                let known: Vec<Lun> = config
+                    .volumes
+                    .iter()
+                    .filter(|volume| volume.is_served())
+                    .map(|volume| volume.lun)
+                    .collect();
+                let lent = raw.luns.into_iter().filter_map(|number| Lun::new(u16::try_from(number).ok()?));
+                let of_file = |initiator: &&mut super::Initiator| {
+                    initiator.iqn == object.name && initiator.owner == Owner::File
+                };
+                if let Some(initiator) = config.initiators.iter_mut().find(of_file) {
+                    for lun in lent.filter(|lun| known.contains(lun)) {
+                        if !initiator.luns.contains(&lun) {
+                            initiator.added.push(lun);
+                            initiator.luns.push(lun);
+                        }
+                    }
+                    initiator.added.sort_unstable();
+                    initiator.luns.sort_unstable();
+                }
+            }
+            ObjectKind::Volume | ObjectKind::Initiator | ObjectKind::Peer => {}
         }
-        Config { array, portals, volumes, initiators, operators, notes }
     }
 
     /// The configuration, or its errors in the order of the file.

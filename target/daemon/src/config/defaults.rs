@@ -1,6 +1,8 @@
 //! Every default of `[array]`, and the configuration that is served without a file.
 
-use super::model::{Array, Backend, CacheMode, Config, Digest, Idle, Portal, PortalRole, Role, Site, Volume};
+use super::model::{
+    Array, Backend, CacheMode, Config, Digest, Idle, Owner, Portal, PortalRole, Role, Site, Volume,
+};
 use kagami_types::{BlockSize, ByteLen, Lun};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -23,6 +25,7 @@ impl Array {
             cores_site: builtin("array"),
             cache: ByteLen(256 << 20),
             cache_site: builtin("array.cache"),
+            ram: ByteLen(0),
             metrics: None,
             admin: None,
             idle: Idle::Adaptive,
@@ -57,10 +60,12 @@ impl Volume {
     pub fn new(lun: Lun, name: &str, backend: Backend) -> Self {
         Self {
             site: builtin(&format!("volume {name}")),
+            owner: Owner::File,
             lun,
             name: name.to_owned(),
             backend,
             size: None,
+            grown: None,
             block_size: BlockSize::B512,
             cache: CacheMode::WriteBack,
             read_only: false,
@@ -83,7 +88,8 @@ impl Config {
     /// LUN 1 a command device, both in `data`.
     #[must_use]
     pub fn embedded(data: &Path) -> Self {
-        let array = Array::new("local", "iqn.2026-11.io.kagami:local", data);
+        let mut array = Array::new("local", "iqn.2026-11.io.kagami:local", data);
+        array.admin = Some(data.join("admin.sock"));
         let mut disk = Volume::new(Lun::ZERO, "disk0", Backend::Path(data.join("disk0.img")));
         disk.size = Some(ByteLen(1 << 30));
         let mut volumes = vec![disk];
@@ -103,6 +109,7 @@ impl Config {
             array,
             portals: vec![portal],
             volumes,
+            peers: Vec::new(),
             initiators: Vec::new(),
             operators: Vec::new(),
             notes: vec![super::COMMAND_NOTE.to_owned()],

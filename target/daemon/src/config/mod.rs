@@ -21,6 +21,7 @@
 //! | `queue_depth` | 128 | widest CmdSN window of a session |
 //! | `tasks` | 4096 | task slots of a core |
 //! | `max_volumes` | 1088 | rows of the volume table |
+//! | `ram` | 0 | memory taken at start for RAM volumes made at run time |
 //! | `huge_pages` | true | ask for them |
 //! | `first_burst`, `max_burst` | 256KiB, 1MiB | FirstBurstLength, MaxBurstLength |
 //!
@@ -47,20 +48,20 @@ pub mod names;
 mod raw;
 mod remote;
 pub mod secrets;
+mod source;
 #[cfg(test)]
 mod tests;
 pub mod units;
 mod volume;
+mod write;
 
 pub use defaults::{COMMAND_DEVICE, ISCSI_PORT};
 pub use error::{ConfigError, ConfigErrors};
 pub use model::*;
 pub use secrets::{Access, Grant, Proof, Secret};
+pub use source::{Source, parse_with};
+pub use write::{export, objects};
 
-use context::Context;
-use raw::RawConfig;
-use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// The longest configuration file that is read, in bytes.
@@ -75,13 +76,7 @@ pub(crate) const COMMAND_NOTE: &str =
 /// # Errors
 /// Everything that is wrong with it.
 pub fn parse(text: &str, file: &str) -> Result<Config, ConfigErrors> {
-    let mut context = Context::new(text, file);
-    let raw: RawConfig = match toml::from_str(text) {
-        Ok(raw) => raw,
-        Err(error) => return Err(context.syntax(text, &error).into()),
-    };
-    let config = context.config(raw);
-    context.finish(config)
+    parse_with(text, file, &[])
 }
 
 /// Reads a configuration file and makes its relative paths absolute.
@@ -89,24 +84,7 @@ pub fn parse(text: &str, file: &str) -> Result<Config, ConfigErrors> {
 /// # Errors
 /// The file cannot be read, is too long or not UTF-8, or what [`parse`] refuses.
 pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
-    let file = path.display().to_string();
-    let fail = |reason: String| {
-        let site = Site { file: file.clone(), line: 0, key: "file".to_owned() };
-        ConfigErrors::from(ConfigError { site, reason })
-    };
-    let mut text = String::new();
-    fs::File::open(path)
-        .and_then(|opened| opened.take(MAX_FILE + 1).read_to_string(&mut text))
-        .map_err(|error| fail(format!("cannot be read: {error}")))?;
-    if text.len() as u64 > MAX_FILE {
-        return Err(fail(format!("longer than {MAX_FILE} bytes")));
-    }
-    let mut config = parse(&text, &file)?;
-    let here = std::path::absolute(path).map_err(|error| fail(error.to_string()))?;
-    if let Some(folder) = here.parent() {
-        config.resolve(folder);
-    }
-    Ok(config)
+    Source::read(path)?.config()
 }
 
 impl Config {
@@ -120,7 +98,8 @@ impl Config {
                 absolute(path);
             }
         }
-        for chap in self.initiators.iter_mut().filter_map(|initiator| initiator.chap.as_mut()) {
+        let chaps = self.initiators.iter_mut().filter_map(|initiator| initiator.chap.as_mut());
+        for chap in chaps.chain(self.peers.iter_mut().filter_map(|peer| peer.chap.as_mut())) {
             absolute(&mut chap.credential.secret_file);
             chap.mutual.iter_mut().for_each(|mutual| absolute(&mut mutual.secret_file));
         }

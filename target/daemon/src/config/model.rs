@@ -18,12 +18,34 @@ pub struct Config {
     pub portals: Vec<Portal>,
     /// `[[volume]]`, in the order of the file.
     pub volumes: Vec<Volume>,
+    /// `[[peer]]`.
+    pub peers: Vec<Peer>,
     /// `[[initiator]]`.
     pub initiators: Vec<Initiator>,
     /// `[[operator]]`.
     pub operators: Vec<Operator>,
     /// What the file asks for and this version does not do in full. Printed at start.
     pub notes: Vec<String>,
+}
+
+/// To whom an object belongs, which is who may change it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// The configuration file; at run time it can only grow.
+    File,
+    /// It was made at run time; the tables have it.
+    RunTime,
+}
+
+impl Owner {
+    /// In words.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::RunTime => "run time",
+        }
+    }
 }
 
 /// Where in the configuration something was said, so that a later refusal can point there.
@@ -54,6 +76,8 @@ pub struct Array {
     pub cache: ByteLen,
     /// Where `cache` stands.
     pub cache_site: Site,
+    /// Memory for RAM volumes that are made at run time.
+    pub ram: ByteLen,
     /// Address of the metrics endpoint.
     pub metrics: Option<SocketAddr>,
     /// Path of the admin socket.
@@ -144,6 +168,8 @@ pub enum PortalRole {
 pub struct Volume {
     /// Where its table stands.
     pub site: Site,
+    /// Whose it is.
+    pub owner: Owner,
     /// Its number.
     pub lun: Lun,
     /// Its name, unique in the array.
@@ -152,6 +178,8 @@ pub struct Volume {
     pub backend: Backend,
     /// Its capacity; `None`: the device's or the existing file's.
     pub size: Option<ByteLen>,
+    /// For a volume of the file that was made larger at run time: to how much. `size` is that too.
+    pub grown: Option<ByteLen>,
     /// Its logical block.
     pub block_size: BlockSize,
     /// How it caches.
@@ -223,10 +251,14 @@ pub enum Rights {
 pub struct Initiator {
     /// Where its table stands.
     pub site: Site,
+    /// Whose it is.
+    pub owner: Owner,
     /// Its iSCSI name.
     pub iqn: String,
     /// The LUNs that it sees, sorted.
     pub luns: Vec<Lun>,
+    /// Those of them that an initiator of the file was given at run time.
+    pub added: Vec<Lun>,
     /// Its rights on command devices.
     pub rights: Rights,
     /// How it must prove who it is.
@@ -251,6 +283,52 @@ pub struct Credential {
     pub secret_file: PathBuf,
     /// Where it stands.
     pub site: Site,
+}
+
+/// One `[[peer]]`: another array.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Where its table stands.
+    pub site: Site,
+    /// Whose it is.
+    pub owner: Owner,
+    /// Its name.
+    pub name: String,
+    /// Its target's iSCSI name.
+    pub iqn: String,
+    /// Where it listens.
+    pub portals: Vec<SocketAddr>,
+    /// How long a command to it may take; `None`: the default.
+    pub io_timeout: Option<Duration>,
+    /// What it does with orders of its hosts.
+    pub orders: Orders,
+    /// LUNs of this array that it may map.
+    pub luns: Vec<Lun>,
+    /// How each proves who it is.
+    pub chap: Option<Chap>,
+}
+
+/// Which orders are taken from a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Orders {
+    /// Those that an operator signed.
+    Signed,
+    /// All that it forwards.
+    Forward,
+    /// None.
+    None,
+}
+
+impl Orders {
+    /// The word of the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Signed => "signed",
+            Self::Forward => "forward",
+            Self::None => "none",
+        }
+    }
 }
 
 /// One `[[operator]]`: who may sign orders.

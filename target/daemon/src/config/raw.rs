@@ -31,6 +31,32 @@ pub(super) struct RawConfig {
     pub operator: Tables<RawOperator>,
 }
 
+/// What can be made at run time.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawObjects {
+    #[serde(default)]
+    pub volume: Tables<RawVolume>,
+    #[serde(default)]
+    pub peer: Tables<RawPeer>,
+    #[serde(default)]
+    pub initiator: Tables<RawInitiator>,
+}
+
+/// To what a volume of the file has grown.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawGrowth {
+    pub size: String,
+}
+
+/// What an initiator of the file sees in addition.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawLoan {
+    pub luns: Vec<i64>,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawArray {
@@ -41,6 +67,7 @@ pub(super) struct RawArray {
     pub auth: Maybe<String>,
     pub cores: Maybe<Vec<Spanned<i64>>>,
     pub cache: Maybe<String>,
+    pub ram: Maybe<String>,
     pub metrics: Maybe<String>,
     pub admin: Maybe<String>,
     pub idle: Maybe<String>,

@@ -1,8 +1,9 @@
-//! `[[peer]]`, `[[virtual]]` and `[[group]]`: checked in full, then refused, as replication is
-//! not in this version. Their keys are fixed, so a file with a mistake in them hears of it now.
+//! `[[peer]]`, `[[virtual]]` and `[[group]]`. Peers are checked and kept; the other two are checked
+//! in full, then refused, as replication is not in this version. Their keys are fixed, so a file
+//! with a mistake in them hears of it now.
 
 use super::context::{At, Context, split};
-use super::model::Volume;
+use super::model::{Orders, Peer, Volume};
 use super::names::{check_iscsi_name, check_name};
 use super::raw::{Maybe, RawGroup, RawPeer, RawVirtual, Tables};
 use super::units::parse_time;
@@ -10,18 +11,24 @@ use kagami_types::Lun;
 use std::collections::HashMap;
 use std::time::Duration;
 
+/// The most peers that are listed.
+const MAX_PEERS: usize = 256;
 const HOUR: Duration = Duration::from_secs(3600);
 
 impl Context {
-    /// Checks the three kinds of tables; gives the LUNs of virtual volumes.
+    /// Checks the three kinds of tables; gives the peers and the LUNs of virtual volumes.
     pub(super) fn remote(
         &mut self,
         peers: Tables<RawPeer>,
         virtuals: Tables<RawVirtual>,
         groups: Tables<RawGroup>,
         volumes: &[Volume],
-    ) -> Vec<Lun> {
+        notes: &mut Vec<String>,
+    ) -> (Vec<Peer>, Vec<Lun>) {
         let peers = self.peers(peers);
+        if !peers.is_empty() {
+            notes.push("peers are checked and kept, but there is no replication in this version".to_owned());
+        }
         let mut luns: HashMap<_, _> = volumes.iter().map(|v| (v.lun, v.site.line)).collect();
         let mut mapped = Vec::new();
         for (index, value) in virtuals.into_iter().enumerate() {
@@ -49,18 +56,23 @@ impl Context {
             self.group(&table, raw, &peers);
             self.not_yet(&place, "groups are");
         }
-        mapped
+        (peers, mapped)
     }
 
-    fn peers(&mut self, raw: Tables<RawPeer>) -> HashMap<String, usize> {
-        let mut peers = HashMap::new();
+    fn peers(&mut self, raw: Tables<RawPeer>) -> Vec<Peer> {
+        let mut seen = HashMap::new();
+        let mut peers = Vec::new();
         for (index, value) in raw.into_iter().enumerate() {
             let table = format!("peer[{index}]");
             let place = At { span: value.span(), key: table.clone() };
             let raw = value.into_inner();
             let (name, at) = split(&table, "name", raw.name);
             self.check(&at, check_name(&name));
-            self.once(&mut peers, name, &at, "the peer");
+            self.once(&mut seen, name.clone(), &at, "the peer");
+            if index == MAX_PEERS {
+                self.error(&place, format!("at most {MAX_PEERS} peers can be listed"));
+                break;
+            }
             let (iqn, at) = split(&table, "iqn", raw.iqn);
             self.check(&at, check_iscsi_name(&iqn));
             let both = raw.portal.is_some() && raw.portals.is_some();
@@ -69,28 +81,37 @@ impl Context {
             if both || portals.is_empty() {
                 self.error(&place, "needs portal = \"address:port\" or portals = [...], one of them");
             }
-            for portal in portals {
+            let portals = portals.into_iter().filter_map(|portal| {
                 let (text, at) = split(&table, "portal", portal);
-                self.address(&at, &text);
-            }
-            self.time(&table, "io_timeout", raw.io_timeout, Duration::from_millis(100)..=HOUR, HOUR);
-            if let Some(chap) = raw.chap {
-                self.chap(&table, chap);
-            }
-            self.word(&table, "orders", raw.orders, &[("signed", ()), ("forward", ()), ("none", ())]);
-            self.luns(&table, raw.luns);
-            self.not_yet(&place, "peers are");
+                self.address(&at, &text)
+            });
+            let portals = portals.collect();
+            let limits = Duration::from_millis(100)..=HOUR;
+            let timed = raw.io_timeout.is_some();
+            let io_timeout = self.time(&table, "io_timeout", raw.io_timeout, limits, HOUR);
+            let words = [("signed", Orders::Signed), ("forward", Orders::Forward), ("none", Orders::None)];
+            peers.push(Peer {
+                site: self.site(&place),
+                owner: self.owner(&place),
+                name,
+                iqn,
+                portals,
+                io_timeout: timed.then_some(io_timeout),
+                orders: self.word(&table, "orders", raw.orders, &words).unwrap_or(Orders::Signed),
+                luns: self.luns(&table, raw.luns),
+                chap: raw.chap.map(|chap| self.chap(&table, chap)),
+            });
         }
         peers
     }
 
-    fn known_peer(&mut self, at: &At, peer: &str, peers: &HashMap<String, usize>) {
-        if !peers.contains_key(peer) {
+    fn known_peer(&mut self, at: &At, peer: &str, peers: &[Peer]) {
+        if peers.iter().all(|known| known.name != peer) {
             self.error(at, format!("there is no peer \"{peer}\""));
         }
     }
 
-    fn group(&mut self, table: &str, raw: RawGroup, peers: &HashMap<String, usize>) {
+    fn group(&mut self, table: &str, raw: RawGroup, peers: &[Peer]) {
         let (name, at) = split(table, "name", raw.name);
         self.check(&at, check_name(&name));
         let (peer, at) = split(table, "peer", raw.peer);

@@ -69,6 +69,18 @@ pub fn format_size(len: ByteLen) -> String {
     format!("{}B", len.0)
 }
 
+/// Writes a time in the largest unit that says it exactly, so that it can be read back.
+#[must_use]
+pub fn format_time(time: Duration) -> String {
+    let millis = time.as_millis();
+    for (factor, unit) in [(3_600_000, "h"), (60_000, "m"), (1000, "s")] {
+        if millis >= factor && millis.is_multiple_of(factor) {
+            return format!("{}{unit}", millis / factor);
+        }
+    }
+    format!("{millis}ms")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,6 +107,12 @@ mod tests {
         #[test]
         fn sizes_survive_writing(bytes in 0u64..1 << 63) {
             prop_assert_eq!(parse_size(&format_size(ByteLen(bytes))), Ok(ByteLen(bytes)));
+        }
+
+        #[test]
+        fn times_survive_writing(millis in 0u64..1 << 40) {
+            let time = Duration::from_millis(millis);
+            prop_assert_eq!(parse_time(&format_time(time)), Ok(time));
         }
 
         #[test]

@@ -76,6 +76,7 @@ impl Context {
         };
         let mut volume = Volume::new(lun, &name, backend);
         volume.site = self.site(place);
+        volume.owner = self.owner(place);
         volume.role = role;
         if let Some(value) = raw.block_size {
             let (bytes, at) = split(table, "block_size", value);

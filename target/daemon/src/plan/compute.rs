@@ -121,7 +121,7 @@ fn memory(config: &Config, cores: u32, tasks: TaskPlan, machine: &Machine) -> Re
         .iter()
         .filter(|volume| volume.backend == Backend::Ram)
         .filter_map(|volume| volume.size)
-        .try_fold(0u64, |sum, size| sum.checked_add(size.0.div_ceil(PAGE_BYTES)))
+        .try_fold(array.ram.0.div_ceil(PAGE_BYTES), |sum, size| sum.checked_add(size.0.div_ceil(PAGE_BYTES)))
         .ok_or_else(too_large)?;
 
     let pages = cache_pages.checked_add(ram_pages).ok_or_else(too_large)?;

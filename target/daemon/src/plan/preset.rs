@@ -42,6 +42,7 @@ impl Plan {
             array,
             portals: vec![portal],
             volumes: Vec::new(),
+            peers: Vec::new(),
             initiators: Vec::new(),
             operators: Vec::new(),
             notes: Vec::new(),

@@ -1,0 +1,241 @@
+//! The configuration as text again: for `kagami config export`, and for the objects made at run
+//! time, which the tables keep as the file would write them.
+//!
+//! What is written here is read by [`parse`](super::parse) to an equal configuration; a test with
+//! arbitrary configurations holds both together.
+
+use super::model::{
+    Array, Backend, CacheMode, Chap, Config, Digest, Idle, Initiator, Operator, Owner, Peer, Portal,
+    PortalRole, Role, Volume,
+};
+use super::units::{format_size, format_time};
+use kagami_tables::{Object, ObjectKind};
+use kagami_types::{BlockSize, Lun};
+use std::fmt::Write;
+use std::path::Path;
+
+/// The whole configuration, objects made at run time included, as one file.
+#[must_use]
+pub fn export(config: &Config) -> String {
+    let mut out = String::from("[array]\n");
+    array(&config.array, &mut out);
+    for portal in &config.portals {
+        out.push_str("\n[[portal]]\n");
+        portal_keys(portal, &mut out);
+    }
+    for volume in &config.volumes {
+        out.push_str("\n[[volume]]\n");
+        out.push_str(&volume_keys(volume));
+    }
+    for peer in &config.peers {
+        out.push_str("\n[[peer]]\n");
+        out.push_str(&peer_keys(peer));
+    }
+    for initiator in &config.initiators {
+        out.push_str("\n[[initiator]]\n");
+        out.push_str(&initiator_keys(initiator));
+    }
+    for operator in &config.operators {
+        out.push_str("\n[[operator]]\n");
+        operator_keys(operator, &mut out);
+    }
+    out
+}
+
+/// What of a configuration was made at run time, as the tables keep it.
+#[must_use]
+pub fn objects(config: &Config) -> Vec<Object> {
+    let object = |kind, name: &str, toml| Object { kind, name: name.to_owned(), toml };
+    let mut objects = Vec::new();
+    for volume in &config.volumes {
+        match (volume.owner, volume.grown) {
+            (Owner::RunTime, _) => {
+                objects.push(object(ObjectKind::Volume, &volume.name, volume_keys(volume)));
+            }
+            (Owner::File, Some(size)) => {
+                let toml = format!("size = {}\n", text(&format_size(size)));
+                objects.push(object(ObjectKind::Growth, &volume.name, toml));
+            }
+            (Owner::File, None) => {}
+        }
+    }
+    for initiator in &config.initiators {
+        match initiator.owner {
+            Owner::RunTime => {
+                objects.push(object(ObjectKind::Initiator, &initiator.iqn, initiator_keys(initiator)));
+            }
+            Owner::File if initiator.added.is_empty() => {}
+            Owner::File => {
+                let toml = format!("luns = {}\n", luns(&initiator.added));
+                objects.push(object(ObjectKind::Loan, &initiator.iqn, toml));
+            }
+        }
+    }
+    for peer in config.peers.iter().filter(|peer| peer.owner == Owner::RunTime) {
+        objects.push(object(ObjectKind::Peer, &peer.name, peer_keys(peer)));
+    }
+    objects
+}
+
+/// A text in quotes.
+fn text(value: &str) -> String {
+    toml::Value::String(value.to_owned()).to_string()
+}
+
+fn path(value: &Path) -> String {
+    text(&value.to_string_lossy())
+}
+
+fn luns(list: &[Lun]) -> String {
+    let numbers: Vec<_> = list.iter().map(|lun| lun.number().to_string()).collect();
+    format!("[{}]", numbers.join(", "))
+}
+
+fn line(out: &mut String, key: &str, value: impl std::fmt::Display) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(out, "{key} = {value}");
+}
+
+fn digests(list: &[Digest]) -> String {
+    let words = list.iter().map(|digest| match digest {
+        Digest::None => "\"none\"",
+        Digest::Crc32c => "\"crc32c\"",
+    });
+    format!("[{}]", words.collect::<Vec<_>>().join(", "))
+}
+
+fn array(array: &Array, out: &mut String) {
+    let size = |len| text(&format_size(len));
+    let time = |duration| text(&format_time(duration));
+    line(out, "name", text(&array.name));
+    line(out, "iqn", text(&array.iqn));
+    line(out, "data", path(&array.data));
+    if let Some(cores) = &array.cores {
+        line(out, "cores", format!("{cores:?}"));
+    }
+    line(out, "cache", size(array.cache));
+    line(out, "ram", size(array.ram));
+    if let Some(metrics) = array.metrics {
+        line(out, "metrics", text(&metrics.to_string()));
+    }
+    if let Some(admin) = &array.admin {
+        line(out, "admin", path(admin));
+    }
+    line(out, "idle", text(if array.idle == Idle::Spin { "spin" } else { "adaptive" }));
+    line(out, "congestion", text(array.congestion.as_deref().unwrap_or("system")));
+    line(out, "header_digest", digests(&array.header_digest));
+    line(out, "data_digest", digests(&array.data_digest));
+    line(out, "nop_interval", time(array.nop_interval));
+    line(out, "nop_timeout", time(array.nop_timeout));
+    line(out, "login_timeout", time(array.login_timeout));
+    line(out, "io_timeout", time(array.io_timeout));
+    line(out, "stop_timeout", time(array.stop_timeout));
+    line(out, "max_sessions", array.max_sessions);
+    line(out, "max_connections", array.max_connections);
+    line(out, "connections_per_session", array.connections_per_session);
+    line(out, "queue_depth", array.queue_depth);
+    line(out, "tasks", array.tasks);
+    line(out, "max_volumes", array.max_volumes);
+    line(out, "huge_pages", array.huge_pages);
+    line(out, "first_burst", text(&format!("{}B", array.first_burst)));
+    line(out, "max_burst", text(&format!("{}B", array.max_burst)));
+}
+
+fn portal_keys(portal: &Portal, out: &mut String) {
+    line(out, "address", text(&portal.address.to_string()));
+    match portal.role {
+        PortalRole::Both => {}
+        PortalRole::Host => line(out, "role", "\"host\""),
+        PortalRole::Peer => line(out, "role", "\"peer\""),
+    }
+    if portal.open {
+        line(out, "auth", "\"none\"");
+    }
+}
+
+fn volume_keys(volume: &Volume) -> String {
+    let mut out = String::new();
+    line(&mut out, "lun", volume.lun.number());
+    line(&mut out, "name", text(&volume.name));
+    let mut size = volume.size;
+    match &volume.backend {
+        Backend::Path(place) => line(&mut out, "path", path(place)),
+        #[cfg(feature = "faulty")]
+        Backend::Faulty(_) => {
+            line(&mut out, "backend", text(&volume.backend.to_string()));
+            // The specification has it.
+            size = None;
+        }
+        other => line(&mut out, "backend", text(&other.to_string())),
+    }
+    if let Some(size) = size.take() {
+        line(&mut out, "size", text(&format_size(size)));
+    }
+    if volume.block_size != BlockSize::B512 {
+        line(&mut out, "block_size", volume.block_size.bytes());
+    }
+    if volume.cache != CacheMode::WriteBack {
+        line(&mut out, "cache", text(volume.cache.as_str()));
+    }
+    if volume.read_only {
+        line(&mut out, "read_only", true);
+    }
+    if volume.role != Role::Plain {
+        line(&mut out, "role", text(volume.role.as_str()));
+    }
+    if let Some(thin) = volume.thin {
+        line(&mut out, "thin", thin);
+    }
+    if let Some(depth) = volume.queue_depth {
+        line(&mut out, "queue_depth", depth);
+    }
+    if let Some(depth) = volume.device_depth {
+        line(&mut out, "device_depth", depth);
+    }
+    if let Some(time) = volume.io_timeout {
+        line(&mut out, "io_timeout", text(&format_time(time)));
+    }
+    out
+}
+
+fn chap_key(chap: Option<&Chap>, out: &mut String) {
+    let Some(Chap { credential, mutual }) = chap else { return };
+    let mut value =
+        format!("user = {}, secret_file = {}", text(&credential.user), path(&credential.secret_file));
+    if let Some(mutual) = mutual {
+        let (user, file) = (text(&mutual.user), path(&mutual.secret_file));
+        // Writing to a String cannot fail.
+        let _ = write!(value, ", mutual = {{ user = {user}, secret_file = {file} }}");
+    }
+    line(out, "chap", format!("{{ {value} }}"));
+}
+
+fn initiator_keys(initiator: &Initiator) -> String {
+    let mut out = String::new();
+    line(&mut out, "iqn", text(&initiator.iqn));
+    line(&mut out, "luns", luns(&initiator.luns));
+    line(&mut out, "rights", text(initiator.rights.as_str()));
+    chap_key(initiator.chap.as_ref(), &mut out);
+    out
+}
+
+fn peer_keys(peer: &Peer) -> String {
+    let mut out = String::new();
+    line(&mut out, "name", text(&peer.name));
+    line(&mut out, "iqn", text(&peer.iqn));
+    let portals: Vec<_> = peer.portals.iter().map(|portal| text(&portal.to_string())).collect();
+    line(&mut out, "portals", format!("[{}]", portals.join(", ")));
+    if let Some(time) = peer.io_timeout {
+        line(&mut out, "io_timeout", text(&format_time(time)));
+    }
+    line(&mut out, "orders", text(peer.orders.as_str()));
+    line(&mut out, "luns", luns(&peer.luns));
+    chap_key(peer.chap.as_ref(), &mut out);
+    out
+}
+
+fn operator_keys(operator: &Operator, out: &mut String) {
+    line(out, "name", text(&operator.name));
+    line(out, "key_file", path(&operator.key_file));
+    line(out, "rights", text(operator.rights.as_str()));
+}
