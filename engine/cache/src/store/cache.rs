@@ -1,0 +1,251 @@
+//! The cache of a core: the frames of all its cached volumes, and what they share.
+
+use super::frame::Frame;
+use super::plan::{CachePlan, MIN_PAGES, StorePlanError};
+use crate::{DirtyMap, Key, Pages, Slot};
+use kagami_memory::{Class, Pool};
+
+/// One volume's part.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Row {
+    taken: bool,
+    /// Frames.
+    pub(crate) pages: u32,
+    /// Pages read ahead that went unread, since the volume last looked.
+    pub(crate) wasted: u32,
+    /// The last of them.
+    pub(crate) wasted_page: u64,
+}
+
+/// The cached pages of all volumes of one core. It is handed to every call of a [`Store`](super::Store).
+///
+/// Three quarters of it may be dirty, and a quarter held by reads that wait; so what is needed next can always be had by
+/// giving up clean pages.
+#[derive(Debug)]
+pub struct Cache {
+    pub(crate) pages: Pages<Frame>,
+    pub(crate) dirty: DirtyMap,
+    pub(crate) dirty_limit: u32,
+    /// Pages that waiting reads and read-ahead may need, reserved before they begin.
+    held: u32,
+    held_limit: u32,
+    rows: Box<[Row]>,
+    margin: u32,
+    evictions: u64,
+}
+
+impl Cache {
+    /// Takes all memory that the index needs now; the pages themselves come from the pool as they are used.
+    ///
+    /// # Errors
+    /// Too few pages.
+    pub fn new(plan: &CachePlan) -> Result<Self, StorePlanError> {
+        if plan.pages < MIN_PAGES {
+            return Err(StorePlanError::Pages(plan.pages));
+        }
+        Ok(Self {
+            pages: Pages::with_seed(plan.pages, plan.seed),
+            dirty: DirtyMap::new(plan.pages, plan.volumes),
+            dirty_limit: plan.pages / 4 * 3,
+            held: 0,
+            held_limit: plan.pages / 4,
+            rows: vec![Row::default(); usize::from(plan.volumes)].into_boxed_slice(),
+            margin: plan.margin,
+            evictions: 0,
+        })
+    }
+
+    /// Gives pages back to the pool, as many as can be spared of those asked for: for who could take none for a host.
+    /// Returns how many; those that are being sent are free only after that.
+    pub fn reclaim(&mut self, pages: u32) -> u32 {
+        (0..pages.min(self.pages.capacity())).take_while(|_| self.evict(None)).fold(0, |count, _| count + 1)
+    }
+
+    /// Pages in the cache, and the most that there can be.
+    #[must_use]
+    pub fn pages(&self) -> (u32, u32) {
+        (self.pages.len(), self.pages.capacity())
+    }
+
+    /// Dirty pages of all volumes, and the most that there may be.
+    #[must_use]
+    pub fn dirty(&self) -> (u32, u32) {
+        (self.dirty.total(), self.dirty_limit)
+    }
+
+    /// Pages that were given up for others.
+    #[must_use]
+    pub fn evictions(&self) -> u64 {
+        self.evictions
+    }
+
+    /// Gives a number to a volume.
+    pub(crate) fn enter(&mut self, number: u16) -> Result<(), StorePlanError> {
+        match self.rows.get_mut(usize::from(number)) {
+            Some(row) if !row.taken => {
+                *row = Row { taken: true, ..Row::default() };
+                Ok(())
+            }
+            _ => Err(StorePlanError::Number(number)),
+        }
+    }
+
+    /// Takes it back, with all frames. Dirty ones are lost.
+    pub(crate) fn leave(&mut self, number: u16) {
+        let slots: Vec<Slot> = self.pages.slots_of(number).collect();
+        for slot in slots {
+            self.remove(slot);
+        }
+        let dirty: Vec<_> = self.dirty.runs_in(number, 0..crate::MOST_PAGES).collect();
+        for run in dirty {
+            self.dirty.clear_run(number, run);
+        }
+        if let Some(row) = self.rows.get_mut(usize::from(number)) {
+            *row = Row::default();
+        }
+    }
+
+    pub(crate) fn row(&mut self, number: u16) -> Option<&mut Row> {
+        self.rows.get_mut(usize::from(number))
+    }
+
+    /// Pages of a volume.
+    pub(crate) fn used_by(&self, number: u16) -> u32 {
+        self.rows.get(usize::from(number)).map_or(0, |row| row.pages)
+    }
+
+    /// Reserves pages for a read that waits. A read is never refused where no other waits.
+    pub(crate) fn hold(&mut self, pages: u32) -> bool {
+        let fits = self.held == 0 || pages <= self.held_limit.saturating_sub(self.held);
+        if fits {
+            self.held += pages;
+        }
+        fits
+    }
+
+    pub(crate) fn unhold(&mut self, pages: u32) {
+        debug_assert!(pages <= self.held, "more given back than was held");
+        self.held = self.held.saturating_sub(pages);
+    }
+
+    /// The most that one read may hold.
+    pub(crate) fn held_limit(&self) -> u32 {
+        self.held_limit
+    }
+
+    /// Gives up one page, of that volume where one is named. False: none found that may go.
+    fn evict(&mut self, of: Option<u16>) -> bool {
+        let Some(gone) =
+            self.pages.evict(|key, frame| frame.may_go() && of.is_none_or(|number| number == key.volume))
+        else {
+            return false;
+        };
+        self.evictions += 1;
+        if let Some(row) = self.rows.get_mut(usize::from(gone.key.volume)) {
+            row.pages = row.pages.saturating_sub(1);
+            if gone.unused {
+                row.wasted += 1;
+                row.wasted_page = gone.key.page;
+            }
+        }
+        true
+    }
+
+    /// Sees to it that a volume can have that many more frames, by giving up others: its own, where it has its share.
+    pub(crate) fn make_room(&mut self, pool: &Pool, number: u16, more: u32, share: u32) -> bool {
+        let over = (self.used_by(number) + more).saturating_sub(share);
+        for _ in 0..over.min(2 * more) {
+            if !self.evict(Some(number)) {
+                break;
+            }
+        }
+        let mut tries = 0;
+        while self.pages.capacity() - self.pages.len() < more {
+            if !self.evict(None) {
+                tries += 1;
+                if tries > 16 {
+                    return false;
+                }
+            }
+        }
+        if self.margin > 0 && self.is_short(pool, self.margin) {
+            for _ in 0..2 * more {
+                if !self.evict(None) {
+                    break;
+                }
+            }
+        }
+        true
+    }
+
+    /// Whether the hosts have fewer free pages than that.
+    fn is_short(&self, pool: &Pool, margin: u32) -> bool {
+        pool.arena().free_for_hosts(Class::Page) < margin
+    }
+
+    /// Whether there is too little free for what is only a guess.
+    pub(crate) fn is_tight(&self, pool: &Pool) -> bool {
+        self.is_short(pool, self.margin.saturating_mul(2))
+    }
+
+    #[inline]
+    pub(crate) fn find(&self, number: u16, page: u64) -> Option<Slot> {
+        self.pages.get(Key { volume: number, page })
+    }
+
+    /// A volume's frame of a page.
+    #[inline]
+    pub(crate) fn frame(&mut self, number: u16, page: u64) -> Option<&mut Frame> {
+        let slot = self.find(number, page)?;
+        Some(&mut self.pages[slot])
+    }
+
+    /// A new frame, as `how` says.
+    pub(crate) fn insert(&mut self, number: u16, page: u64, frame: Frame, how: Place) -> Option<Slot> {
+        let key = Key { volume: number, page };
+        let slot = match how {
+            Place::Used => self.pages.insert(key, frame),
+            Place::Cold => self.pages.insert_cold(key, frame),
+            Place::Ahead => self.pages.insert_ahead(key, frame),
+        };
+        let slot = slot.ok()?;
+        if let Some(row) = self.rows.get_mut(usize::from(number)) {
+            row.pages += 1;
+        }
+        Some(slot)
+    }
+
+    /// Forgets a frame.
+    pub(crate) fn remove(&mut self, slot: Slot) -> Option<Frame> {
+        let number = self.pages.key(slot).volume;
+        let frame = self.pages.remove(slot)?;
+        if let Some(row) = self.rows.get_mut(usize::from(number)) {
+            row.pages = row.pages.saturating_sub(1);
+        }
+        Some(frame)
+    }
+
+    /// A frame may go from now on, or is of no use any more.
+    pub(crate) fn settle(&mut self, slot: Slot) {
+        let frame = &self.pages[slot];
+        if !frame.may_go() {
+            return;
+        }
+        if frame.valid == 0 {
+            self.remove(slot);
+        } else {
+            self.pages.release(slot);
+        }
+    }
+}
+
+/// Where a new frame comes in the order of eviction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A host used it.
+    Used,
+    /// A host used it and will not again (DPO).
+    Cold,
+    /// Read ahead.
+    Ahead,
+}
