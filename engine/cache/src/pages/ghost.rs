@@ -59,16 +59,14 @@ impl Ghosts {
         }
     }
 
-    /// Whether the page was evicted lately; its ghost is gone then.
-    pub(super) fn take(&mut self, hash: u64) -> bool {
+    /// How many evictions ago the page was evicted, if that is not too long ago; its ghost is gone then.
+    pub(super) fn take(&mut self, hash: u64) -> Option<u32> {
         let (at, fingerprint) = self.place(hash);
         let (now, life) = (self.now, self.life);
-        let found = self.buckets[at].0.iter_mut().find(|ghost| ghost.fingerprint == fingerprint);
-        found.is_some_and(|ghost| {
-            let alive = now.wrapping_sub(ghost.time) < life;
-            ghost.time = now.wrapping_sub(life);
-            alive
-        })
+        let ghost = self.buckets[at].0.iter_mut().find(|ghost| ghost.fingerprint == fingerprint)?;
+        let age = now.wrapping_sub(ghost.time);
+        ghost.time = now.wrapping_sub(life);
+        (age < life).then_some(age)
     }
 }
 
@@ -84,14 +82,14 @@ mod tests {
     #[test]
     fn a_ghost_lasts_its_life_and_is_taken_once() {
         let mut ghosts = Ghosts::new(1000);
-        assert!(!ghosts.take(of(0)));
+        assert!(ghosts.take(of(0)).is_none());
         for page in 0..3000 {
             ghosts.add(of(page));
         }
-        assert!((0..2000).all(|page| !ghosts.take(of(page))));
-        let kept = (2000..3000).filter(|&page| ghosts.take(of(page))).count();
+        assert!((0..2000).all(|page| ghosts.take(of(page)).is_none()));
+        let kept = (2000..3000).filter(|&page| ghosts.take(of(page)).is_some()).count();
         assert!(kept >= 930, "{kept} of 1000: few buckets overflow");
-        assert!((2000..3000).all(|page| !ghosts.take(of(page))));
+        assert!((2000..3000).all(|page| ghosts.take(of(page)).is_none()));
     }
 
     #[test]
@@ -106,6 +104,6 @@ mod tests {
         for page in 0..8 {
             ghosts.add(of(page));
         }
-        assert!((0..8).all(|page| ghosts.take(of(page))));
+        assert!((0..8).all(|page| ghosts.take(of(page)).is_some()));
     }
 }

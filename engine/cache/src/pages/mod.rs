@@ -1,13 +1,15 @@
 //! The index of cached pages, their order of eviction and what is kept about each.
 //!
-//! The order is S3-FIFO's (docs/decisions/0013): a page comes into a *small* queue, a tenth of all; if it was used more
-//! than once when its turn comes there it goes to the *main* queue, else it leaves and its *ghost* stays for a while. A page
-//! that comes back while its ghost is there goes to main at once. In main a page that was used since its last turn
-//! gets another one. So a scan passes through the small queue and touches nothing else, and a hit only counts: no
-//! queue is reordered by it.
+//! The order is S3-FIFO's: a page comes into a *small* queue; if it was used more than once when its turn comes there it
+//! goes to the *main* queue, else it leaves and its *ghost* stays for a while. A page that comes back while its ghost is
+//! there goes to main at once. In main a page that was used since its last turn gets another one. So a scan passes
+//! through the small queue and touches nothing else, and a hit only counts: no queue is reordered by it.
 //!
-//! What is added to that for an array:
+//! What is added to that, with the measurements in docs/decisions/0013:
 //!
+//! - The small queue learns its size. A page that comes back soon after it left the small queue would have been there
+//!   still had that been a little larger: it grows by [`STEP`] pages. One that comes back soon after it left main says the
+//!   same of main: it shrinks. It begins with a tenth.
 //! - *Cold* pages (DPO) are the first to go, and pages *read ahead* go before others once they hold more than an eighth
 //!   of the cache. The first hit on either counts as the page's arrival.
 //! - A page that may not go when its turn comes (dirty, being sent, being filled) is *parked*: off its queue, so that
@@ -37,6 +39,9 @@ pub const STEPS: u32 = 256;
 
 /// How many parked pages each [`Pages::evict`] looks at.
 const PROBES: u32 = 2;
+
+/// By how many pages a miss that tells something moves the size of the small queue.
+const STEP: u32 = 2;
 
 /// How often a use is counted.
 const MOST_USES: u8 = 3;
@@ -135,7 +140,11 @@ pub enum Scan {
 pub struct Pages<T> {
     nodes: Box<[Node<T>]>,
     index: Index,
+    /// Of pages that left the small queue, and the main one.
     ghosts: Ghosts,
+    main_ghosts: Ghosts,
+    /// How many of `capacity` pages the small queue should have.
+    small: u32,
     lists: [List; QUEUES],
     free: u32,
     len: u32,
@@ -166,7 +175,9 @@ impl<T> Pages<T> {
         Self {
             nodes: (0..capacity).map(node).collect(),
             index: Index::new(capacity),
-            ghosts: Ghosts::new(capacity - capacity / 10),
+            ghosts: Ghosts::new(capacity.saturating_add(capacity / 10)),
+            main_ghosts: Ghosts::new(capacity / 12),
+            small: capacity / 10,
             lists: [NO_PAGES; QUEUES],
             free: if capacity == 0 { NONE } else { 0 },
             len: 0,
@@ -243,7 +254,7 @@ impl<T> Pages<T> {
         let node = &self.nodes[slot as usize];
         let (key, was) = (node.key(), node.queue);
         self.unlink(slot);
-        let queue = if self.ghosts.take(hash(self.seed, key)) { Queue::Main } else { Queue::Small };
+        let queue = self.where_to(hash(self.seed, key));
         self.push_newest(queue, slot);
         was == Queue::Ahead
     }
@@ -255,7 +266,7 @@ impl<T> Pages<T> {
     pub fn insert(&mut self, key: Key, payload: T) -> Result<Slot, T> {
         let hash = hash(self.seed, key);
         let slot = self.occupy(hash, key, payload)?;
-        let queue = if self.ghosts.take(hash) { Queue::Main } else { Queue::Small };
+        let queue = self.where_to(hash);
         self.push_newest(queue, slot.0);
         Ok(slot)
     }
@@ -280,6 +291,21 @@ impl<T> Pages<T> {
         let slot = self.occupy(hash(self.seed, key), key, payload)?;
         self.push_newest(queue, slot.0);
         Ok(slot)
+    }
+
+    /// The queue of a page that arrives, by its ghost; learns from it.
+    fn where_to(&mut self, hash: u64) -> Queue {
+        let capacity = self.capacity();
+        if let Some(age) = self.ghosts.take(hash) {
+            if age < capacity / 20 {
+                self.small = (self.small + STEP).min(capacity - capacity / 10);
+            }
+            return Queue::Main;
+        }
+        if self.main_ghosts.take(hash).is_some() {
+            self.small = self.small.saturating_sub(STEP).max(capacity / 256);
+        }
+        Queue::Small
     }
 
     fn occupy(&mut self, hash: u64, key: Key, payload: T) -> Result<Slot, T> {
@@ -359,11 +385,12 @@ impl<T> Pages<T> {
     fn next_turn(&self) -> Option<(Queue, u32)> {
         let len = |queue: Queue| self.lists[queue as usize].len;
         let (small, main) = (len(Queue::Small), len(Queue::Main));
+        let share = u64::from(self.small) * u64::from(small + main) / u64::from(self.capacity().max(1));
         let queue = if len(Queue::Cold) > 0 {
             Queue::Cold
         } else if len(Queue::Ahead) > self.ahead {
             Queue::Ahead
-        } else if small > 0 && (main == 0 || small >= (small + main) / 10) {
+        } else if small > 0 && (main == 0 || u64::from(small) >= share) {
             Queue::Small
         } else if main > 0 {
             Queue::Main
@@ -378,8 +405,10 @@ impl<T> Pages<T> {
         let node = &self.nodes[slot as usize];
         let (key, queue) = (node.key(), node.queue);
         let hash = hash(self.seed, key);
-        if queue == Queue::Small {
-            self.ghosts.add(hash);
+        match queue {
+            Queue::Small => self.ghosts.add(hash),
+            Queue::Main => self.main_ghosts.add(hash),
+            _ => {}
         }
         self.unlink(slot);
         let payload = self.vacate(hash, slot)?;
@@ -513,6 +542,7 @@ impl<T> fmt::Debug for Pages<T> {
         to.debug_struct("Pages")
             .field("len", &self.len)
             .field("capacity", &self.capacity())
+            .field("small should be", &self.small)
             .field("cold, ahead, small, main, parked", &[cold, ahead, small, main, parked])
             .finish_non_exhaustive()
     }
