@@ -1,7 +1,7 @@
 //! `cache-traces`: the share of hits of each eviction policy on each trace.
 //!
 //! ```text
-//! cargo run --profile ci -p kagami-traces -- --pages 8192 --accesses 800000
+//! cargo run --profile ci -p kagami-traces -- --pages 4096 --accesses 400000
 //! ```
 //!
 //! Every line is a trace (see `src/traces.rs`), every column a policy; the best is marked. The first fifth of each trace
@@ -15,10 +15,10 @@ use kagami_traces::{policy, run, traces};
 #[derive(Debug, Parser)]
 struct Args {
     /// Pages in the cache.
-    #[arg(long, default_value_t = 8192)]
+    #[arg(long, default_value_t = 4096)]
     pages: u32,
     /// Accesses of each trace.
-    #[arg(long, default_value_t = 800_000)]
+    #[arg(long, default_value_t = 400_000)]
     accesses: u32,
     /// Of the traces.
     #[arg(long, default_value_t = 1)]
