@@ -73,10 +73,10 @@ impl Ghosts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pages::{Key, index::hash};
+    use crate::pages::mix;
 
     fn of(page: u64) -> u64 {
-        hash(7, Key { volume: 1, page })
+        mix(page)
     }
 
     #[test]

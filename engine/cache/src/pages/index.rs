@@ -1,28 +1,37 @@
-//! Where a key's slot is: a hash table of fixed size, 8 bytes an entry, at most half full.
+//! Where a key's slot is: a hash table of fixed size, 16 bytes an entry, at most half full.
 //!
-//! Open addressing with linear probing: a look-up reads one line of the table, or two, and then the slot itself to
-//! compare the key. Entries are moved back on removal, so nothing decays however long it runs.
+//! Open addressing with linear probing, and the key itself in the entry: a look-up that finds something reads one line of
+//! memory, or two, and one that does not the same. Entries are moved back on removal, so nothing decays however long it
+//! runs.
 
 use super::Key;
+use crate::MOST_PAGES;
 
-/// An entry: the low half of the hash above, the slot below.
-type Entry = u64;
+/// A key in 64 bits: the volume above, the page's 48 bits below.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Packed(u64);
 
-/// No slot has this number: [`Pages`](super::Pages) holds fewer.
-const EMPTY: Entry = Entry::MAX;
+impl Packed {
+    /// Stands where there is no key.
+    pub(super) const NOTHING: Self = Self(0);
 
-#[derive(Debug)]
-pub(super) struct Index {
-    entries: Box<[Entry]>,
-    mask: usize,
-}
+    /// None for a page that no volume has.
+    #[inline]
+    pub(super) const fn new(key: Key) -> Option<Self> {
+        if key.page < MOST_PAGES { Some(Self((key.volume as u64) << 48 | key.page)) } else { None }
+    }
 
-/// Mixes a key and a seed to 64 bits, all of which are good.
-///
-/// The seed keeps a host that chooses its addresses from choosing which of them collide.
-#[inline]
-pub(super) fn hash(seed: u64, key: Key) -> u64 {
-    mix(key.page ^ u64::from(key.volume).rotate_left(48) ^ seed)
+    #[allow(clippy::cast_possible_truncation, reason = "the upper 16 bits")]
+    pub(super) const fn key(self) -> Key {
+        Key { volume: (self.0 >> 48) as u16, page: self.0 & (MOST_PAGES - 1) }
+    }
+
+    /// 64 bits, all of which are good. The seed keeps a host that chooses its addresses from choosing which of them
+    /// collide.
+    #[inline]
+    pub(super) fn hash(self, seed: u64) -> u64 {
+        mix(self.0 ^ seed)
+    }
 }
 
 /// Mixes 64 bits: two folded multiplications.
@@ -38,67 +47,66 @@ fn fold(a: u64, b: u64) -> u64 {
     (product as u64) ^ ((product >> 64) as u64)
 }
 
-/// The half of the hash that the index keeps; the ghosts use the other one.
-#[inline]
-#[allow(clippy::cast_possible_truncation, reason = "the low half is what is wanted")]
-const fn tag(hash: u64) -> u32 {
-    hash as u32
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    key: Packed,
+    slot: u32,
 }
 
-const fn entry(tag: u32, slot: u32) -> Entry {
-    (tag as u64) << 32 | slot as u64
-}
+/// No slot has this number: [`Pages`](super::Pages) holds fewer.
+const NO_SLOT: u32 = u32::MAX;
 
-#[allow(clippy::cast_possible_truncation, reason = "the low half is the slot")]
-const fn slot_of(entry: Entry) -> u32 {
-    entry as u32
+#[derive(Debug)]
+pub(super) struct Index {
+    entries: Box<[Entry]>,
+    mask: usize,
+    seed: u64,
 }
 
 impl Index {
     /// For up to `capacity` keys.
-    pub(super) fn new(capacity: u32) -> Self {
+    pub(super) fn new(capacity: u32, seed: u64) -> Self {
         let len = (capacity.max(4) as usize * 2).next_power_of_two();
-        Self { entries: vec![EMPTY; len].into_boxed_slice(), mask: len - 1 }
+        let entries = vec![Entry { key: Packed::NOTHING, slot: NO_SLOT }; len].into_boxed_slice();
+        Self { entries, mask: len - 1, seed }
     }
 
-    const fn home(&self, tag: u32) -> usize {
-        tag as usize & self.mask
-    }
-
-    /// The slot of the entry with this hash for which `is` holds.
     #[inline]
-    pub(super) fn find(&self, hash: u64, is: impl Fn(u32) -> bool) -> Option<u32> {
-        let tag = tag(hash);
-        let mut at = self.home(tag);
+    #[allow(clippy::cast_possible_truncation, reason = "masked")]
+    fn home(&self, key: Packed) -> usize {
+        key.hash(self.seed) as usize & self.mask
+    }
+
+    /// The slot of a key.
+    #[inline]
+    pub(super) fn find(&self, key: Packed) -> Option<u32> {
+        let mut at = self.home(key);
         loop {
             let entry = self.entries[at & self.mask];
-            if entry == EMPTY {
+            if entry.slot == NO_SLOT {
                 return None;
             }
-            if entry >> 32 == u64::from(tag) && is(slot_of(entry)) {
-                return Some(slot_of(entry));
+            if entry.key == key {
+                return Some(entry.slot);
             }
             at += 1;
         }
     }
 
-    /// Adds a slot whose key is not there yet. The caller adds no more than `capacity`.
-    pub(super) fn add(&mut self, hash: u64, slot: u32) {
-        let tag = tag(hash);
-        let mut at = self.home(tag);
-        while self.entries[at] != EMPTY {
+    /// Adds a key that is not there yet. The caller adds no more than `capacity`.
+    pub(super) fn add(&mut self, key: Packed, slot: u32) {
+        let mut at = self.home(key);
+        while self.entries[at].slot != NO_SLOT {
             at = (at + 1) & self.mask;
         }
-        self.entries[at] = entry(tag, slot);
+        self.entries[at] = Entry { key, slot };
     }
 
-    /// Removes a slot that was added with this hash.
-    pub(super) fn remove(&mut self, hash: u64, slot: u32) {
-        let tag = tag(hash);
-        let wanted = entry(tag, slot);
-        let mut hole = self.home(tag);
-        while self.entries[hole] != wanted {
-            if self.entries[hole] == EMPTY {
+    /// Removes a key.
+    pub(super) fn remove(&mut self, key: Packed) {
+        let mut hole = self.home(key);
+        while self.entries[hole].key != key || self.entries[hole].slot == NO_SLOT {
+            if self.entries[hole].slot == NO_SLOT {
                 return;
             }
             hole = (hole + 1) & self.mask;
@@ -108,16 +116,15 @@ impl Index {
         loop {
             at = (at + 1) & self.mask;
             let entry = self.entries[at];
-            if entry == EMPTY {
+            if entry.slot == NO_SLOT {
                 break;
             }
-            #[allow(clippy::cast_possible_truncation, reason = "the upper half is the tag")]
-            let home = self.home((entry >> 32) as u32);
+            let home = self.home(entry.key);
             if at.wrapping_sub(home) & self.mask >= at.wrapping_sub(hole) & self.mask {
                 self.entries[hole] = entry;
                 hole = at;
             }
         }
-        self.entries[hole] = EMPTY;
+        self.entries[hole].slot = NO_SLOT;
     }
 }

@@ -30,7 +30,7 @@ mod tests;
 pub(crate) use index::mix;
 
 use ghost::Ghosts;
-use index::{Index, hash};
+use index::{Index, Packed};
 use std::fmt;
 use std::ops;
 
@@ -98,12 +98,11 @@ const QUEUES: usize = 5;
 
 #[derive(Debug)]
 struct Node<T> {
-    page: u64,
+    key: Packed,
     /// Towards the head, where pages come in. Of a free slot: nothing.
     newer: u32,
     /// Towards the tail, where they go. Of a free slot: the next free one.
     older: u32,
-    volume: u16,
     uses: u8,
     queue: Queue,
     parked: bool,
@@ -112,7 +111,7 @@ struct Node<T> {
 
 impl<T> Node<T> {
     const fn key(&self) -> Key {
-        Key { volume: self.volume, page: self.page }
+        self.key.key()
     }
 }
 
@@ -154,7 +153,7 @@ pub struct Pages<T> {
 }
 
 impl<T> Pages<T> {
-    /// For up to `capacity` pages; all memory is taken now: about 45 bytes a page and the payload.
+    /// For up to `capacity` pages; all memory is taken now: about 75 bytes a page and the payload.
     pub fn new(capacity: u32) -> Self {
         Self::with_seed(capacity, 0x6b61_6761_6d69)
     }
@@ -162,11 +161,11 @@ impl<T> Pages<T> {
     /// As [`Pages::new`], with a seed for the hash: a secret one keeps hosts from making collisions.
     pub fn with_seed(capacity: u32, seed: u64) -> Self {
         let capacity = capacity.min(MOST_SLOTS);
+        let nothing = Packed::NOTHING;
         let node = |slot: u32| Node {
-            page: 0,
+            key: nothing,
             newer: NONE,
             older: if slot + 1 < capacity { slot + 1 } else { NONE },
-            volume: 0,
             uses: 0,
             queue: Queue::Small,
             parked: false,
@@ -174,7 +173,7 @@ impl<T> Pages<T> {
         };
         Self {
             nodes: (0..capacity).map(node).collect(),
-            index: Index::new(capacity),
+            index: Index::new(capacity, seed),
             ghosts: Ghosts::new(capacity.saturating_add(capacity / 10)),
             main_ghosts: Ghosts::new(capacity / 12),
             small: capacity / 10,
@@ -215,12 +214,7 @@ impl<T> Pages<T> {
     /// Where a page is. Does not count as a use.
     #[inline]
     pub fn get(&self, key: Key) -> Option<Slot> {
-        self.find(hash(self.seed, key), key).map(Slot)
-    }
-
-    #[inline]
-    fn find(&self, hash: u64, key: Key) -> Option<u32> {
-        self.index.find(hash, |slot| self.nodes[slot as usize].key() == key)
+        self.index.find(Packed::new(key)?).map(Slot)
     }
 
     /// What is kept about the page in a slot, if the slot is taken.
@@ -252,9 +246,9 @@ impl<T> Pages<T> {
     #[cold]
     fn arrive_late(&mut self, slot: u32) -> bool {
         let node = &self.nodes[slot as usize];
-        let (key, was) = (node.key(), node.queue);
+        let (key, was) = (node.key, node.queue);
         self.unlink(slot);
-        let queue = self.where_to(hash(self.seed, key));
+        let queue = self.where_to(key);
         self.push_newest(queue, slot);
         was == Queue::Ahead
     }
@@ -262,11 +256,11 @@ impl<T> Pages<T> {
     /// Adds a page that a host used.
     ///
     /// # Errors
-    /// All slots are taken, or the page is there already; the payload comes back.
+    /// All slots are taken, or the page is there already, or its number is not below [`MOST_PAGES`](crate::MOST_PAGES);
+    /// the payload comes back.
     pub fn insert(&mut self, key: Key, payload: T) -> Result<Slot, T> {
-        let hash = hash(self.seed, key);
-        let slot = self.occupy(hash, key, payload)?;
-        let queue = self.where_to(hash);
+        let slot = self.occupy(key, payload)?;
+        let queue = self.where_to(self.nodes[slot.index()].key);
         self.push_newest(queue, slot.0);
         Ok(slot)
     }
@@ -288,13 +282,14 @@ impl<T> Pages<T> {
     }
 
     fn insert_into(&mut self, queue: Queue, key: Key, payload: T) -> Result<Slot, T> {
-        let slot = self.occupy(hash(self.seed, key), key, payload)?;
+        let slot = self.occupy(key, payload)?;
         self.push_newest(queue, slot.0);
         Ok(slot)
     }
 
     /// The queue of a page that arrives, by its ghost; learns from it.
-    fn where_to(&mut self, hash: u64) -> Queue {
+    fn where_to(&mut self, key: Packed) -> Queue {
+        let hash = key.hash(self.seed);
         let capacity = self.capacity();
         if let Some(age) = self.ghosts.take(hash) {
             if age < capacity / 20 {
@@ -308,16 +303,16 @@ impl<T> Pages<T> {
         Queue::Small
     }
 
-    fn occupy(&mut self, hash: u64, key: Key, payload: T) -> Result<Slot, T> {
+    fn occupy(&mut self, key: Key, payload: T) -> Result<Slot, T> {
         let slot = self.free;
-        if slot == NONE || self.find(hash, key).is_some() {
+        let Some(key) = Packed::new(key).filter(|&key| slot != NONE && self.index.find(key).is_none()) else {
             return Err(payload);
-        }
+        };
         let node = &mut self.nodes[slot as usize];
         self.free = node.older;
-        (node.volume, node.page, node.uses) = (key.volume, key.page, 0);
+        (node.key, node.uses) = (key, 0);
         node.payload = Some(payload);
-        self.index.add(hash, slot);
+        self.index.add(key, slot);
         self.len += 1;
         Ok(Slot(slot))
     }
@@ -326,13 +321,12 @@ impl<T> Pages<T> {
     /// the slot is free.
     pub fn remove(&mut self, slot: Slot) -> Option<T> {
         self.nodes.get(slot.index())?.payload.as_ref()?;
-        let key = self.key(slot);
         self.unlink(slot.0);
-        self.vacate(hash(self.seed, key), slot.0)
+        self.vacate(slot.0)
     }
 
-    fn vacate(&mut self, hash: u64, slot: u32) -> Option<T> {
-        self.index.remove(hash, slot);
+    fn vacate(&mut self, slot: u32) -> Option<T> {
+        self.index.remove(self.nodes[slot as usize].key);
         let node = &mut self.nodes[slot as usize];
         node.older = self.free;
         self.free = slot;
@@ -404,14 +398,14 @@ impl<T> Pages<T> {
     fn take_out(&mut self, slot: u32) -> Option<Evicted<T>> {
         let node = &self.nodes[slot as usize];
         let (key, queue) = (node.key(), node.queue);
-        let hash = hash(self.seed, key);
+        let hash = node.key.hash(self.seed);
         match queue {
             Queue::Small => self.ghosts.add(hash),
             Queue::Main => self.main_ghosts.add(hash),
             _ => {}
         }
         self.unlink(slot);
-        let payload = self.vacate(hash, slot)?;
+        let payload = self.vacate(slot)?;
         Some(Evicted { key, payload, unused: queue == Queue::Ahead })
     }
 
@@ -514,7 +508,7 @@ impl<T> Node<T> {
     }
 
     const fn is_of(&self, volume: u16) -> bool {
-        self.payload.is_some() && self.volume == volume
+        self.payload.is_some() && self.key().volume == volume
     }
 }
 

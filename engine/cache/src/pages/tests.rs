@@ -35,6 +35,16 @@ fn a_page_is_found_until_it_is_removed() {
 }
 
 #[test]
+fn a_page_that_no_volume_has_is_refused() {
+    let mut pages = Pages::new(2);
+    assert_eq!(pages.insert(at(crate::MOST_PAGES), 1), Err(1));
+    assert_eq!(pages.get(at(u64::MAX)), None);
+    let last = pages.insert(Key { volume: u16::MAX, page: crate::MOST_PAGES - 1 }, 1).unwrap();
+    assert_eq!(pages.get(pages.key(last)), Some(last));
+    assert_eq!(pages.get(Key { volume: 0, page: 0 }), None);
+}
+
+#[test]
 fn a_cache_of_nothing_holds_nothing() {
     let mut pages = Pages::new(0);
     assert_eq!(pages.insert(at(1), 1), Err(1));
