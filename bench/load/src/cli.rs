@@ -37,6 +37,8 @@ pub enum Command {
     Load(Box<LoadArgs>),
     /// Check data under random load, with cut connections and crashes of the target.
     Verify(Box<VerifyArgs>),
+    /// Replay a dm-log-writes log, and check at every flush what a run of `verify --snapshots` was promised.
+    Replay(Box<ReplayArgs>),
     /// Open many sessions and do a little I/O on each.
     Sessions(Box<SessionsArgs>),
 }
@@ -209,6 +211,38 @@ pub struct VerifyArgs {
     /// Do not read events from standard input.
     #[arg(long)]
     pub no_stdin: bool,
+    /// Keep what must be on the target in this folder again and again, in files named 1, 2, 3 ...
+    #[arg(long, value_name = "FOLDER", requires = "mark")]
+    pub snapshots: Option<PathBuf>,
+    /// How often.
+    #[arg(long, value_parser = units::time, default_value = "300ms", value_name = "TIME")]
+    pub snapshot_every: Duration,
+    /// A program and its arguments, run with `snapshot-1`, `snapshot-2` ... as one more, after each file; no
+    /// command is sent meanwhile.
+    #[arg(long, value_name = "COMMAND")]
+    pub mark: Option<String>,
+}
+
+/// Arguments of `replay`.
+#[derive(Clone, Debug, Args)]
+pub struct ReplayArgs {
+    /// The log: a dm-log-writes log device, or a copy of one.
+    pub log: PathBuf,
+    /// The folder that `verify --snapshots` wrote.
+    #[arg(long, value_name = "FOLDER")]
+    pub snapshots: PathBuf,
+    /// Which unit the log's device was behind.
+    #[arg(long, default_value_t = 0)]
+    pub lun: u16,
+    /// How the marks in the log are named, before the snapshot's number.
+    #[arg(long, default_value = "snapshot-")]
+    pub prefix: String,
+    /// How many snapshots there must be at least.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub least: u64,
+    /// Leave out one write in that many: a control, which must be found.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub lose: Option<u64>,
 }
 
 /// Arguments of `sessions`.

@@ -5,6 +5,7 @@
 //! | [`initiator`] | connections that spend little CPU time of their own |
 //! | [`load`] | `kagami-bench load`: rates, latencies, CPU time per command |
 //! | [`verify`] | `kagami-bench verify`: is every acknowledged and flushed write there? |
+//! | [`replay`] | `kagami-bench replay`: was it on the device at every flush? |
 //! | [`sessions`] | `kagami-bench sessions`: many sessions, a little I/O on each |
 //!
 //! It measures targets; it shares no code with the one in this repository beyond the protocol's
@@ -16,6 +17,7 @@ pub mod cpu;
 pub mod error;
 pub mod initiator;
 pub mod load;
+pub mod replay;
 pub mod rng;
 pub mod sessions;
 pub mod units;

@@ -9,6 +9,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Load(args) => kagami_bench::load::run(&args),
         Command::Verify(args) => kagami_bench::verify::run(&args).map(|()| true),
+        Command::Replay(args) => kagami_bench::replay::run(&args).map(|()| true),
         Command::Sessions(args) => kagami_bench::sessions::run(&args).map(|()| true),
     };
     match result {

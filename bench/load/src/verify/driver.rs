@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::initiator::{
     self as iscsi, Command, Connection, Connector, Host, Outcome, Seat, Status, Unit, Window,
 };
+use crate::replay::snapshot_path;
 use crate::rng::Rng;
 use std::collections::VecDeque;
 use std::net::Shutdown;
@@ -122,6 +123,8 @@ pub struct Driver<'a> {
     crash: bool,
     phase: Phase,
     sweep: Sweep,
+    /// Snapshots taken so far.
+    snapshots: u64,
     counts: Counts,
 }
 
@@ -162,6 +165,7 @@ impl<'a> Driver<'a> {
             crash: args.crash,
             phase: Phase::Run,
             sweep: Sweep::default(),
+            snapshots: 0,
             counts: Counts::default(),
             args,
         };
@@ -222,7 +226,26 @@ impl<'a> Driver<'a> {
         }
         self.pass(Phase::Settle, None)?;
         self.flush()?;
+        self.snapshot()?;
         self.pass(Phase::Sweep(Feed::Going), None)
+    }
+
+    /// Keeps what must be on the target now, and has the moment marked. What is under way goes on; nothing new is
+    /// sent before the mark is made.
+    fn snapshot(&mut self) -> Result<(), Error> {
+        let (Some(folder), Some(mark)) = (&self.args.snapshots, &self.args.mark) else { return Ok(()) };
+        self.snapshots += 1;
+        let path = snapshot_path(folder, self.snapshots);
+        state::save(&path, self.args.seed, &self.host.checker)?;
+        let mut words = mark.split_whitespace();
+        let program = words.next().unwrap_or_default();
+        let name = format!("snapshot-{}", self.snapshots);
+        let failed = |why: String| Error::Failed(format!("--mark {mark}: {why}"));
+        match std::process::Command::new(program).args(words).arg(name).status() {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => Err(failed(status.to_string())),
+            Err(error) => Err(failed(error.to_string())),
+        }
     }
 
     /// Works until the phase's commands are all done, or `until`.
@@ -232,6 +255,7 @@ impl<'a> Driver<'a> {
         let began = Instant::now();
         let mut sent = 0u64;
         let mut next_cut = began + self.cut_distance();
+        let mut next_snapshot = began + self.args.snapshot_every;
         loop {
             let now = Instant::now();
             if self.events.stopped() || until.is_some_and(|until| now >= until) {
@@ -240,6 +264,10 @@ impl<'a> Driver<'a> {
             if self.events.take_crash() {
                 self.crash = true;
                 println!("crash noted");
+            }
+            if self.phase == Phase::Run && now >= next_snapshot {
+                self.snapshot()?;
+                next_snapshot = Instant::now() + self.args.snapshot_every;
             }
             let due = self.args.rate.filter(|_| self.phase == Phase::Run);
             let quota = due.map_or(u64::MAX, |rate| {

@@ -15,10 +15,15 @@ mod events;
 mod jobs;
 mod model;
 mod plan;
-mod stamp;
+pub(crate) mod stamp;
 mod state;
 
 pub use jobs::Checker;
+pub(crate) use model::Rule;
+pub(crate) use stamp::Found;
+pub(crate) use state::Kept;
+#[cfg(test)]
+pub(crate) use state::save as save_state;
 
 use crate::cli::VerifyArgs;
 use crate::error::Error;

@@ -52,11 +52,32 @@ pub fn save(path: &Path, seed: u64, checker: &Checker) -> Result<(), Error> {
     std::fs::rename(&beside, path).map_err(|error| failed(path, &error))
 }
 
-/// Reads the models into `checker`, whose units must be those of the file.
-///
-/// # Errors
-/// The file cannot be read, is not one of ours, or is of other units.
-pub fn load(path: &Path, checker: &mut Checker) -> Result<(), Error> {
+/// What one unit must hold, from a state file, without the unit.
+#[derive(Debug)]
+pub struct Kept {
+    /// The word that its stamps carry.
+    pub id: u64,
+    /// Bytes in a block.
+    pub block_size: u32,
+    /// What its blocks may hold.
+    pub model: Model,
+}
+
+impl Kept {
+    /// Reads what a state file says of a unit.
+    ///
+    /// # Errors
+    /// The file cannot be read, is not one of ours, or is of other units.
+    pub fn open(path: &Path, lun: u16) -> Result<Self, Error> {
+        let state = read(path)?.volumes.into_iter().find(|state| state.lun == lun);
+        let state = state.ok_or_else(|| failed(path, &format_args!("says nothing of LUN {lun}")))?;
+        let blocks = usize::try_from(state.blocks).unwrap_or(usize::MAX);
+        let model = Model::load(state.model, blocks, false).map_err(|why| failed(path, &why))?;
+        Ok(Self { id: state.id, block_size: state.block_size, model })
+    }
+}
+
+fn read(path: &Path) -> Result<File, Error> {
     let len = std::fs::metadata(path).map_err(|error| failed(path, &error))?.len();
     if len > LARGEST {
         return Err(failed(path, &"too large"));
@@ -66,6 +87,15 @@ pub fn load(path: &Path, checker: &mut Checker) -> Result<(), Error> {
     if file.schema != SCHEMA {
         return Err(failed(path, &format_args!("schema {}, not {SCHEMA}", file.schema)));
     }
+    Ok(file)
+}
+
+/// Reads the models into `checker`, whose units must be those of the file.
+///
+/// # Errors
+/// The file cannot be read, is not one of ours, or is of other units.
+pub fn load(path: &Path, checker: &mut Checker) -> Result<(), Error> {
+    let file = read(path)?;
     let mut states = file.volumes;
     for volume in &mut checker.volumes {
         let (unit, blocks) = (volume.unit, volume.model.blocks());
