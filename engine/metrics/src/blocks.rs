@@ -127,6 +127,45 @@ pub struct PoolMetrics {
     pub waits: Counter,
 }
 
+/// What the cache did for a volume: copied out of the cache's own counts every now and then.
+#[derive(Debug, Default)]
+pub struct CacheMetrics {
+    /// READs of which every block was in the cache.
+    pub hits: Counter,
+    /// READs of which a part was there.
+    pub partial: Counter,
+    /// READs of which nothing was there.
+    pub misses: Counter,
+    /// Device reads for the cache.
+    pub fills: Counter,
+    /// Pages read ahead.
+    pub ahead: Counter,
+    /// Of these, how many were then read.
+    pub ahead_used: Counter,
+    /// Of these, how many went unread.
+    pub ahead_wasted: Counter,
+    /// Bytes written whose pages became the cache's own.
+    pub in_place_bytes: Counter,
+    /// Bytes written that were copied into a page.
+    pub copied_bytes: Counter,
+    /// Device writes of destage.
+    pub destages: Counter,
+    /// Bytes that it wrote.
+    pub destaged_bytes: Counter,
+    /// Device writes of destage that failed.
+    pub destage_errors: Counter,
+    /// Writes that waited for destage.
+    pub throttled: Counter,
+    /// Pages in the cache.
+    pub pages: Gauge,
+    /// Of these, dirty ones.
+    pub dirty: Gauge,
+    /// Of these, those that could not be written when last tried.
+    pub failed: Gauge,
+    /// Pages that waiting reads keep in the cache.
+    pub pinned: Gauge,
+}
+
 /// One volume's work as one core sees it.
 ///
 /// Which core counts: the one on which the volume's device server ran the command.
@@ -151,16 +190,12 @@ pub struct VolumeMetrics {
     pub timeouts: Counter,
     /// Commands answered BUSY or TASK SET FULL, as a quota was in use.
     pub busy: Counter,
-    /// Reads served from cache, in pages.
-    pub cache_hits: Counter,
-    /// Reads that went to the device, in pages.
-    pub cache_misses: Counter,
+    /// What its cache did; all zero without one.
+    pub cache: CacheMetrics,
     /// Commands in the volume now.
     pub depth: Gauge,
     /// Device operations in flight now.
     pub device_depth: Gauge,
-    /// Dirty pages in cache.
-    pub dirty_pages: Gauge,
     /// Time from the command's arrival until the volume took it up.
     pub queue_time: Histogram,
     /// Time in service of reads.

@@ -19,7 +19,7 @@ mod histogram;
 pub mod prometheus;
 
 pub use blocks::{
-    CoreMetrics, Metrics, NetworkMetrics, PoolMetrics, ReactorMetrics, VolumeLabel, VolumeMetrics,
+    CacheMetrics, CoreMetrics, Metrics, NetworkMetrics, PoolMetrics, ReactorMetrics, VolumeLabel, VolumeMetrics,
 };
 pub use cell::{Counter, Gauge};
 pub use histogram::{BUCKETS, Histogram, Snapshot, bucket_limit_nanos};

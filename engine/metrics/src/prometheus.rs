@@ -69,14 +69,28 @@ const VOLUME_COUNTERS: &[VolumeCounter] = &[
     ("lun_errors_total", "Commands that the volume failed.", |v| &v.errors),
     ("lun_timeouts_total", "Device operations that timed out.", |v| &v.timeouts),
     ("lun_busy_total", "Commands answered BUSY or TASK SET FULL.", |v| &v.busy),
-    ("lun_cache_hits_total", "Pages read from cache.", |v| &v.cache_hits),
-    ("lun_cache_misses_total", "Pages read from the device.", |v| &v.cache_misses),
+    ("lun_cache_hits_total", "Reads wholly from cache.", |v| &v.cache.hits),
+    ("lun_cache_partial_total", "Reads in part from cache.", |v| &v.cache.partial),
+    ("lun_cache_misses_total", "Reads wholly from the device.", |v| &v.cache.misses),
+    ("lun_cache_fills_total", "Device reads for the cache.", |v| &v.cache.fills),
+    ("lun_read_ahead_pages_total", "Pages read ahead.", |v| &v.cache.ahead),
+    ("lun_read_ahead_used_total", "Pages read ahead and then read.", |v| &v.cache.ahead_used),
+    ("lun_read_ahead_wasted_total", "Pages read ahead for nothing.", |v| &v.cache.ahead_wasted),
+    ("lun_cache_in_place_bytes_total", "Bytes written without a copy.", |v| &v.cache.in_place_bytes),
+    ("lun_cache_copied_bytes_total", "Bytes written through a copy.", |v| &v.cache.copied_bytes),
+    ("lun_destages_total", "Device writes of destage.", |v| &v.cache.destages),
+    ("lun_destaged_bytes_total", "Bytes that destage wrote.", |v| &v.cache.destaged_bytes),
+    ("lun_destage_errors_total", "Device writes of destage that failed.", |v| &v.cache.destage_errors),
+    ("lun_throttled_writes_total", "Writes that waited for destage.", |v| &v.cache.throttled),
 ];
 
 const VOLUME_GAUGES: &[VolumeGauge] = &[
     ("lun_queue_depth", "Commands in the volume.", |v| &v.depth),
     ("lun_device_queue_depth", "Device operations in flight.", |v| &v.device_depth),
-    ("lun_dirty_pages", "Dirty pages in cache.", |v| &v.dirty_pages),
+    ("lun_cache_pages", "Pages in cache.", |v| &v.cache.pages),
+    ("lun_dirty_pages", "Dirty pages in cache.", |v| &v.cache.dirty),
+    ("lun_failed_pages", "Dirty pages that could not be written.", |v| &v.cache.failed),
+    ("lun_pinned_pages", "Pages kept in cache by reads that wait.", |v| &v.cache.pinned),
 ];
 
 const VOLUME_TIMES: &[VolumeTime] = &[

@@ -13,7 +13,6 @@ use kagami_iscsi::frame::Header;
 use kagami_iscsi::pdu::{CommandFlags, DataOutFlags, Itt, RejectReason, TaskAttribute, Ttt};
 use kagami_iscsi::serial::{CmdSn, DataSn};
 use kagami_iscsi::transfer::{Burst, DataOut};
-use kagami_memory::Purpose;
 use kagami_reactor::Io;
 use kagami_types::Lun;
 
@@ -141,7 +140,7 @@ impl Full {
         };
         task.out = Some(out);
         task.cold = hub.keeps_pages(task.lun);
-        let wanted = if task.data.take_more(&hub.pool, Purpose::Host, wanted as usize) {
+        let wanted = if hub.take_pages(&mut task.data, wanted as usize) {
             wanted
         } else {
             hub.metrics.network.task_set_full.inc();

@@ -17,6 +17,7 @@ use crate::nexus::ConnectionId;
 use crate::plan::{CorePlan, Shared};
 use crate::session::Session;
 use crate::token::{self, GENERATION, Owner};
+use kagami_cache::store::Cache;
 use kagami_iscsi::random::Random;
 use kagami_reactor::{Completion, Doze, Errno, Handler, Io, Op, SocketId};
 use kagami_types::{CoreId, Time};
@@ -101,7 +102,9 @@ impl<I: Io> Core<I> {
     ) -> Self {
         let crate::plan::CoreParts { pool, port, units, metrics, keeper, random, inbox } = parts;
         let directory = shared.directory();
-        let hub = Hub::new(pool, port, units, directory, Arc::clone(&shared.registry), metrics, keeper);
+        let registry = Arc::clone(&shared.registry);
+        let cache = Cache::new(&plan.cache).unwrap_or_else(|_| Cache::smallest());
+        let hub = Hub::new(pool, cache, port, units, directory, registry, metrics, keeper);
         let most = plan.connections as usize;
         Self {
             hub,
@@ -547,7 +550,8 @@ impl<I: Io> Core<I> {
                         }
                         None => Err("this core takes no new volumes".to_owned()),
                     };
-                    let made = made.map(|unit| {
+                    let entered = made.and_then(|unit| unit.enter(&mut self.hub.cache));
+                    let made = entered.map(|unit| {
                         self.hub.units.push(Some(unit));
                         index
                     });
@@ -589,10 +593,12 @@ impl<I: Io> Core<I> {
 
     /// Units that are to go, and that nothing is in flight for any more, go.
     fn retire(&mut self, io: &mut I) {
-        for (index, unit, answer) in self.hub.retired(io) {
-            if let Some(maker) = &mut self.maker {
-                maker.unmake(io, index, unit);
+        for (mut unit, answer) in self.hub.retired(io) {
+            unit.volume.set_gone();
+            if let Some(device) = unit.volume.release_device() {
+                io.remove_device(device);
             }
+            unit.leave(&mut self.hub.cache);
             let _ = answer.try_send(());
         }
     }

@@ -8,14 +8,14 @@ use crate::nexus::TaskId;
 use crate::registry::Registry;
 use crate::session::Session;
 use crate::unit::{Keep, Then, Unit, UnitContext};
+use kagami_cache::store::{Cache, StoreContext, StoreCounters};
 use kagami_memory::{Class, Pool, Purpose, Scatter, ScatterMut};
-use kagami_metrics::CoreMetrics;
+use kagami_metrics::{CacheMetrics, CoreMetrics};
 use kagami_queue::Port;
 use kagami_reactor::{Completion, Io};
 use kagami_scsi::table::DataKind;
 use kagami_scsi::{Attention, Disposition, NexusId};
 use kagami_types::{BlockCount, BlockError, CoreId, Lun, Time};
-use kagami_volume::Context;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -34,6 +34,8 @@ pub trait Keeper: Send {
 pub(crate) struct Hub<S> {
     pub(crate) core: CoreId,
     pub(crate) pool: Pool,
+    /// The cached pages of this core's volumes.
+    pub(crate) cache: Cache,
     pub(crate) port: Port<Message<S>>,
     /// Messages for cores whose queues are full, in order.
     delayed: Vec<VecDeque<Message<S>>>,
@@ -91,6 +93,7 @@ impl<S: Send> Hub<S> {
     #[allow(clippy::too_many_arguments, reason = "all of it comes from the core's own plan")]
     pub(crate) fn new(
         pool: Pool,
+        mut cache: Cache,
         port: Port<Message<S>>,
         units: Vec<Unit>,
         directory: Arc<Directory>,
@@ -102,8 +105,10 @@ impl<S: Send> Hub<S> {
             core: port.core(),
             delayed: (0..port.cores()).map(|_| VecDeque::new()).collect(),
             pool,
+            // What a unit asks of the cache was checked when it was made.
+            units: units.into_iter().map(|unit| unit.enter(&mut cache).ok()).collect(),
+            cache,
             port,
-            units: units.into_iter().map(Some).collect(),
             retiring: Vec::new(),
             directory,
             registry,
@@ -172,6 +177,18 @@ impl<S: Send> Hub<S> {
                 self.send(core, Message::Nudge);
             }
         }
+    }
+
+    /// Takes pages for a host's data; clean ones of the cache are given up for them where there are none free.
+    #[inline]
+    pub(crate) fn take_pages(&mut self, list: &mut ScatterMut, bytes: usize) -> bool {
+        list.take_more(&self.pool, Purpose::Host, bytes) || self.reclaim_pages(list, bytes)
+    }
+
+    #[cold]
+    fn reclaim_pages(&mut self, list: &mut ScatterMut, bytes: usize) -> bool {
+        let pages = u32::try_from(bytes.div_ceil(Class::Page.bytes())).unwrap_or(u32::MAX);
+        self.cache.reclaim(pages) > 0 && list.take_more(&self.pool, Purpose::Host, bytes)
     }
 
     /// A list with storage, as far as there is one to spare.
@@ -266,7 +283,7 @@ impl<S: Send> Hub<S> {
         let keeps = &mut self.keeps;
         let now = io.now();
         let mut cx = UnitContext {
-            volume: Context { io, pool: &self.pool, done: &mut self.done },
+            volume: StoreContext { io, pool: &self.pool, done: &mut self.done, cache: &mut self.cache },
             now,
             metrics,
             parameters: &mut self.parameters,
@@ -502,6 +519,9 @@ impl<S: Send> Hub<S> {
             if let Some(metrics) = self.metrics.volume(unit.row()) {
                 metrics.depth.set(unit.in_use() as u64);
                 metrics.device_depth.set(unit.volume.in_flight() as u64);
+                if let Some(counted) = unit.volume.cache_counters(&self.cache) {
+                    tell(&metrics.cache, &counted);
+                }
             }
         }
     }
@@ -559,7 +579,7 @@ impl<S: Send> Hub<S> {
     }
 
     /// Takes out the units that are to go, are flushed, and have nothing in flight.
-    pub(crate) fn retired<I: Io<Stream = S>>(&mut self, io: &mut I) -> Vec<(u32, Unit, SyncSender<()>)> {
+    pub(crate) fn retired<I: Io<Stream = S>>(&mut self, io: &mut I) -> Vec<(Unit, SyncSender<()>)> {
         let mut out = Vec::new();
         for mut retiring in std::mem::take(&mut self.retiring) {
             let index = retiring.unit;
@@ -579,7 +599,7 @@ impl<S: Send> Hub<S> {
                     metrics.depth.set(0);
                     metrics.device_depth.set(0);
                 }
-                out.push((index, unit, retiring.answer));
+                out.push((unit, retiring.answer));
             }
         }
         out
@@ -626,4 +646,25 @@ impl<S: Send> Hub<S> {
     pub(crate) fn has_delayed(&self) -> bool {
         self.delayed.iter().any(|waiting| !waiting.is_empty())
     }
+}
+
+/// Copies out what the cache has counted for a volume.
+fn tell(metrics: &CacheMetrics, counted: &StoreCounters) {
+    metrics.hits.set_total(counted.hits);
+    metrics.partial.set_total(counted.partial);
+    metrics.misses.set_total(counted.misses);
+    metrics.fills.set_total(counted.fills);
+    metrics.ahead.set_total(counted.ahead_pages);
+    metrics.ahead_used.set_total(counted.ahead_used);
+    metrics.ahead_wasted.set_total(counted.ahead_wasted);
+    metrics.in_place_bytes.set_total(counted.in_place_bytes);
+    metrics.copied_bytes.set_total(counted.copied_bytes);
+    metrics.destages.set_total(counted.destage_ops);
+    metrics.destaged_bytes.set_total(counted.destage_bytes);
+    metrics.destage_errors.set_total(counted.destage_errors);
+    metrics.throttled.set_total(counted.throttled);
+    metrics.pages.set(counted.pages);
+    metrics.dirty.set(counted.dirty);
+    metrics.failed.set(counted.failed);
+    metrics.pinned.set(counted.pinned);
 }

@@ -1,4 +1,4 @@
-//! Units that come and go while the core runs.
+//! Units that come while the core runs.
 
 use crate::unit::Unit;
 use std::any::Any;
@@ -7,15 +7,12 @@ use std::any::Any;
 /// given to the core looks inside.
 pub type Seed = Box<dyn Any + Send>;
 
-/// Makes units for a core and takes them apart again, on the core's own thread and with its
-/// I/O. Called when a volume is created or removed, never on the way of a command.
+/// Makes units for a core, on the core's own thread and with its I/O. Called when a volume is
+/// created, never on the way of a command.
 pub trait UnitMaker<I>: Send {
     /// Makes the unit that gets the place `index` at this core.
     ///
     /// # Errors
     /// Why it cannot be, in plain words; nothing is left of it then.
     fn make(&mut self, io: &mut I, index: u32, seed: Seed) -> Result<Unit, String>;
-
-    /// Takes back a unit that nothing is in flight for: its descriptors are closed.
-    fn unmake(&mut self, io: &mut I, index: u32, unit: Unit);
 }

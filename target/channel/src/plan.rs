@@ -7,6 +7,7 @@ use crate::inbox::Inbox;
 use crate::message::Message;
 use crate::registry::Registry;
 use crate::unit::Unit;
+use kagami_cache::store::CachePlan;
 use kagami_iscsi::random::Random;
 use kagami_memory::Pool;
 use kagami_metrics::CoreMetrics;
@@ -26,6 +27,8 @@ pub struct CorePlan {
     pub window: u16,
     /// Bytes that the answers of one connection may hold before its further reads wait.
     pub most_reading: u64,
+    /// How large the cache of the core's volumes is, and how many of them it can have.
+    pub cache: CachePlan,
     /// How long a login may take.
     pub login_timeout: Duration,
     /// After how long a silence a host is pinged; zero: never.
@@ -46,6 +49,7 @@ impl Default for CorePlan {
             logging_in: 256,
             window: 128,
             most_reading: 4 << 20,
+            cache: CachePlan { pages: 64, volumes: 64, margin: 0, seed: 0 },
             login_timeout: Duration::from_secs(15),
             ping_interval: Duration::from_secs(15),
             ping_timeout: Duration::from_secs(15),

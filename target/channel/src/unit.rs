@@ -15,7 +15,8 @@ use kagami_scsi::{
     Attention, DataOut, Deferred, Disposition, Failure, LogicalUnit, NexusId, Reset, Status, TransportId,
 };
 use kagami_types::{BlockCount, BlockError, BlockOp, Lba, Lun, Time, Uuid};
-use kagami_volume::{Aborted, Context, Outcome, Tag, Volume};
+use kagami_cache::store::{Cache, Store, StoreContext, StorePlan};
+use kagami_volume::{Aborted, Outcome, Tag, Volume};
 use std::sync::Arc;
 
 /// A logical unit that is served.
@@ -24,7 +25,9 @@ pub struct Unit {
     lun: Lun,
     pub(crate) uuid: Uuid,
     pub(crate) server: LogicalUnit,
-    pub(crate) volume: Volume,
+    pub(crate) volume: Store,
+    /// Where a cache is to be in front of the volume, until the unit has come to its core.
+    cached: Option<StorePlan>,
     /// Which row of the metrics is its.
     row: usize,
     tasks: Box<[Option<UnitTask>]>,
@@ -92,7 +95,7 @@ pub(crate) enum Then {
 
 /// What the unit needs of its core for the length of one call.
 pub(crate) struct UnitContext<'a> {
-    pub(crate) volume: Context<'a>,
+    pub(crate) volume: StoreContext<'a>,
     pub(crate) now: Time,
     pub(crate) metrics: &'a VolumeMetrics,
     /// Parameter lists and parameter data pass through these.
@@ -133,7 +136,8 @@ impl Unit {
             lun,
             uuid,
             server,
-            volume,
+            volume: Store::direct(volume),
+            cached: None,
             row,
             tasks: (0..slots).map(|_| None).collect(),
             free: (0..slots).rev().collect(),
@@ -142,6 +146,31 @@ impl Unit {
             last: 0,
             order: Order::default(),
         }
+    }
+
+    /// The same unit, with its core's cache in front of the volume. The plan's number is the core's to give.
+    #[must_use]
+    pub fn with_cache(mut self, plan: StorePlan) -> Self {
+        self.cached = Some(plan);
+        self
+    }
+
+    /// The unit has its place at a core.
+    ///
+    /// # Errors
+    /// The cache cannot take its volume.
+    pub(crate) fn enter(mut self, cache: &mut Cache) -> Result<Self, String> {
+        let Some(plan) = self.cached.take() else { return Ok(self) };
+        let number = cache.free_number().ok_or("the core's cache has too many volumes")?;
+        let plan = StorePlan { number, ..plan };
+        let Ok(volume) = self.volume.into_volume() else { return Err("it is in a cache already".to_owned()) };
+        let volume = Store::cached(volume, plan, cache).map_err(|error| error.to_string())?;
+        Ok(Self { volume, ..self })
+    }
+
+    /// The unit leaves its core. How many pages were lost that its device did not have.
+    pub(crate) fn leave(self, cache: &mut Cache) -> u32 {
+        self.volume.leave(cache)
     }
 
     /// Its number.
@@ -216,6 +245,9 @@ impl Unit {
         op: BlockOp,
         cx: &mut UnitContext<'_>,
     ) -> Option<Reply> {
+        if let Some(reply) = self.deferred_error(&command) {
+            return Some(reply);
+        }
         let Some(slot) = self.free.pop() else {
             cx.metrics.busy.inc();
             return Some(Reply {
@@ -258,6 +290,16 @@ impl Unit {
                 None
             }
         }
+    }
+
+    /// An error of a write that was answered long ago is told in place of the next command that asks for
+    /// blocks, which is then not executed (SPC-5 4.4.7).
+    #[inline]
+    fn deferred_error(&mut self, command: &Command) -> Option<Reply> {
+        let error = self.volume.take_deferred_error()?;
+        let sense = self.server.deferred(error.error);
+        let end = Ending::Status(CHECK_CONDITION, Some(sense.as_ref().into()));
+        Some(Reply { task: command.task, end, data: Scatter::default(), wanted: 0 })
     }
 
     /// Everything but block operations.

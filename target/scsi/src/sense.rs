@@ -103,6 +103,12 @@ impl SenseBytes {
     const ROOM: usize = 36;
     const EMPTY: Self = Self { bytes: [0; Self::ROOM], len: 0 };
 
+    /// The same as a deferred error: response code 71h or 73h in place of 70h or 72h.
+    pub(crate) fn into_deferred(mut self) -> Self {
+        self.bytes[0] |= 1;
+        self
+    }
+
     fn push(&mut self, bytes: &[u8]) {
         if let Some(place) = self.bytes.get_mut(self.len..self.len + bytes.len()) {
             place.copy_from_slice(bytes);
@@ -233,6 +239,16 @@ impl Sense {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_deferred_error_has_its_own_response_code() {
+        let sense = Sense::new(SenseKey::MediumError, Asc::WRITE_ERROR).with_information(9);
+        for (descriptor, code) in [(false, 0xf1), (true, 0x73)] {
+            let (now, deferred) = (sense.encode(descriptor), sense.encode(descriptor).into_deferred());
+            assert_eq!(deferred.as_ref()[0], code);
+            assert_eq!(deferred.as_ref()[1..], now.as_ref()[1..]);
+        }
+    }
 
     #[test]
     fn fixed_format_bytes() {

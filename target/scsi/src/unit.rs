@@ -220,6 +220,16 @@ impl LogicalUnit {
         })
     }
 
+    /// Sense data for an error of a command that was answered long ago: a deferred error (SPC-5 4.4.7).
+    #[must_use]
+    pub fn deferred(&self, error: BlockError) -> SenseBytes {
+        let sense = match self.failed(error) {
+            Failure::Check(sense) => sense,
+            Failure::Status(_) => Sense::new(SenseKey::HardwareError, Asc::INTERNAL_TARGET_FAILURE),
+        };
+        self.encode(&sense).into_deferred()
+    }
+
     /// Sense data in the format that the control mode page asks for (D_SENSE).
     #[must_use]
     pub fn encode(&self, sense: &Sense) -> SenseBytes {

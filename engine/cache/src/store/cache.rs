@@ -43,7 +43,11 @@ impl Cache {
         if plan.pages < MIN_PAGES {
             return Err(StorePlanError::Pages(plan.pages));
         }
-        Ok(Self {
+        Ok(Self::made(plan))
+    }
+
+    fn made(plan: &CachePlan) -> Self {
+        Self {
             pages: Pages::with_seed(plan.pages, plan.seed),
             dirty: DirtyMap::new(plan.pages, plan.volumes),
             dirty_limit: plan.pages / 4 * 3,
@@ -52,7 +56,13 @@ impl Cache {
             rows: vec![Row::default(); usize::from(plan.volumes)].into_boxed_slice(),
             margin: plan.margin,
             evictions: 0,
-        })
+        }
+    }
+
+    /// A cache for no volume, where none is wanted.
+    #[must_use]
+    pub fn smallest() -> Self {
+        Self::made(&CachePlan { pages: MIN_PAGES, volumes: 0, margin: 0, seed: 0 })
     }
 
     /// Gives pages back to the pool, as many as can be spared of those asked for: for who could take none for a host.
@@ -77,6 +87,12 @@ impl Cache {
     #[must_use]
     pub fn evictions(&self) -> u64 {
         self.evictions
+    }
+
+    /// A number that no volume has.
+    #[must_use]
+    pub fn free_number(&self) -> Option<u16> {
+        self.rows.iter().position(|row| !row.taken).and_then(|number| u16::try_from(number).ok())
     }
 
     /// Gives a number to a volume.

@@ -45,6 +45,7 @@ mod cached;
 mod context;
 mod counters;
 mod destage;
+mod device;
 mod drain;
 mod frame;
 mod health;

@@ -281,6 +281,7 @@ fn limits(plan: &Plan, window: u16) -> CorePlan {
         window,
         most_reading: (u64::from(plan.memory.pages - plan.memory.ram_pages) * 4096 / 64)
             .clamp(1 << 20, 8 << 20),
+        cache: unit::cache_plan(plan),
         login_timeout: plan.network.login_timeout,
         ping_interval: plan.network.nop_interval,
         ping_timeout: plan.network.nop_timeout,

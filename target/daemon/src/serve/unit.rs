@@ -2,12 +2,14 @@
 
 use crate::config::{CacheMode, Role};
 use crate::plan::{Plan, VolumePlan};
+use kagami_cache::store::{CachePlan, StorePlan};
 use kagami_channel::{Unit, volume_base};
 use kagami_memory::Page;
 use kagami_ring::Ring;
 use kagami_scsi::{Limits, LogicalUnit, LuConfig, Rotation, TargetName, TargetPort, WriteCache};
 use kagami_types::{BlockCount, Naa, Uuid};
 use kagami_volume::{DeviceLimits, Geometry, MAX_SLOTS, Volume};
+use std::hash::{BuildHasher, RandomState};
 use std::os::fd::OwnedFd;
 
 /// A volume that was found, checked and opened.
@@ -60,6 +62,8 @@ pub(super) struct Target {
     iqn: String,
     sessions: u32,
     largest: u32,
+    /// The pages of a core's cache.
+    cache_pages: u32,
 }
 
 impl Target {
@@ -72,7 +76,22 @@ impl Target {
             iqn: plan.iqn.clone(),
             sessions: plan.network.max_sessions,
             largest: u32::try_from(largest).unwrap_or(1 << 20),
+            cache_pages: cache_plan(plan).pages,
         }
+    }
+}
+
+/// How large the cache of each core is: what hosts can have of the arena, less an eighth, which is left
+/// for data on its way.
+pub(super) fn cache_plan(plan: &Plan) -> CachePlan {
+    let cores = u32::try_from(plan.cores.len()).unwrap_or(u32::MAX).max(1);
+    let pages = (plan.memory.pages - plan.memory.ram_pages - plan.memory.reserve_pages) / cores;
+    CachePlan {
+        pages: (pages - pages / 8).max(64),
+        volumes: u16::try_from(plan.volume_rows).unwrap_or(u16::MAX).min(4096),
+        margin: pages / 16,
+        // A host that knew it could choose addresses that collide.
+        seed: RandomState::new().hash_one(0u8),
     }
 }
 
@@ -87,9 +106,13 @@ pub(super) fn build(
     let Served { plan, uuid, naa, blocks, storage, physical_exponent, thin, rotation, state } = served;
     let geometry = Geometry { block_size: plan.block_size, blocks };
     let write_back = plan.cache == CacheMode::WriteBack;
+    let cached = cached(&plan, &storage, target.cache_pages);
     let slots = u16::try_from(plan.slots).unwrap_or(MAX_SLOTS).clamp(1, MAX_SLOTS);
+    let slots = cached.map_or(slots, |cached| cached.slots);
     let pages = match storage {
         Storage::Ram => geometry.bytes().div_ceil(4096),
+        // The cache's pages are counted there; what destage and fills have under way are some of them.
+        _ if cached.is_some() => u64::from(target.cache_pages).saturating_mul(4).max(1 << 16),
         _ => u64::from(plan.page_quota),
     };
     let storage = match storage {
@@ -109,7 +132,7 @@ pub(super) fn build(
         geometry,
         storage,
         token_base: volume_base(index),
-        slots,
+        slots: cached.map_or(slots, |cached| cached.slots + cached.flights + cached.fills),
         pages,
         timeout: plan.io_timeout,
         write_back,
@@ -119,6 +142,10 @@ pub(super) fn build(
     .map_err(|error| error.to_string())?;
     // No more is told to hosts than the volume's quota of pages can take at once.
     let largest = u32::try_from(volume.largest_transfer().0).unwrap_or(u32::MAX);
+    // In a cache, a command may use half of what can be dirty.
+    let largest = cached.map_or(largest, |cached| {
+        largest.min(u32::try_from((u64::from(cached.dirty) << 12 >> plan.block_size.shift()) / 2).unwrap_or(largest))
+    });
     let max_transfer = largest.min(target.largest >> plan.block_size.shift());
     let max_compare_and_write = u8::try_from((largest / 4).min(128)).unwrap_or(128);
     let mut server = LogicalUnit::new(LuConfig {
@@ -158,8 +185,28 @@ pub(super) fn build(
     if let Some(state) = state {
         server.restore(&state).map_err(|error| format!("its kept state cannot be read: {error}"))?;
     }
-    volume.set_write_back(server.write_cache_enabled());
-    Ok(Unit::new(plan.lun, uuid, server, volume, slots, plan.row as usize))
+    let write_back = server.write_cache_enabled();
+    volume.set_write_back(write_back);
+    let unit = Unit::new(plan.lun, uuid, server, volume, slots, plan.row as usize);
+    Ok(match cached {
+        Some(cached) => unit.with_cache(StorePlan { write_back, ..cached }),
+        None => unit,
+    })
+}
+
+/// What a volume gets of its core's cache; nothing where it is in memory itself, or wants none.
+fn cached(plan: &VolumePlan, storage: &Storage, cache_pages: u32) -> Option<StorePlan> {
+    if plan.cache == CacheMode::None || matches!(storage, Storage::Ram | Storage::Null) {
+        return None;
+    }
+    let usual = StorePlan::new(0, cache_pages);
+    let room = MAX_SLOTS - usual.flights - usual.fills;
+    Some(StorePlan {
+        slots: u16::try_from(plan.slots).unwrap_or(room).clamp(1, room),
+        dirty: (cache_pages / 4 * 3).min(plan.page_quota).max(1),
+        timeout: plan.io_timeout,
+        ..usual
+    })
 }
 
 /// PRODUCT REVISION LEVEL: the first four characters of the version.

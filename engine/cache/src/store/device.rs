@@ -1,0 +1,78 @@
+//! What a store passes on to the volume behind it: the life of its device, and hints to the processor.
+
+use super::{Kind, Store};
+use kagami_reactor::FileId;
+use kagami_types::Lba;
+use kagami_volume::{DeviceLimits, PlanError, Volume};
+
+impl Store {
+    /// The volume, with or without a cache in front of it.
+    fn behind(&mut self) -> &mut Volume {
+        match &mut self.kind {
+            Kind::Direct(volume) => volume,
+            Kind::Cached(cached) => &mut cached.volume,
+        }
+    }
+
+    /// The volume, where no cache is in front of it.
+    ///
+    /// # Errors
+    /// The store itself, where there is one.
+    pub fn into_volume(self) -> Result<Volume, Self> {
+        match self.kind {
+            Kind::Direct(volume) => Ok(volume),
+            Kind::Cached(_) => Err(self),
+        }
+    }
+
+    /// The device was removed; as [`Volume::set_gone`]. Dirty pages are kept.
+    pub fn set_gone(&mut self) {
+        self.behind().set_gone();
+    }
+
+    /// As [`Volume::release_device`].
+    pub fn release_device(&mut self) -> Option<FileId> {
+        self.behind().release_device()
+    }
+
+    /// As [`Volume::is_released`].
+    pub fn is_released(&mut self) -> bool {
+        self.behind().is_released()
+    }
+
+    /// As [`Volume::replace_device`]; what is dirty goes out to it with the next try.
+    ///
+    /// # Errors
+    /// As [`Volume::replace_device`].
+    pub fn replace_device(&mut self, file: FileId, limits: DeviceLimits) -> Result<(), PlanError> {
+        self.behind().replace_device(file, limits)
+    }
+
+    /// As [`Volume::set_device_limits`].
+    ///
+    /// # Errors
+    /// As [`Volume::set_device_limits`].
+    pub fn set_device_limits(&mut self, limits: DeviceLimits) -> Result<(), PlanError> {
+        self.behind().set_device_limits(limits)
+    }
+
+    /// Whether pages that are written stay in use as the volume's own, or the cache's.
+    #[must_use]
+    pub fn keeps_pages(&self) -> bool {
+        match &self.kind {
+            Kind::Direct(volume) => volume.keeps_pages(),
+            Kind::Cached(_) => true,
+        }
+    }
+
+    /// Asks the processor for what an operation at that block will look at: first for what it looks at first, and with
+    /// the next `step`s, once that has come, for what follows. Hints; any block will do.
+    #[inline]
+    pub fn prefetch(&self, lba: Lba, step: u8) {
+        match (&self.kind, step) {
+            (Kind::Direct(volume), 0) => volume.prefetch_entry(lba),
+            (Kind::Direct(volume), 1) => volume.prefetch_page(lba),
+            _ => {}
+        }
+    }
+}
