@@ -599,7 +599,11 @@ impl Cached {
             wake = cx.io.now();
         }
         if !cx.cache.dirty.is_empty(self.plan.number) {
-            wake = wake.min(self.health.retry_at).min(self.health.dead_at());
+            wake = wake.min(self.health.retry_at);
+            let dead = self.health.dead_at();
+            if dead > cx.io.now() {
+                wake = wake.min(dead);
+            }
             wake = wake.min(self.destage_alarm(cx));
         }
         self.wake = wake;

@@ -141,7 +141,11 @@ impl Cached {
 
     /// What could not be written is for the next sweep.
     pub(super) fn retry_dirty(&mut self, cx: &mut StoreContext<'_>) {
-        cx.cache.dirty.retry(self.plan.number, 0..MOST_PAGES);
+        let mut from = 0;
+        while let Some(run) = cx.cache.dirty.run_from(self.plan.number, from..MOST_PAGES) {
+            from = run.end;
+            cx.cache.dirty.retry(self.plan.number, run);
+        }
     }
 
     /// Starts a flight with the page `first`, which is dirty and in none, and what follows it before `end`, as far as it

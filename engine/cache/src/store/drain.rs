@@ -7,7 +7,7 @@
 
 use super::StoreContext;
 use super::broken::{self, Broken};
-use super::cached::{Cached, RETRY, Whose, ended};
+use super::cached::{Cached, RETRY, Whose};
 use super::frame::{Extent, NEVER, NONE};
 use super::task::{Drain, Flight, Step};
 use kagami_memory::Scatter;
@@ -299,7 +299,8 @@ impl Cached {
         if self.tasks[usize::from(t)].through {
             return self.through_done(cx, t, outcome);
         }
-        let Outcome { result, data, .. } = outcome;
-        self.finish(cx, t, ended(result, data));
+        let Outcome { result, mut data, status } = outcome;
+        data.clear();
+        self.finish(cx, t, Outcome { result, data, status });
     }
 }

@@ -312,3 +312,6 @@ impl Store {
 fn plain<'a>(cx: &'a mut StoreContext<'_>) -> Context<'a> {
     Context { io: &mut *cx.io, pool: cx.pool, done: &mut *cx.done }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@
 //! pinned until it has looked.
 
 use super::StoreContext;
+use super::broken::{self, Broken};
 use super::cache::Place;
 use super::cached::{Cached, Whose, ended};
 use super::frame::{Extent, Frame, NONE, PAGE, PAGE_SHIFT, WHOLE};
@@ -55,6 +56,7 @@ impl Cached {
                 Some(Outcome { result: Ok(()), data, status: Vec::new() })
             }
             found => {
+                let found = if self.is_partly_there(cx, extent) { Found::Some } else { found };
                 self.counters.misses += u64::from(found == Found::None);
                 self.counters.partial += u64::from(found == Found::Some);
                 self.miss(cx, tag, op, extent, data)
@@ -126,6 +128,14 @@ impl Cached {
             self.advance_read(cx, t);
         }
         None
+    }
+
+    #[cold]
+    fn is_partly_there(&self, cx: &mut StoreContext<'_>, extent: Extent) -> bool {
+        (extent.first()..extent.last()).any(|page| {
+            let mask = extent.mask(page);
+            cx.cache.frame(self.plan.number, page).is_some_and(|frame| frame.valid & mask != 0)
+        })
     }
 
     fn dpo(&self, t: u16) -> bool {
@@ -432,7 +442,8 @@ impl Cached {
         if missing == 0 {
             return;
         }
-        let Some(newer) = frame.page.take().filter(|_| frame.valid != 0) else {
+        let over = broken::is(Broken::FillOverWrite);
+        let Some(newer) = frame.page.take().filter(|_| frame.valid != 0 && !over) else {
             (frame.page, frame.valid) = (Some(bytes), whole);
             return;
         };

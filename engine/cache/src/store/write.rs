@@ -16,8 +16,10 @@ use kagami_volume::{Outcome, Tag};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Install {
     Done,
-    /// It waits for destage, or for pages.
+    /// It waits for destage.
     Wait,
+    /// It waits for pages, or for another volume's destage: nobody says when that is.
+    Retry,
 }
 
 impl Cached {
@@ -82,9 +84,10 @@ impl Cached {
             let mut data = std::mem::take(&mut self.tasks[usize::from(t)].data);
             let installed = self.install(cx, extent, &mut data, access.dpo);
             self.tasks[usize::from(t)].data = data;
-            if installed == Install::Wait {
-                // Most likely a flight has to end first; if it is pages, nobody says when there are some.
+            if installed == Install::Retry {
                 self.retry_soon(cx);
+            }
+            if installed != Install::Done {
                 return;
             }
             self.waiting.pop_front();
@@ -123,11 +126,13 @@ impl Cached {
             }
         }
         let dirty = cx.cache.dirty.len(number);
-        if dirty + fresh > self.plan.dirty
-            || cx.cache.dirty.total() + fresh > cx.cache.dirty_limit
-            || (fresh > 0 && cx.cache.dirty.room() < pages)
-        {
+        if dirty + fresh > self.plan.dirty {
             return Install::Wait;
+        }
+        if fresh > 0
+            && (cx.cache.dirty.total() + fresh > cx.cache.dirty_limit || cx.cache.dirty.room() < pages)
+        {
+            return Install::Retry;
         }
         let adopt = in_pages(extent, data);
         let copies = if adopt { extent.mask_is_partial() } else { pages };
@@ -135,11 +140,11 @@ impl Cached {
         if copies > 0 && !self.scratch.take_more(cx.pool, Purpose::Host, (copies as usize) << PAGE_SHIFT) {
             self.scratch.clear();
             cx.cache.reclaim(copies);
-            return Install::Wait;
+            return Install::Retry;
         }
         // Frames that it will overwrite must not go while room is made for the others.
         if new > 0 && !self.room_for(cx, extent, new) {
-            return Install::Wait;
+            return Install::Retry;
         }
         if fresh > 0 && !self.throttle.admit(fresh, dirty) {
             return Install::Wait;
