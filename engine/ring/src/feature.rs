@@ -15,6 +15,10 @@ pub struct Features {
     pub registered_ring: bool,
     /// Slots for registered sockets and files.
     pub registered_files: u32,
+    /// Devices are among the registered files. Before Linux 6.13 they are not: what was taken out of the table
+    /// stays open there until every operation that was in flight then is over, a wait for the next connection
+    /// included, and a device that was removed, or is wanted by somebody else, must be closed at once.
+    pub registered_devices: bool,
     /// Bytes of the arena registered as buffers; 0: the limit on locked memory forbids it.
     pub registered_bytes: u64,
     /// `READV_FIXED` and `WRITEV_FIXED` (6.15): vectored I/O on registered buffers.
@@ -32,8 +36,9 @@ impl fmt::Display for Features {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "io_uring: single issuer, deferred task running, {} registered files",
-            self.registered_files
+            "io_uring: single issuer, deferred task running, {} registered files{}",
+            self.registered_files,
+            if self.registered_devices { "" } else { " (devices not)" }
         )?;
         match self.registered_bytes {
             0 => write!(f, ", no registered buffers (limit on locked memory: see RLIMIT_MEMLOCK)")?,
@@ -127,7 +132,21 @@ pub(crate) fn build(plan: &RingPlan) -> Result<(KernelRing, Features), RingError
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => (attempt(false).map_err(explain)?, false),
         Err(error) => return Err(explain(error)),
     };
-    Ok((ring, Features { no_sqarray, ..Features::default() }))
+    let registered_devices = kernel().is_some_and(|version| version >= CLOSES_AT_ONCE);
+    Ok((ring, Features { no_sqarray, registered_devices, ..Features::default() }))
+}
+
+/// The first Linux that closes a registered file as soon as nothing uses it.
+const CLOSES_AT_ONCE: (u32, u32) = (6, 13);
+
+/// The running kernel's version; `None` where it does not say.
+fn kernel() -> Option<(u32, u32)> {
+    version(&std::fs::read_to_string("/proc/sys/kernel/osrelease").ok()?)
+}
+
+fn version(text: &str) -> Option<(u32, u32)> {
+    let mut parts = text.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((parts.next()?.ok()?, parts.next()?.ok()?))
 }
 
 /// A ring whose completions are polled for in the driver.
@@ -144,4 +163,17 @@ pub(crate) fn has_vectored_fixed(ring: &KernelRing) -> bool {
     ring.submitter().register_probe(&mut probe).is_ok()
         && probe.is_supported(opcode::ReadvFixed::CODE)
         && probe.is_supported(opcode::WritevFixed::CODE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernel_versions_are_understood() {
+        assert_eq!(version("6.18.44-fc-v595\n"), Some((6, 18)));
+        assert_eq!(version("6.1.0-56-amd64"), Some((6, 1)));
+        assert_eq!(version("6.13-rc1"), Some((6, 13)));
+        assert_eq!((version("six"), version("")), (None, None));
+    }
 }

@@ -203,7 +203,8 @@ impl Ring {
         let fd = self.table.fd(index).map_or(-1, |fd| fd.as_raw_fd());
         let polled = self.table.is_polled(index);
         let queue = if polled { self.polled.as_ref() } else { None };
-        let mut registered = self.main.update_file(index, fd);
+        let by_descriptor = self.table.is_file(index) && !self.features.registered_devices;
+        let mut registered = if by_descriptor { Ok(()) } else { self.main.update_file(index, fd) };
         if let Some(queue) = queue {
             registered = registered.and_then(|()| queue.update_file(index, fd));
         }
@@ -217,7 +218,9 @@ impl Ring {
         if let Some(entry) = self.table.remove(index) {
             // Taking a file out of the table cannot fail in a way that matters: the slot is
             // overwritten by its next user, and the descriptor is closed below.
-            let _ = self.main.update_file(index, -1);
+            if self.features.registered_devices || !matches!(entry, Entry::File { .. }) {
+                let _ = self.main.update_file(index, -1);
+            }
             if let (Entry::File { polled: true, .. }, Some(queue)) = (&entry, &self.polled) {
                 let _ = queue.update_file(index, -1);
             }

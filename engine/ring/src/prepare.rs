@@ -5,6 +5,7 @@ use crate::{Ring, polled};
 use io_uring::{opcode, squeue, types};
 use kagami_memory::{Scatter, ScatterMut};
 use kagami_reactor::{FileId, Op, ReceiveBuffer, SendBuffer};
+use rustix::fd::AsRawFd;
 
 /// Most parts in one vectored call (`UIO_MAXIOV`).
 const IOV_MAX: usize = 1024;
@@ -17,6 +18,12 @@ impl Ring {
         iovecs.clear();
         let Some((_, op)) = op else { return (opcode::Nop::new().build(), false) };
         let (main, polled, table) = (&self.main, self.polled.as_ref(), &self.table);
+        let by_descriptor = !self.features.registered_devices;
+        // How a device is called: by its place in the ring's table, or by its descriptor.
+        let name = |file: FileId, polled: bool| match table.fd(file.0).filter(|_| by_descriptor && !polled) {
+            Some(fd) => (types::Fd(fd.as_raw_fd()), squeue::Flags::empty()),
+            None => (types::Fd(file.0.cast_signed()), squeue::Flags::FIXED_FILE),
+        };
         // Each ring has registered the arena for itself, or could not.
         let choose = |file: FileId, offset: u64, iovecs: &[libc::iovec]| match polled
             .filter(|_| table.is_polled(file.0) && polled::stays_whole(offset, iovecs))
@@ -30,14 +37,16 @@ impl Ring {
                 let (queue, polled) = choose(*file, *offset, iovecs);
                 let region = region.filter(|_| queue.takes_fixed(iovecs.len()));
                 self.counts.fixed += u64::from(region.is_some());
-                return (read(*file, *offset, iovecs, region), polled);
+                let (fd, flags) = name(*file, polled);
+                return (read(fd, *offset, iovecs, region).flags(flags), polled);
             }
             Op::Write { file, offset, data, stable } => {
                 let region = write_vectors(data, iovecs);
                 let (queue, polled) = choose(*file, *offset, iovecs);
                 let region = region.filter(|_| queue.takes_fixed(iovecs.len()));
                 self.counts.fixed += u64::from(region.is_some());
-                return (write(*file, *offset, iovecs, region, *stable), polled);
+                let (fd, flags) = name(*file, polled);
+                return (write(fd, *offset, iovecs, region, *stable).flags(flags), polled);
             }
             Op::Accept(socket) => {
                 opcode::Accept::new(types::Fixed(socket.0), std::ptr::null_mut(), std::ptr::null_mut())
@@ -66,24 +75,26 @@ impl Ring {
                 }
             }
             Op::Flush(file) => {
-                opcode::Fsync::new(types::Fixed(file.0)).flags(types::FsyncFlags::DATASYNC).build()
+                let (fd, flags) = name(*file, false);
+                opcode::Fsync::new(fd).flags(types::FsyncFlags::DATASYNC).build().flags(flags)
             }
-            Op::Discard(file, offset, len) => opcode::Fallocate::new(types::Fixed(file.0), *len)
-                .offset(*offset)
-                .mode(libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE)
-                .build(),
-            Op::Zero(file, offset, len) => opcode::Fallocate::new(types::Fixed(file.0), *len)
-                .offset(*offset)
-                .mode(libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE)
-                .build(),
+            Op::Discard(file, offset, len) => {
+                let (fd, flags) = name(*file, false);
+                let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+                opcode::Fallocate::new(fd, *len).offset(*offset).mode(mode).build().flags(flags)
+            }
+            Op::Zero(file, offset, len) => {
+                let (fd, flags) = name(*file, false);
+                let mode = libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE;
+                opcode::Fallocate::new(fd, *len).offset(*offset).mode(mode).build().flags(flags)
+            }
         };
         (entry, false)
     }
 }
 
 /// `region`: the registered region that holds all of the memory, where one does and the ring can use it.
-fn read(file: FileId, offset: u64, memory: &[libc::iovec], region: Option<u16>) -> squeue::Entry {
-    let fd = types::Fixed(file.0);
+fn read(fd: types::Fd, offset: u64, memory: &[libc::iovec], region: Option<u16>) -> squeue::Entry {
     match (memory, region) {
         ([one], Some(region)) => opcode::ReadFixed::new(fd, one.iov_base.cast(), length(one.iov_len), region)
             .offset(offset)
@@ -97,13 +108,12 @@ fn read(file: FileId, offset: u64, memory: &[libc::iovec], region: Option<u16>) 
 
 /// As [`read`]; `stable`: written through to the medium.
 fn write(
-    file: FileId,
+    fd: types::Fd,
     offset: u64,
     memory: &[libc::iovec],
     region: Option<u16>,
     stable: bool,
 ) -> squeue::Entry {
-    let fd = types::Fixed(file.0);
     let flags = if stable { libc::RWF_DSYNC } else { 0 };
     match (memory, region) {
         ([one], Some(region)) => {

@@ -40,6 +40,10 @@ impl Table {
         })
     }
 
+    pub(crate) fn is_file(&self, index: u32) -> bool {
+        matches!(self.entries.get(index as usize), Some(Some(Entry::File { .. })))
+    }
+
     pub(crate) fn is_polled(&self, index: u32) -> bool {
         matches!(self.entries.get(index as usize), Some(Some(Entry::File { polled: true, .. })))
     }
