@@ -386,10 +386,30 @@ def configurations():
     yield "command-small", least + '[[volume]]\nlun = 1\nname = "o"\nrole = "command"\nsize = "1MiB"\n'
 
 
+# ---- The admin socket (docs/formats.md) ---------------------------------------------------------
+
+
+def admins():
+    requests = {
+        "arrays": '"arrays"',
+        "create": '{"volume_create":{"name":"db","lun":3,"place":{"path":"/dev/sdb"},"size_bytes":1073741824}}',
+        "remove": '{"volume_remove":{"volume":"tokyo:3","force":true}}',
+        "chap": '{"initiator_add":{"iqn":"iqn.x","luns":[0,7],"chap":{"user":"u","secret_file":"/s","mutual":'
+        '{"user":"m","secret_file":"/t"}}}}',
+        "events": '{"events":{"after":7,"wait_ms":1000}}',
+        "unknown": '{"fly":{}}',
+    }
+    for name, request in requests.items():
+        body = f'{{"schema":1,"request":{request}}}'.encode()
+        yield name, body
+        yield f"framed-{name}", b"KADM" + struct.pack("<HHI", 1, 0, len(body)) + body
+    yield "answer", '{"schema":1,"outcome":{"refused":{"code":3,"reason":"in use"}}}'
+
+
 def main():
     corpora = {
         "pdu_stream": streams(), "target_login": target_logins(), "login_text": login_texts(),
-        "initiator_login": initiator_logins(), "cdb": cdbs(),
+        "initiator_login": initiator_logins(), "cdb": cdbs(), "admin": admins(),
     }
     for target, seeds in corpora.items():
         for name, data in seeds:

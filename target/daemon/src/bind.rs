@@ -72,12 +72,34 @@ pub fn bind<S: Storage>(
     tables: &mut Tables<S>,
     options: &BindOptions,
 ) -> Result<Vec<BoundVolume>, BindError> {
+    let mut bound = prepare(plans, plans, tables.state(), &[], options)?;
+    let (changes, words) = changes(&bound, tables.state(), &[]);
+    if !changes.is_empty() {
+        let what = format!("volumes: {}", words.join(", "));
+        tables.commit(&changes.into_iter().fold(Transaction::new("file", what), Transaction::with))?;
+    }
+    tag_files(&mut bound, tables, "file")?;
+    Ok(bound)
+}
+
+/// Opens the devices of some volumes of a plan and finds out who they are; records nothing.
+/// `served` are the volumes that are bound already.
+///
+/// # Errors
+/// As [`bind`].
+pub fn prepare(
+    plans: &[VolumePlan],
+    all: &[VolumePlan],
+    state: &State,
+    served: &[Uuid],
+    options: &BindOptions,
+) -> Result<Vec<BoundVolume>, BindError> {
     let mut bound = Vec::with_capacity(plans.len());
-    let mut taken = HashSet::new();
+    let mut taken: HashSet<Uuid> = served.iter().copied().collect();
     for plan in plans {
         let device = device::open(plan, options.wait)?;
         let adopt = options.adopt.contains(&plan.name);
-        let old = find(tables.state(), plans, plan, device.as_ref(), &taken);
+        let old = find(state, all, plan, device.as_ref(), &taken);
         if let (Some(old), false) = (&old, adopt) {
             check_record(plan, old, device.as_ref())?;
         }
@@ -85,8 +107,6 @@ pub fn bind<S: Storage>(
         taken.insert(volume.record.uuid);
         bound.push(volume);
     }
-    record(&bound, tables)?;
-    tag_files(&mut bound, tables)?;
     Ok(bound)
 }
 
@@ -245,12 +265,13 @@ fn identify(
     Ok(BoundVolume { plan: plan.clone(), record, device, size, thin })
 }
 
-/// Records what is new or different, in one transaction.
-fn record<S: Storage>(bound: &[BoundVolume], tables: &mut Tables<S>) -> Result<(), BindError> {
+/// What is new or different of bound volumes, as changes of the tables, and in words. `served` are
+/// other volumes that stay.
+#[must_use]
+pub fn changes(bound: &[BoundVolume], state: &State, served: &[Uuid]) -> (Vec<Change>, Vec<String>) {
     let mut changes = Vec::new();
     let mut words = Vec::new();
-    let state = tables.state();
-    let configured = |uuid| bound.iter().any(|volume| volume.record.uuid == uuid);
+    let configured = |uuid| served.contains(&uuid) || bound.iter().any(|volume| volume.record.uuid == uuid);
     for old in state.volumes().filter(|old| !configured(old.uuid)) {
         // A volume that left the file keeps its record, and would come back as itself; unless
         // its labels are wanted by another now.
@@ -268,17 +289,20 @@ fn record<S: Storage>(bound: &[BoundVolume], tables: &mut Tables<S>) -> Result<(
         }
         changes.push(Change::PutVolume(volume.record.clone()));
     }
-    if !changes.is_empty() {
-        let what = format!("volumes: {}", words.join(", "));
-        tables.commit(&changes.into_iter().fold(Transaction::new("file", what), Transaction::with))?;
-    }
-    Ok(())
+    (changes, words)
 }
 
 /// Marks files with their volume's UUID, after it is recorded: a crash between leaves a file
 /// without a mark, whose inode is known, and never a mark that nobody knows.
-fn tag_files<S: Storage>(bound: &mut [BoundVolume], tables: &mut Tables<S>) -> Result<(), BindError> {
-    let mut changes = Transaction::new("file", "files marked with their volumes");
+///
+/// # Errors
+/// A file cannot be marked, or that not recorded.
+pub fn tag_files<S: Storage>(
+    bound: &mut [BoundVolume],
+    tables: &mut Tables<S>,
+    who: &str,
+) -> Result<(), BindError> {
+    let mut changes = Transaction::new(who, "files marked with their volumes");
     for volume in bound.iter_mut() {
         let (Some(device), DeviceIdentity::File { inode, tagged: false }) =
             (&volume.device, &volume.record.device)

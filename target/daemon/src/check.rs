@@ -4,7 +4,7 @@
 
 use crate::cli::Cli;
 use crate::config::units::format_size;
-use crate::config::{Access, Config, ConfigError, ConfigErrors, Site};
+use crate::config::{Access, Config, ConfigError, ConfigErrors, Site, Source};
 use crate::device::{self, DeviceFacts, DeviceKind, Misuse};
 use crate::plan::{Machine, Plan};
 use crate::{exit, uring};
@@ -90,7 +90,7 @@ impl Report {
 #[must_use]
 pub fn run(cli: &Cli) -> u8 {
     let mut report = Report { schema: 1, offline: cli.offline, ..Report::default() };
-    match crate::configuration(cli.config.as_deref()) {
+    match crate::source(cli.config.as_deref()).and_then(|source| joined(&source, cli.offline)) {
         Ok(config) => {
             report.notes.clone_from(&config.notes);
             if !cli.offline {
@@ -102,6 +102,19 @@ pub fn run(cli: &Cli) -> u8 {
     report.ok = report.errors.is_empty();
     print(&report, cli.json);
     if report.ok { exit::DONE } else { exit::FAILED }
+}
+
+/// The configuration, with what was made at run time where the machine is looked at.
+fn joined(source: &Source, offline: bool) -> Result<Config, ConfigErrors> {
+    let alone = source.config()?;
+    if offline {
+        return Ok(alone);
+    }
+    match Tables::peek(&alone.array.data) {
+        Ok(Some(state)) => source.with(&state.objects().collect::<Vec<_>>()),
+        // What is wrong with the tables is told below.
+        _ => Ok(alone),
+    }
 }
 
 fn machine(config: &Config, report: &mut Report) {

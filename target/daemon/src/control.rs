@@ -4,7 +4,7 @@
 //! configuration again and apply it, all or nothing. Signals are taken by a thread of their
 //! own, never in a handler; what they ask goes to the management thread as a [`Control`].
 
-use crate::reload::Reload;
+use crate::config::Source;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io;
@@ -20,8 +20,8 @@ pub enum Control {
     StopNow,
     /// Apply a changed configuration, all of it or nothing, and say which.
     Reload {
-        /// What changed.
-        reload: Box<Reload>,
+        /// The file as it is now.
+        source: Box<Source>,
         /// Where the answer goes; an error is a reason in plain words.
         answer: SyncSender<Result<(), String>>,
     },
@@ -29,13 +29,13 @@ pub enum Control {
 
 /// Takes the signals from here on.
 ///
-/// `reload` reads and compares the configuration; it runs on the signals' thread. What went
-/// wrong with it is written to standard error, and nothing changes.
+/// `reload` reads the configuration; it runs on the signals' thread. What went wrong with it is
+/// written to standard error, and nothing changes.
 ///
 /// # Errors
 /// The signals cannot be taken.
 pub fn signals(
-    mut reload: impl FnMut() -> Result<Reload, String> + Send + 'static,
+    mut reload: impl FnMut() -> Result<Source, String> + Send + 'static,
     mut reloaded: impl FnMut(&Result<(), String>) + Send + 'static,
 ) -> io::Result<Receiver<Control>> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
@@ -46,7 +46,7 @@ pub fn signals(
             let sent = match signal {
                 SIGHUP if stopping => Ok(()),
                 SIGHUP => {
-                    let result = reload().and_then(|reload| ask(&sender, reload));
+                    let result = reload().and_then(|source| ask(&sender, source));
                     reloaded(&result);
                     Ok(())
                 }
@@ -66,9 +66,9 @@ pub fn signals(
     Ok(receiver)
 }
 
-fn ask(sender: &Sender<Control>, reload: Reload) -> Result<(), String> {
+fn ask(sender: &Sender<Control>, source: Source) -> Result<(), String> {
     let (answer, result) = sync_channel(1);
     let gone = || "the array is stopping".to_owned();
-    sender.send(Control::Reload { reload: Box::new(reload), answer }).map_err(|_| gone())?;
+    sender.send(Control::Reload { source: Box::new(source), answer }).map_err(|_| gone())?;
     result.recv().map_err(|_| gone())?
 }

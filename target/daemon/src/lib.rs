@@ -8,19 +8,24 @@
 //! | [`device`], [`bind`] | devices opened, volumes with their identities |
 //! | [`serve`] | the plan made real: memory, rings, units, portals, reactor threads |
 //! | [`control`], [`reload`] | signals, and what a reload may change |
+//! | [`admin`], `manage`, [`events`], [`logins`] | the admin socket, and what is asked and told there |
 //! | [`http`] | metrics and status page |
 //!
 //! This is the only crate that wires the parts together; nothing depends on it but `main` and
 //! the fuzzer, which calls [`config::parse`].
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod bind;
 pub mod check;
 pub mod cli;
 pub mod config;
 pub mod control;
 pub mod device;
+pub mod events;
 pub mod http;
+pub mod logins;
+mod manage;
 mod page;
 pub mod plan;
 pub mod reload;
@@ -28,7 +33,7 @@ pub mod run;
 pub mod serve;
 pub mod uring;
 
-use config::{Config, ConfigErrors};
+use config::{ConfigErrors, Source};
 use std::fmt::Display;
 use std::io::Write;
 use std::path::Path;
@@ -46,14 +51,14 @@ pub mod exit {
 /// The data folder of the embedded default.
 pub const EMBEDDED_DATA: &str = "./kagami-data";
 
-/// The configuration in a file, or the embedded default.
+/// The configuration in a file, or the embedded default, unchecked.
 ///
 /// # Errors
-/// As [`config::load`].
-pub fn configuration(path: Option<&Path>) -> Result<Config, ConfigErrors> {
+/// As [`Source::read`].
+pub fn source(path: Option<&Path>) -> Result<Source, ConfigErrors> {
     match path {
-        Some(path) => config::load(path),
-        None => Ok(Config::embedded(Path::new(EMBEDDED_DATA))),
+        Some(path) => Source::read(path),
+        None => Ok(Source::embedded(Path::new(EMBEDDED_DATA))),
     }
 }
 

@@ -3,29 +3,31 @@
 //! The thread that calls [`run`] becomes the management thread: it has the tables, and it alone
 //! changes them. Reactors ask it for durable state, signals ask it to stop or reload.
 
+use crate::admin::{self, AdminSocket, Ask};
 use crate::bind::{self, BindError, BindOptions, BoundVolume};
 use crate::check::is_in_use;
 use crate::cli::Cli;
 use crate::config::units::format_size;
-use crate::config::{Access, Backend, Config, ConfigErrors};
+use crate::config::{self, Access, Backend, Config, ConfigErrors, Source};
 use crate::control::{self, Control};
 use crate::device::{DeviceEvent, Watch};
+use crate::events::EventLog;
 use crate::http::{self, Shown};
+use crate::logins::{self, LoginLog};
 use crate::plan::{Machine, Plan, PlanError};
-use crate::reload::Reload;
-use crate::serve::{Array, Inputs, Request, Rules, Served, StartError, StateKeeper, Storage};
+use crate::serve::{Array, Inputs, RefusedLogin, Request, Rules, Served, StartError, StateKeeper, Storage};
 use crate::{exit, say, uring};
 use kagami_metrics::{Metrics, VolumeLabel};
 use kagami_scsi::Rotation;
-use kagami_tables::{Change, OpenOptions, Tables, TablesError, Transaction, VolumeRecord};
-use kagami_types::{ByteLen, Lun};
+use kagami_tables::{Change, Object, OpenOptions, Tables, TablesError, Transaction, VolumeRecord};
+use kagami_types::ByteLen;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::time::{Duration, Instant};
 
 /// Said where the limit on locked memory is too small for the arena.
@@ -70,6 +72,9 @@ pub enum RunError {
     /// The thread that watches devices.
     #[error("devices cannot be watched: {0}")]
     Watch(io::Error),
+    /// The admin socket.
+    #[error("the admin socket {0} cannot be listened on: {1}")]
+    Admin(String, io::Error),
     /// Signals.
     #[error("signals cannot be taken: {0}")]
     Signals(io::Error),
@@ -94,43 +99,111 @@ pub fn run(cli: &Cli) -> u8 {
 }
 
 /// What the management thread has.
-struct Daemon {
-    config: Arc<Mutex<Config>>,
-    plan: Plan,
-    tables: Tables,
-    array: Array,
-    metrics: Arc<Metrics>,
-    volumes: Vec<Managed>,
-    requests: Receiver<Request>,
+pub(crate) struct Daemon {
+    /// The file, or the embedded default.
+    pub(crate) source: Source,
+    /// The configuration in force: of the file, and what was made at run time.
+    pub(crate) config: Config,
+    pub(crate) machine: Machine,
+    pub(crate) plan: Plan,
+    pub(crate) tables: Tables,
+    pub(crate) array: Array,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) volumes: Vec<Managed>,
+    /// The highest row of the metrics that was ever used.
+    pub(crate) rows_used: usize,
+    pub(crate) requests: Receiver<Request>,
     controls: Receiver<Control>,
     /// Tells of devices that go, come back and grow.
-    watch: Watch,
+    pub(crate) watch: Watch,
+    /// What is asked over the admin socket.
+    pub(crate) asks: Receiver<Ask>,
+    pub(crate) events: Arc<EventLog>,
+    /// Where access rules send refused logins, and who tells of them.
+    pub(crate) refused: SyncSender<RefusedLogin>,
+    pub(crate) logins: LoginLog,
+    /// When sessions are looked at next, and until when.
+    pub(crate) sweep_until: Option<(Instant, Instant)>,
+    pub(crate) started: Instant,
+    /// Its file goes when the daemon ends.
+    _admin: Option<AdminSocket>,
 }
 
 /// A volume, as far as the management thread needs it.
-struct Managed {
-    record: VolumeRecord,
-    row: usize,
+pub(crate) struct Managed {
+    pub(crate) record: VolumeRecord,
+    pub(crate) row: usize,
     /// Another descriptor of the same open file, to grow it.
-    file: Option<File>,
+    pub(crate) file: Option<File>,
+    /// What the device's sizes are multiples of.
+    pub(crate) align: u32,
+}
+
+impl Managed {
+    pub(crate) fn of(volume: &BoundVolume) -> Self {
+        let device = volume.device.as_ref();
+        Self {
+            record: volume.record.clone(),
+            row: volume.plan.row as usize,
+            file: device.and_then(|device| device.file.try_clone().ok()),
+            align: device.map_or(1, |device| device.facts.align),
+        }
+    }
+
+    /// How large its device is now; zero where it has none.
+    pub(crate) fn measure(&self) -> io::Result<ByteLen> {
+        let Some(file) = &self.file else { return Ok(ByteLen(0)) };
+        Ok(ByteLen(rustix::fs::seek(file, rustix::fs::SeekFrom::End(0))?))
+    }
+}
+
+/// A configuration with what was made at run time, and what follows from it.
+struct Joined {
+    config: Config,
+    plan: Plan,
+    rules: Rules,
+}
+
+fn join(source: &Source, objects: &[Object], machine: &Machine) -> Result<Joined, RunError> {
+    let config = source.with(objects)?;
+    let plan = Plan::compute(&config, machine)?;
+    let access = Access::load(&config)?;
+    let rules = Rules::new(&plan, access).map_err(|error| RunError::Rules(error.to_string()))?;
+    Ok(Joined { config, plan, rules })
 }
 
 fn start(cli: &Cli) -> Result<Daemon, RunError> {
     let begun = Instant::now();
-    let config = crate::configuration(cli.config.as_deref())?;
+    let source = crate::source(cli.config.as_deref())?;
+    let alone = source.config()?;
     let machine = Machine::detect().map_err(RunError::Machine)?;
     if let Some(obstacle) = uring::obstacle(&machine.kernel) {
         return Err(RunError::Uring(obstacle));
     }
     raise_open_files();
-    let plan = Plan::compute(&config, &machine)?;
-    let access = Access::load(&config)?;
-    let rules = Rules::new(&plan, access).map_err(|error| RunError::Rules(error.to_string()))?;
+    // Looked at before the tables are opened, so that what cannot be served changes nothing.
+    let mut objects: Vec<Object> =
+        Tables::peek(&alone.array.data)?.map(|state| state.objects().collect()).unwrap_or_default();
+    let mut joined = join(&source, &objects, &machine)?;
     // Everything that this thread starts stays off the reactors' CPUs; reactors pin themselves.
-    pin(&plan.management_cpus);
+    pin(&joined.plan.management_cpus);
 
-    let wait = bind::start_wait(&config);
-    let mut tables = Tables::open(&plan.data, &OpenOptions { wait, ..OpenOptions::new(plan.name.clone()) })?;
+    let wait = bind::start_wait(&joined.config);
+    let options = OpenOptions { wait, ..OpenOptions::new(joined.plan.name.clone()) };
+    let mut tables = Tables::open(&joined.plan.data, &options)?;
+    let found: Vec<Object> = tables.state().objects().collect();
+    if found != objects {
+        // A predecessor that was waited for has changed them at the last moment.
+        objects = found;
+        joined = join(&source, &objects, &machine)?;
+    }
+    let Joined { config, plan, rules } = joined;
+    let events = Arc::new(EventLog::of(&plan.data));
+    let lines = Arc::clone(&events);
+    tables.observe(move |line| lines.line(line));
+    settle(&mut tables, &objects, &config)?;
+    let (refused, refusals) = sync_channel(logins::WAITING);
+    let rules = rules.with_log(refused.clone());
     let options = BindOptions { wait, adopt: cli.adopt.clone() };
     let bound = bind::bind(&plan.volumes, &mut tables, &options)?;
 
@@ -147,8 +220,7 @@ fn start(cli: &Cli) -> Result<Daemon, RunError> {
             watch.add(&volume.plan, &volume.record, device);
         }
         described.push(describe(&volume));
-        let file = volume.device.as_ref().and_then(|device| device.file.try_clone().ok());
-        volumes.push(Managed { record: volume.record.clone(), row: volume.plan.row as usize, file });
+        volumes.push(Managed::of(&volume));
         let state = tables.state().scsi(volume.record.uuid).map(<[u8]>::to_vec);
         served.push(to_served(volume, state));
     }
@@ -160,8 +232,7 @@ fn start(cli: &Cli) -> Result<Daemon, RunError> {
         metrics: Arc::clone(&metrics),
         keeper: StateKeeper::new(sender),
     })?;
-    let config = Arc::new(Mutex::new(config));
-    let controls = take_signals(cli.config.clone(), Arc::clone(&config), machine.clone())?;
+    let controls = take_signals(cli.config.clone())?;
     let endpoint = match plan.metrics {
         Some(address) => {
             let shown = Shown {
@@ -174,14 +245,42 @@ fn start(cli: &Cli) -> Result<Daemon, RunError> {
         }
         None => None,
     };
-    let daemon = Daemon { config, plan, tables, array, metrics, volumes, requests, controls, watch };
-    daemon.announce(&machine, &described, endpoint, begun);
+    let (sender, asks) = sync_channel(admin::WAITING);
+    let socket = match &plan.admin {
+        Some(path) => {
+            let socket = admin::serve(path, sender, Arc::clone(&events));
+            Some(socket.map_err(|error| RunError::Admin(path.display().to_string(), error))?)
+        }
+        None => None,
+    };
+    let daemon = Daemon {
+        source,
+        config,
+        machine,
+        plan,
+        tables,
+        array,
+        metrics,
+        rows_used: volumes.iter().map(|managed| managed.row).max().unwrap_or(0),
+        volumes,
+        requests,
+        controls,
+        watch,
+        asks,
+        events,
+        refused,
+        logins: LoginLog::new(refusals),
+        sweep_until: None,
+        started: begun,
+        _admin: socket,
+    };
+    daemon.announce(&described, endpoint, begun);
     Ok(daemon)
 }
 
 impl Daemon {
     /// Says what is served and where, then `ready`.
-    fn announce(&self, machine: &Machine, volumes: &[String], endpoint: Option<SocketAddr>, begun: Instant) {
+    fn announce(&self, volumes: &[String], endpoint: Option<SocketAddr>, begun: Instant) {
         let plan = &self.plan;
         say!(
             "kagamid {}: array {} ({})",
@@ -189,14 +288,14 @@ impl Daemon {
             plan.name,
             self.tables.state().array().uuid
         );
-        say!("kernel {}, {}", machine.kernel, self.array.features());
+        say!("kernel {}, {}", self.machine.kernel, self.array.features());
         let cpus: Vec<_> = plan.cores.iter().map(|core| core.cpu).collect();
         say!(
-            "reactors on CPUs {cpus:?}, {} of memory ({})",
+            "reactors on CPUs {cpus:?}, {} of memory {}",
             format_size(ByteLen(plan.memory.arena_bytes)),
             self.array.backing()
         );
-        for note in &self.config.lock().unwrap_or_else(PoisonError::into_inner).notes {
+        for note in &self.config.notes {
             say!("note: {note}");
         }
         if !plan.memory.register {
@@ -221,6 +320,9 @@ impl Daemon {
         if let Some(address) = endpoint {
             say!("metrics http://{address}/metrics, status http://{address}/");
         }
+        if let Some(path) = &plan.admin {
+            say!("admin socket {}", path.display());
+        }
         say!("started in {} ms", begun.elapsed().as_millis());
         say!("ready");
         // Without systemd there is nobody to tell.
@@ -242,12 +344,13 @@ impl Daemon {
             while let Some(event) = self.watch.next() {
                 self.device(event);
             }
+            self.attend();
             match self.controls.try_recv() {
                 Ok(Control::Stop) => return self.stop(),
                 Ok(Control::StopNow) => return Err(RunError::Undrained),
-                Ok(Control::Reload { reload, answer }) => {
+                Ok(Control::Reload { source, answer }) => {
                     // The signals' thread waits for it, or is gone with the process.
-                    let _ = answer.send(self.reload(*reload));
+                    let _ = answer.send(self.reload(*source));
                 }
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => {}
             }
@@ -255,7 +358,7 @@ impl Daemon {
     }
 
     /// Makes a volume's SCSI state durable, then tells its core.
-    fn keep(&mut self, request: Request) {
+    pub(crate) fn keep(&mut self, request: Request) {
         let what = format!("state of volume {}", request.volume);
         let change = Change::PutScsi { volume: request.volume, state: request.state.clone() };
         let done = self.tables.commit(&Transaction::new("host", what).with(change));
@@ -319,34 +422,12 @@ impl Daemon {
         }
     }
 
-    /// Makes larger sizes durable, then shows them to hosts.
-    fn grown(&mut self, larger: Vec<VolumeRecord>, by: &str) -> Result<(), String> {
-        if larger.is_empty() {
-            return Ok(());
-        }
-        let mut change = Transaction::new(by, "larger volumes");
-        for record in &larger {
-            change.push(Change::PutVolume(record.clone()));
-        }
-        self.tables.commit(&change).map_err(|error| error.to_string())?;
-        for record in larger {
-            if let Some(managed) = self.volumes.iter_mut().find(|managed| managed.record.uuid == record.uuid)
-            {
-                label(&self.metrics, managed.row, &record);
-                managed.record = record.clone();
-            }
-            if !self.array.grow(&record.name, record.block_size.blocks_in(record.size)) {
-                // The tables have the new size, so the next start serves it.
-                crate::complain(&format!("volume {} shows its new size from the next start on", record.name));
-            }
-        }
-        Ok(())
-    }
-
     /// Drains and ends. Requests for durable state go on being served meanwhile, as commands
     /// that are drained may wait for them.
     fn stop(self) -> Result<(), RunError> {
-        let Self { plan, mut tables, array, requests, controls, .. } = self;
+        let Self { plan, mut tables, array, requests, controls, _admin: admin, .. } = self;
+        // Nobody is to ask any more.
+        drop(admin);
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         say!("stopping: {} sessions", array.sessions());
         let timeout = plan.stop_timeout;
@@ -370,59 +451,35 @@ impl Daemon {
             Err(RunError::Undrained)
         }
     }
-
-    /// Applies a reload: everything is tried first, and only then shown to hosts.
-    fn reload(&mut self, reload: Reload) -> Result<(), String> {
-        let Reload { config, access, added, grown } = reload;
-        if let Some(volume) = added.first() {
-            return Err(format!("{}: a new volume is served from the next start on", volume.site));
-        }
-        let rules = Rules::new(&self.plan, access).map_err(|error| error.to_string())?;
-        let larger: Result<Vec<_>, _> = grown.into_iter().map(|(lun, size)| self.grow(lun, size)).collect();
-        self.grown(larger?, "file")?;
-        self.array.set_rules(&rules);
-        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
-        Ok(())
-    }
-
-    /// Makes a volume's file larger, or sees that its device is. What this leaves behind if the
-    /// reload fails later is a longer file, which nobody sees.
-    fn grow(&self, lun: Lun, size: ByteLen) -> Result<VolumeRecord, String> {
-        let managed = self.volumes.iter().find(|managed| managed.record.lun == lun);
-        let managed = managed.ok_or_else(|| format!("there is no {lun}"))?;
-        let name = &managed.record.name;
-        let Some(file) = &managed.file else { return Err(format!("volume {name} cannot grow")) };
-        if size < managed.record.size {
-            return Err(format!("volume {name} has {} and can only grow", format_size(managed.record.size)));
-        }
-        let fail = |error: io::Error| format!("volume {name}: {error}");
-        if file.metadata().map_err(fail)?.is_file() {
-            if file.metadata().map_err(fail)?.len() < size.0 {
-                file.set_len(size.0).and_then(|()| file.sync_all()).map_err(fail)?;
-            }
-        } else {
-            let actual =
-                rustix::fs::seek(file, rustix::fs::SeekFrom::End(0)).map_err(|error| fail(error.into()))?;
-            if actual < size.0 {
-                return Err(format!("volume {name}: the device has {}", format_size(ByteLen(actual))));
-            }
-        }
-        Ok(VolumeRecord { size, ..managed.record.clone() })
-    }
 }
 
-fn take_signals(
-    path: Option<PathBuf>,
-    config: Arc<Mutex<Config>>,
-    machine: Machine,
-) -> Result<Receiver<Control>, RunError> {
+/// Takes what the file has over from the tables, and drops what was made at run time for objects of
+/// the file that are no longer there.
+fn settle(tables: &mut Tables, objects: &[Object], config: &Config) -> Result<(), RunError> {
+    let kept = config::objects(config);
+    let mut transaction =
+        Transaction::new("file", "objects made at run time that the file has, or has no place for");
+    for old in objects {
+        if kept.iter().all(|new| (new.kind, &new.name) != (old.kind, &old.name)) {
+            transaction.push(Change::DeleteObject(old.kind, old.name.clone()));
+        }
+    }
+    for new in kept.into_iter().filter(|new| !objects.contains(new)) {
+        transaction.push(Change::PutObject(new));
+    }
+    if !transaction.is_empty() {
+        tables.commit(&transaction)?;
+    }
+    Ok(())
+}
+
+fn take_signals(path: Option<PathBuf>) -> Result<Receiver<Control>, RunError> {
     let reload = move || {
         let path = path.as_deref().ok_or("there is no configuration file to reload")?;
-        let current = config.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Ok(now) = sd_notify::NotifyState::monotonic_usec_now() {
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Reloading, now]);
         }
-        Reload::read(path, &current, &machine)
+        Source::read(path).map_err(|errors| errors.to_string())
     };
     let reloaded = |result: &Result<(), String>| {
         match result {
@@ -457,7 +514,7 @@ fn pin(cpus: &[u32]) {
     let _ = rustix::thread::sched_setaffinity(None, &set);
 }
 
-fn label(metrics: &Metrics, row: usize, record: &VolumeRecord) {
+pub(crate) fn label(metrics: &Metrics, row: usize, record: &VolumeRecord) {
     let label = VolumeLabel { lun: record.lun.number(), name: record.name.clone(), bytes: record.size.0 };
     metrics.label(row, Some(label));
 }
@@ -488,7 +545,7 @@ fn describe(volume: &BoundVolume) -> String {
     line
 }
 
-fn to_served(volume: BoundVolume, state: Option<Vec<u8>>) -> Served {
+pub(crate) fn to_served(volume: BoundVolume, state: Option<Vec<u8>>) -> Served {
     let BoundVolume { plan, record, device, size, thin } = volume;
     let block = plan.block_size.bytes();
     let (physical, rotation) = match &device {

@@ -49,6 +49,12 @@ impl Source {
         Self { text: write::export(&Config::embedded(data)), name: "built-in".to_owned(), folder }
     }
 
+    /// What it is called in messages.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The configuration alone, with absolute paths.
     ///
     /// # Errors

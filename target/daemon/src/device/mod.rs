@@ -18,7 +18,7 @@ mod tests;
 mod watch;
 
 pub use error::{DeviceError, Misuse};
-pub use open::{OpenDevice, open, probe, tag, tagged_as};
+pub use open::{OpenDevice, open, probe, tag, tagged_as, untag};
 pub use watch::{DeviceEvent, Watch};
 
 use kagami_tables::DeviceIdentity;

@@ -319,6 +319,12 @@ fn missing(size: ByteLen) -> DeviceFacts {
     DeviceFacts { kind: DeviceKind::Missing, ..facts }
 }
 
+/// Takes a volume's mark from a file: the volume is no more.
+pub fn untag(file: &File) {
+    // A file without a mark is as good, and one that keeps it is refused with a reason when it is used again.
+    let _ = rustix::fs::fremovexattr(file, TAG);
+}
+
 /// What sysfs below `root` says of a block device of `size` bytes.
 pub(super) fn block_facts(
     root: &Path,

@@ -3,13 +3,14 @@
 use crate::config::secrets::{Access as Grants, Grant, Proof};
 use crate::config::{Digest, PortalRole};
 use crate::plan::Plan;
-use kagami_channel::{Access, Ends, Visible};
+use kagami_channel::{Access, Ends, Refused, Visible};
 use kagami_iscsi::chap::{Account, ChapConfigError, Credentials};
 use kagami_iscsi::login::{Applicant, Authentication, Denial, SessionType, TargetSettings};
 use kagami_iscsi::name::IscsiName;
 use kagami_iscsi::negotiate::{DigestPreference, Preferences};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 
 /// Who may log in to what.
 #[derive(Clone, Debug)]
@@ -18,6 +19,18 @@ pub struct Rules {
     target: IscsiName,
     settings: Arc<TargetSettings>,
     portals: Vec<Portal>,
+    refused: Option<SyncSender<RefusedLogin>>,
+}
+
+/// A login that was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedLogin {
+    /// Who it said that it was.
+    pub initiator: Option<Box<str>>,
+    /// Where it came from, and the portal.
+    pub ends: Ends,
+    /// Why.
+    pub reason: Box<str>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +90,15 @@ impl Rules {
             target,
             settings: Arc::new(settings),
             portals: portals.collect(),
+            refused: None,
         })
+    }
+
+    /// The same rules, and refused logins are told. What does not fit into the channel is left out.
+    #[must_use]
+    pub fn with_log(mut self, refused: SyncSender<RefusedLogin>) -> Self {
+        self.refused = Some(refused);
+        self
     }
 
     /// The same rules with the addresses that the portals really have (port 0 lets the kernel
@@ -175,5 +196,14 @@ impl Access for Rules {
 
     fn port(&self, _local: Option<SocketAddr>) -> u16 {
         1
+    }
+
+    fn refused(&self, refused: &Refused<'_>) {
+        if let Some(log) = &self.refused {
+            let initiator = refused.initiator.map(Into::into);
+            // A full channel means that many were refused just now; they are counted all the same.
+            let _ =
+                log.try_send(RefusedLogin { initiator, ends: refused.ends, reason: refused.reason.into() });
+        }
     }
 }

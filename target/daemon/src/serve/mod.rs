@@ -5,6 +5,7 @@
 //! only place that names `kagami_ring`.
 
 mod access;
+mod change;
 mod device;
 mod keeper;
 mod reactor;
@@ -12,19 +13,21 @@ mod reactor;
 mod steady;
 mod unit;
 
-pub use access::Rules;
+pub use access::{RefusedLogin, Rules};
+pub use change::{Changed, Making};
 pub use keeper::{Request, StateKeeper};
 pub use unit::{Served, Storage};
 
 use crate::config::Idle;
+use crate::config::units::format_size;
 use crate::plan::Plan;
 use kagami_channel::{Control, CorePlan, Directory, Inbox, Message, Registry, Shared, UnitAddress};
-use kagami_memory::{Arena, ArenaPlan, Class, HugePages, MemoryError};
+use kagami_memory::{Arena, ArenaPlan, Backing, Class, HugePages, MemoryError};
 use kagami_metrics::Metrics;
 use kagami_queue::Mesh;
 use kagami_reactor::IdlePolicy;
 use kagami_ring::{Listener, RingError, RingPlan, SocketOptions, Stream, Waker};
-use kagami_types::{BlockCount, CoreId};
+use kagami_types::{BlockCount, BlockSize, ByteLen, CoreId, Lun};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -82,6 +85,8 @@ pub struct Array {
 #[derive(Clone, Debug)]
 struct Placed {
     name: String,
+    lun: Lun,
+    block_size: BlockSize,
     address: UnitAddress,
 }
 
@@ -110,7 +115,12 @@ impl Array {
             let Some(list) = per_core.get_mut(core.index()) else { continue };
             let address = UnitAddress { core, index: u32::try_from(list.len()).unwrap_or(u32::MAX) };
             entries.push((volume.plan.lun, address, volume.plan.block_size));
-            placed.push(Placed { name: volume.plan.name.clone(), address });
+            placed.push(Placed {
+                name: volume.plan.name.clone(),
+                lun: volume.plan.lun,
+                block_size: volume.plan.block_size,
+                address,
+            });
             list.push(volume);
         }
         let window = u16::try_from(plan.tasks.per_session).unwrap_or(u16::MAX);
@@ -166,7 +176,7 @@ impl Array {
                 }
             }
         }
-        let backing = format!("{:?}", arena.backing());
+        let backing = in_words(arena.backing());
         Ok(Self { threads, inboxes, shared, placed, portals, features, backing })
     }
 
@@ -233,6 +243,20 @@ impl Array {
     #[must_use]
     pub fn has_failed(&self) -> bool {
         self.threads.iter().any(JoinHandle::is_finished)
+    }
+}
+
+/// What the arena stands on, for people.
+fn in_words(backing: Backing) -> String {
+    match backing {
+        Backing::HugeTlb => "on the kernel's huge pages".to_owned(),
+        Backing::Transparent { huge_bytes: 0 } => {
+            "on ordinary pages, which the kernel may join to huge ones".to_owned()
+        }
+        Backing::Transparent { huge_bytes } => {
+            format!("on transparent huge pages, {} of it so far", format_size(ByteLen(huge_bytes as u64)))
+        }
+        Backing::Plain => "on ordinary pages of 4KiB".to_owned(),
     }
 }
 

@@ -3,9 +3,9 @@
 use super::unit::{self, Served, Target};
 use super::{StartError, Wakers};
 use crate::plan::CorePlan as Place;
-use kagami_channel::{Core, CoreParts, CorePlan, Inbox, Keeper, Message, Shared};
+use kagami_channel::{Core, CoreParts, CorePlan, Inbox, Keeper, Message, Seed, Shared, Unit, UnitMaker};
 use kagami_iscsi::random::OsRandom;
-use kagami_memory::{Arena, Pool};
+use kagami_memory::{Arena, Page, Pool};
 use kagami_metrics::Metrics;
 use kagami_queue::Port;
 use kagami_reactor::{IdlePolicy, SocketId};
@@ -122,8 +122,22 @@ pub(super) fn prepare(start: Start) -> Result<Prepared, StartError> {
             waker.wake();
         }
     };
-    let core = Core::new(limits, start.shared, parts, sockets?, wake);
+    let maker = Maker { target: start.target, zeroes };
+    let core = Core::new(limits, start.shared, parts, sockets?, wake).with_maker(maker);
     Ok(Prepared { ring, core, policy, metrics })
+}
+
+/// Makes the units of volumes that are created while the core runs.
+struct Maker {
+    target: Target,
+    zeroes: Page,
+}
+
+impl UnitMaker<Ring> for Maker {
+    fn make(&mut self, ring: &mut Ring, index: u32, seed: Seed) -> Result<Unit, String> {
+        let served = seed.downcast::<Served>().map_err(|_| "that is no volume".to_owned())?;
+        unit::build(*served, index, &self.target, &self.zeroes, ring)
+    }
 }
 
 /// Binds the calling thread to a CPU.

@@ -144,7 +144,9 @@ pub(super) fn build(
     let largest = u32::try_from(volume.largest_transfer().0).unwrap_or(u32::MAX);
     // In a cache, a command may use half of what can be dirty.
     let largest = cached.map_or(largest, |cached| {
-        largest.min(u32::try_from((u64::from(cached.dirty) << 12 >> plan.block_size.shift()) / 2).unwrap_or(largest))
+        largest.min(
+            u32::try_from((u64::from(cached.dirty) << 12 >> plan.block_size.shift()) / 2).unwrap_or(largest),
+        )
     });
     let max_transfer = largest.min(target.largest >> plan.block_size.shift());
     let max_compare_and_write = u8::try_from((largest / 4).min(128)).unwrap_or(128);

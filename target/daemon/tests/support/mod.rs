@@ -64,8 +64,13 @@ pub struct Host {
 impl Host {
     /// Connects and logs in.
     pub fn login(portal: SocketAddr, target: &str) -> Self {
+        Self::login_as(portal, target, "iqn.2026-11.io.kagami:test").unwrap()
+    }
+
+    /// Connects and logs in under a name; `None` where the target refuses.
+    pub fn login_as(portal: SocketAddr, target: &str, initiator: &str) -> Option<Self> {
         let name = |text| IscsiName::new(text).unwrap();
-        let initiator = name("iqn.2026-11.io.kagami:test");
+        let initiator = name(initiator);
         let mut config = InitiatorConfig::new(initiator, Some(name(target)), Isid([0x80, 0, 0, 0, 0, 1]));
         config.preferences = Preferences {
             header_digest: DigestPreference::Never,
@@ -93,14 +98,14 @@ impl Host {
                 host.flush();
             }
             let (bhs, data) = host.pdu();
-            if let Some(established) = login.on_pdu(&bhs, &data).unwrap() {
+            if let Some(established) = login.on_pdu(&bhs, &data).ok()? {
                 break established;
             }
         };
         host.framing.max_data_len = SEGMENT;
         host.cmd_sn = established.cmd_sn.0;
         host.exp_stat_sn = established.exp_stat_sn.0;
-        host
+        Some(host)
     }
 
     /// The next PDU.

@@ -1,0 +1,304 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+const EXAMPLES: &str = "\
+Examples:
+  kagami volumes
+      What the array of this machine serves.
+  kagami volume create db --size 10GiB
+      A sparse file in the array's data folder, at the lowest free LUN.
+  kagami volume create logs --path /dev/nvme1n1 --lun 7 --initiator iqn.1993-08.org.debian:01:host1
+  kagami volume grow db --size 20GiB
+  kagami volume remove db
+      Refused (exit code 3) while somebody uses it, with who; --force ends it for them.
+  kagami initiator add iqn.1993-08.org.debian:01:host1 --luns 0,7 --chap-user host1 --chap-secret-file /etc/kagami/host1
+  kagami --via unix:/run/kagami/tokyo.sock stats --json
+  kagami config export > tokyo.toml
+  kagami events --follow
+
+Volumes are named by name, by LUN, or as ARRAY:LUN.
+Exit codes: 0 done, 1 failed, 2 usage, 3 refused in this state, 4 timed out, 5 not reached.";
+
+/// Manages a Kagami storage array while hosts work.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "kagami", version, after_help = EXAMPLES)]
+pub struct Cli {
+    /// The way in: unix:PATH of an admin socket. Without it, the only socket in /run/kagami.
+    #[arg(long, global = true, value_name = "VIA", env = "KAGAMI_VIA")]
+    pub via: Option<String>,
+
+    /// Print JSON with a schema version, units in the names of keys.
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// The array itself, and the peers that it knows.
+    Arrays,
+    /// All volumes.
+    Volumes,
+    /// The LUN map, and who sees what.
+    Luns,
+    /// Counters and latencies since the start.
+    Stats,
+    /// Who is logged in.
+    Sessions,
+    /// Create, grow, rename, mask, unmask and remove volumes.
+    #[command(subcommand)]
+    Volume(VolumeCommand),
+    /// Add, change, remove and list initiators.
+    #[command(subcommand)]
+    Initiator(InitiatorCommand),
+    /// Add, remove and list other arrays.
+    #[command(subcommand)]
+    Peer(PeerCommand),
+    /// The configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// What has happened: changes, refusals, refused logins.
+    #[command(after_help = "Examples:\n  kagami events\n  kagami events --follow --json")]
+    Events {
+        /// Go on printing as it happens.
+        #[arg(long)]
+        follow: bool,
+        /// Only events with a higher number.
+        #[arg(long, value_name = "NUMBER")]
+        after: Option<u64>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Backend {
+    /// Memory, gone when the daemon ends.
+    Ram,
+    /// Reads zeroes, drops writes.
+    Null,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum VolumeCommand {
+    /// Make a volume.
+    #[command(after_help = "Examples:\n  kagami volume create db --size 10GiB\n  \
+        kagami volume create db --path /dev/nvme1n1 --lun 7\n  kagami volume create scratch --backend ram --size 256MiB")]
+    Create {
+        /// Its name.
+        name: String,
+        /// Its LUN; the lowest free one without it.
+        #[arg(long)]
+        lun: Option<u16>,
+        /// A block device or file; a file that is missing is made. Without it, a file in the data folder.
+        #[arg(long, conflicts_with = "backend")]
+        path: Option<PathBuf>,
+        /// In place of a path.
+        #[arg(long)]
+        backend: Option<Backend>,
+        /// Its size, such as 10GiB; the device's or file's without it.
+        #[arg(long)]
+        size: Option<String>,
+        /// Bytes of a block, 512 or 4096.
+        #[arg(long, value_name = "BYTES")]
+        block_size: Option<u32>,
+        /// writeback, writethrough or none.
+        #[arg(long)]
+        cache: Option<String>,
+        /// Hosts may not write.
+        #[arg(long)]
+        read_only: bool,
+        /// Report it as thinly provisioned, or not.
+        #[arg(long)]
+        thin: Option<bool>,
+        /// A listed initiator that sees it; may be given several times.
+        #[arg(long, value_name = "IQN")]
+        initiator: Vec<String>,
+        /// Take a device that carries the mark of another volume.
+        #[arg(long)]
+        adopt: bool,
+    },
+    /// Make a volume larger; hosts are told.
+    #[command(after_help = "Examples:\n  kagami volume grow db --size 20GiB\n  kagami volume grow tokyo:7")]
+    Grow {
+        /// Which.
+        volume: String,
+        /// To how much; to all of its device without it.
+        #[arg(long)]
+        size: Option<String>,
+    },
+    /// Give a volume another name.
+    #[command(after_help = "Example:\n  kagami volume rename db olddb")]
+    Rename {
+        /// Which.
+        volume: String,
+        /// The new name.
+        name: String,
+    },
+    /// Take a volume away from an initiator.
+    #[command(after_help = "Example:\n  kagami volume mask db iqn.1993-08.org.debian:01:host1")]
+    Mask {
+        /// Which.
+        volume: String,
+        /// From whom.
+        initiator: String,
+        /// Although it is logged in.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Show a volume to an initiator.
+    #[command(after_help = "Example:\n  kagami volume unmask db iqn.1993-08.org.debian:01:host1")]
+    Unmask {
+        /// Which.
+        volume: String,
+        /// To whom.
+        initiator: String,
+    },
+    /// End a volume; its data stay where they are.
+    #[command(after_help = "Examples:\n  kagami volume remove db\n  kagami volume remove db --force")]
+    Remove {
+        /// Which.
+        volume: String,
+        /// Although it is in use.
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+/// CHAP names, and the files on the array's machine that hold the secrets.
+#[derive(Args, Clone, Debug)]
+pub struct ChapArgs {
+    /// CHAP name that the other side proves.
+    #[arg(long, value_name = "NAME", requires = "chap_secret_file")]
+    pub chap_user: Option<String>,
+    /// File with its secret, mode 0600, at least 12 characters.
+    #[arg(long, value_name = "FILE", requires = "chap_user")]
+    pub chap_secret_file: Option<PathBuf>,
+    /// CHAP name that the array proves in turn.
+    #[arg(long, value_name = "NAME", requires = "mutual_secret_file", requires = "chap_user")]
+    pub mutual_user: Option<String>,
+    /// File with the secret of that.
+    #[arg(long, value_name = "FILE", requires = "mutual_user")]
+    pub mutual_secret_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum InitiatorCommand {
+    /// List an initiator.
+    #[command(after_help = "Example:\n  kagami initiator add iqn.1993-08.org.debian:01:host1 --luns 0,7")]
+    Add {
+        /// Its iSCSI name.
+        iqn: String,
+        /// The LUNs that it sees, such as 0,7.
+        #[arg(long, value_delimiter = ',')]
+        luns: Vec<u16>,
+        /// read, operate or admin, on command devices.
+        #[arg(long)]
+        rights: Option<String>,
+        #[command(flatten)]
+        chap: ChapArgs,
+        /// Although others lose what they see, where it is the first that is listed.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Change a listed initiator; what is not given stays.
+    #[command(after_help = "Example:\n  kagami initiator set iqn.1993-08.org.debian:01:host1 --luns 0,7,9")]
+    Set {
+        /// Its iSCSI name.
+        iqn: String,
+        /// All LUNs that it sees from now on.
+        #[arg(long, value_delimiter = ',', num_args = 0..)]
+        luns: Option<Vec<u16>>,
+        /// read, operate or admin, on command devices.
+        #[arg(long)]
+        rights: Option<String>,
+        #[command(flatten)]
+        chap: ChapArgs,
+        /// It need not prove who it is any more.
+        #[arg(long, conflicts_with = "chap_user")]
+        no_chap: bool,
+        /// Although it is logged in and loses LUNs.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Take an initiator off the list.
+    #[command(after_help = "Example:\n  kagami initiator remove iqn.1993-08.org.debian:01:host1")]
+    Remove {
+        /// Its iSCSI name.
+        iqn: String,
+        /// Although it is logged in.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Who is listed, and what each sees.
+    List,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum PeerCommand {
+    /// Make another array known.
+    #[command(
+        after_help = "Example:\n  kagami peer add osaka --iqn iqn.2026-11.io.kagami:osaka --portal 192.0.2.9:3260"
+    )]
+    Add {
+        /// Its name.
+        name: String,
+        /// Its target's iSCSI name.
+        #[arg(long)]
+        iqn: String,
+        /// Where it listens, address:port; may be given several times.
+        #[arg(long, required = true)]
+        portal: Vec<String>,
+        /// How long a command to it may take, such as 10s.
+        #[arg(long, value_name = "TIME")]
+        io_timeout: Option<String>,
+        /// Which orders are taken from it: signed, forward or none.
+        #[arg(long)]
+        orders: Option<String>,
+        /// LUNs of this array that it may map.
+        #[arg(long, value_delimiter = ',')]
+        luns: Vec<u16>,
+        #[command(flatten)]
+        chap: ChapArgs,
+    },
+    /// Forget another array.
+    Remove {
+        /// Its name.
+        name: String,
+    },
+    /// The known arrays.
+    List,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Write everything, what was made at run time included, as one file that kagamid takes.
+    #[command(
+        after_help = "Example:\n  kagami config export > tokyo.toml && kagamid --config tokyo.toml --check"
+    )]
+    Export,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+        for wrong in [
+            &["kagami"][..],
+            &["kagami", "volume", "create"],
+            &["kagami", "volume", "create", "a", "--path", "/x", "--backend", "ram"],
+            &["kagami", "initiator", "add", "iqn.x", "--chap-user", "u"],
+            &["kagami", "peer", "add", "a", "--iqn", "iqn.x"],
+        ] {
+            assert!(Cli::try_parse_from(wrong).is_err(), "{wrong:?}");
+        }
+        assert!(Cli::try_parse_from(["kagami", "stats", "--json", "--via", "unix:/x"]).is_ok());
+    }
+}

@@ -1,0 +1,62 @@
+//! `kagami`: the operator's tool. Asks an array over its admin socket and prints what it says.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | `cli` | the command line |
+//! | `ask` | from a command to a request |
+//! | `via` | the way to the array: which socket, one request, one answer |
+//! | `print` | answers as tables or JSON |
+//!
+//! It decides nothing: what is allowed, and why not, the array says. Errors are one line on
+//! standard error; the exit codes are those of `docs/operations.md`.
+#![forbid(unsafe_code)]
+
+mod ask;
+mod cli;
+mod print;
+mod via;
+
+use clap::Parser;
+use kagami_admin::request::EventsAfter;
+use kagami_admin::{Refusal, Reply, Request};
+use std::io::Write;
+use std::process::ExitCode;
+
+/// How long the array is asked to wait for an event.
+const FOLLOW_MS: u32 = 20_000;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    match run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(refusal) => {
+            // A reader that went away cannot be told so.
+            let _ = writeln!(std::io::stderr(), "kagami: {}", refusal.reason.replace('\n', "; "));
+            ExitCode::from(refusal.code.max(1))
+        }
+    }
+}
+
+fn run(cli: &cli::Cli) -> Result<(), Refusal> {
+    let request = ask::request(&cli.command)?;
+    let mut connection = via::connect(cli.via.as_deref())?;
+    if let (Request::Events(after), true) = (&request, ask::follows(&cli.command)) {
+        return follow(&mut connection, after.after, cli.json);
+    }
+    let reply = connection.ask(request)?;
+    print::reply(&reply, cli.json)
+}
+
+/// Prints events as they happen, until the array or the reader goes away.
+fn follow(connection: &mut via::Connection, mut after: Option<u64>, json: bool) -> Result<(), Refusal> {
+    let mut wait_ms = 0;
+    loop {
+        let reply = connection.ask(Request::Events(EventsAfter { after, wait_ms }))?;
+        let Reply::Events(events) = &reply else { return print::reply(&reply, json) };
+        after = Some(events.last);
+        wait_ms = FOLLOW_MS;
+        if !events.events.is_empty() && !print::events(events, json)? {
+            return Ok(());
+        }
+    }
+}
