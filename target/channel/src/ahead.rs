@@ -13,7 +13,7 @@ use kagami_types::{Lba, Lun};
 /// The most commands of a batch that are looked at.
 const AHEAD: usize = 64;
 /// How many things lie behind one another, each found through the one before.
-const STEPS: u8 = 2;
+const STEPS: u8 = 3;
 
 impl<S: Send> Hub<S> {
     /// Looks at the whole headers among `bytes`, which begin with one.
@@ -31,7 +31,7 @@ impl<S: Send> Hub<S> {
                     return;
                 }
                 let lba = Lba(kagami_scsi::first_block(&command.cdb));
-                there.volume.prefetch(lba, 0);
+                there.volume.prefetch(&self.cache, lba, 0);
                 *place = (unit.index, lba);
                 count += 1;
             }
@@ -49,7 +49,7 @@ impl<S: Send> Hub<S> {
         for step in 1..STEPS {
             for &(unit, lba) in &found[..count] {
                 if let Some(Some(unit)) = self.units.get(unit as usize) {
-                    unit.volume.prefetch(lba, step);
+                    unit.volume.prefetch(&self.cache, lba, step);
                 }
             }
         }

@@ -93,6 +93,12 @@ impl Index {
         }
     }
 
+    /// Asks the processor for the line in which a key's entry is, or would be.
+    #[inline]
+    pub(super) fn prefetch(&self, key: Packed) {
+        kagami_memory::prefetch_value(&self.entries[self.home(key) & self.mask]);
+    }
+
     /// Adds a key that is not there yet. The caller adds no more than `capacity`.
     pub(super) fn add(&mut self, key: Packed, slot: u32) {
         let mut at = self.home(key);

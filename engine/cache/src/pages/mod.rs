@@ -217,6 +217,23 @@ impl<T> Pages<T> {
         self.index.find(Packed::new(key)?).map(Slot)
     }
 
+    /// Asks the processor for what [`get`](Self::get) will look at. A hint.
+    #[inline]
+    pub fn prefetch(&self, key: Key) {
+        if let Some(key) = Packed::new(key) {
+            self.index.prefetch(key);
+        }
+    }
+
+    /// Asks the processor for what is kept about a slot's page. A hint.
+    #[inline]
+    pub fn prefetch_slot(&self, slot: Slot) {
+        if let Some(node) = self.nodes.get(slot.index()) {
+            kagami_memory::prefetch_value(node);
+            kagami_memory::prefetch_value(&node.payload);
+        }
+    }
+
     /// What is kept about the page in a slot, if the slot is taken.
     pub fn peek(&self, slot: Slot) -> Option<&T> {
         self.nodes.get(slot.index())?.payload.as_ref()

@@ -1,6 +1,8 @@
 //! What a store passes on to the volume behind it: the life of its device, and hints to the processor.
 
-use super::{Kind, Store};
+use super::frame::PAGE_SHIFT;
+use super::{Cache, Kind, Store};
+use crate::Key;
 use kagami_reactor::FileId;
 use kagami_types::Lba;
 use kagami_volume::{DeviceLimits, PlanError, Volume};
@@ -68,11 +70,25 @@ impl Store {
     /// Asks the processor for what an operation at that block will look at: first for what it looks at first, and with
     /// the next `step`s, once that has come, for what follows. Hints; any block will do.
     #[inline]
-    pub fn prefetch(&self, lba: Lba, step: u8) {
+    pub fn prefetch(&self, cache: &Cache, lba: Lba, step: u8) {
         match (&self.kind, step) {
             (Kind::Direct(volume), 0) => volume.prefetch_entry(lba),
             (Kind::Direct(volume), 1) => volume.prefetch_page(lba),
-            _ => {}
+            (Kind::Direct(_), _) => {}
+            (Kind::Cached(cached), step) => {
+                let page = cached.geometry.block_size.offset(lba) >> PAGE_SHIFT;
+                let key = Key { volume: cached.plan.number, page };
+                if step == 0 {
+                    return cache.pages.prefetch(key);
+                }
+                let Some(slot) = cache.pages.get(key) else { return };
+                if step == 1 {
+                    return cache.pages.prefetch_slot(slot);
+                }
+                if let Some(page) = cache.pages.peek(slot).and_then(|frame| frame.page.as_ref()) {
+                    page.prefetch_count();
+                }
+            }
         }
     }
 }
