@@ -68,7 +68,7 @@ impl Cache {
     /// Gives pages back to the pool, as many as can be spared of those asked for: for who could take none for a host.
     /// Returns how many; those that are being sent are free only after that.
     pub fn reclaim(&mut self, pages: u32) -> u32 {
-        (0..pages.min(self.pages.capacity())).take_while(|_| self.evict(None)).fold(0, |count, _| count + 1)
+        (0..pages.min(self.pages.capacity())).take_while(|_| self.evict()).fold(0, |count, _| count + 1)
     }
 
     /// Pages in the cache, and the most that there can be.
@@ -149,13 +149,9 @@ impl Cache {
         self.held_limit
     }
 
-    /// Gives up one page, of that volume where one is named. False: none found that may go.
-    fn evict(&mut self, of: Option<u16>) -> bool {
-        let Some(gone) =
-            self.pages.evict(|key, frame| frame.may_go() && of.is_none_or(|number| number == key.volume))
-        else {
-            return false;
-        };
+    /// Gives up one page. False: none found that may go.
+    fn evict(&mut self) -> bool {
+        let Some(gone) = self.pages.evict(|_, frame| frame.may_go()) else { return false };
         self.evictions += 1;
         if let Some(row) = self.rows.get_mut(usize::from(gone.key.volume)) {
             row.pages = row.pages.saturating_sub(1);
@@ -167,17 +163,11 @@ impl Cache {
         true
     }
 
-    /// Sees to it that a volume can have that many more frames, by giving up others: its own, where it has its share.
-    pub(crate) fn make_room(&mut self, pool: &Pool, number: u16, more: u32, share: u32) -> bool {
-        let over = (self.used_by(number) + more).saturating_sub(share);
-        for _ in 0..over.min(2 * more) {
-            if !self.evict(Some(number)) {
-                break;
-            }
-        }
+    /// Sees to it that there can be that many more frames, by giving up others.
+    pub(crate) fn make_room(&mut self, pool: &Pool, more: u32) -> bool {
         let mut tries = 0;
         while self.pages.capacity() - self.pages.len() < more {
-            if !self.evict(None) {
+            if !self.evict() {
                 tries += 1;
                 if tries > 16 {
                     return false;
@@ -186,7 +176,7 @@ impl Cache {
         }
         if self.margin > 0 && self.is_short(pool, self.margin) {
             for _ in 0..2 * more {
-                if !self.evict(None) {
+                if !self.evict() {
                     break;
                 }
             }

@@ -6,7 +6,7 @@
 use super::StoreContext;
 use super::cache::Place;
 use super::counters::StoreCounters;
-use super::frame::{Extent, NEVER};
+use super::frame::Extent;
 use super::health::{Health, State};
 use super::plan::StorePlan;
 use super::ranges::{Mode, Ranges};
@@ -645,9 +645,9 @@ impl Cached {
         }
     }
 
-    /// Where new frames come.
-    pub(super) const fn place(dpo: bool) -> Place {
-        if dpo { Place::Cold } else { Place::Used }
+    /// Where new frames come. Those of a volume that has more than its share are the first to go.
+    pub(super) fn place(&self, cx: &StoreContext<'_>, dpo: bool) -> Place {
+        if dpo || cx.cache.used_by(self.plan.number) >= self.plan.pages { Place::Cold } else { Place::Used }
     }
 }
 
@@ -672,5 +672,3 @@ pub(super) fn writes(op: &BlockOp) -> bool {
         }
     }
 }
-
-const _: () = assert!(NEVER == u64::MAX);

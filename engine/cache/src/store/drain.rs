@@ -80,14 +80,10 @@ impl Cached {
                 drain.needs_flush = true;
                 continue;
             };
-            let extent = self.tasks.get(usize::from(owner)).map(|task| task.extent);
-            let mask = extent.map_or(u8::MAX, |extent| extent.mask(page));
             if frame.flight != NONE {
                 // It may hold what this drain is for; and what is not in it comes after it.
                 frame.wanted = true;
                 drain.again = drain.again.min(page);
-                let stable = self.flights.get(usize::from(frame.flight)).is_some_and(|flight| flight.stable);
-                drain.needs_flush |= frame.flying & mask != 0 && !stable;
             } else if frame.dirty != 0 && frame.stamp <= drain.stamp {
                 self.drains[usize::from(owner)] = drain;
                 let end = self.fly(cx, page, drain.end, Some((owner, drain.serial)), drain.stable);
@@ -101,8 +97,8 @@ impl Cached {
                     frame.wanted = true;
                     drain.again = drain.again.min(end - 1);
                 }
-            } else if frame.dirty & mask != mask {
-                // Clean already, by a flight that need not have been stable.
+            } else {
+                // On the device already, or newer: by a flight that need not have been stable.
                 drain.needs_flush = true;
             }
         }

@@ -75,6 +75,7 @@ pub struct Store {
 }
 
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "a volume without a cache costs no look-up more than a volume")]
 enum Kind {
     Direct(Volume),
     Cached(Box<Cached>),
@@ -95,6 +96,7 @@ impl Store {
     pub fn cached(volume: Volume, plan: StorePlan, cache: &mut Cache) -> Result<Self, StorePlanError> {
         plan.check()?;
         cache.enter(plan.number)?;
+        let plan = StorePlan { dirty: plan.dirty.min(cache.dirty_limit), ..plan };
         Ok(Self { kind: Kind::Cached(Box::new(Cached::new(volume, plan))) })
     }
 

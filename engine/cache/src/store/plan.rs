@@ -28,7 +28,7 @@ pub struct StorePlan {
     /// Operations that may wait in the store at once. The volume behind it needs as many task slots, and
     /// [`flights`](Self::flights) and [`fills`](Self::fills) more.
     pub slots: u16,
-    /// Pages that the volume may have in the cache; over it, its own are the first to go.
+    /// Pages that the volume should have in the cache at most; beyond, its new ones are the first to go.
     pub pages: u32,
     /// How many of them may be dirty. From half of that on, host writes are slowed to what destage does.
     pub dirty: u32,

@@ -48,7 +48,7 @@ impl Cached {
         }
         let pages = extent.first()..extent.last();
         let blocked = self.exclusive > 0 && self.ranges.blocks(Mode::Shared, &pages);
-        let found = if blocked { Found::None } else { self.gather(cx, extent, &mut data, access.dpo) };
+        let found = if blocked { Found::None } else { self.gather(cx, extent, &mut data, !access.dpo) };
         let ahead = self.streams.on_read(pages.clone(), found == Found::All);
         let outcome = match found {
             Found::All => {
@@ -73,9 +73,15 @@ impl Cached {
         outcome
     }
 
-    /// Lends the pages, if all blocks are there.
+    /// Lends the pages, if all blocks are there. `count`: that is a use of them.
     #[inline]
-    fn gather(&mut self, cx: &mut StoreContext<'_>, extent: Extent, data: &mut Scatter, dpo: bool) -> Found {
+    fn gather(
+        &mut self,
+        cx: &mut StoreContext<'_>,
+        extent: Extent,
+        data: &mut Scatter,
+        count: bool,
+    ) -> Found {
         let mut found = Found::All;
         for page in extent.first()..extent.last() {
             let Some(slot) = cx.cache.find(self.plan.number, page) else {
@@ -96,7 +102,7 @@ impl Cached {
                 Some(slice) => data.push(slice),
                 None => debug_assert!(false, "a part of a page that it has not"),
             }
-            if !dpo && cx.cache.pages.hit(slot) {
+            if count && cx.cache.pages.hit(slot) {
                 self.counters.ahead_used += 1;
             }
         }
@@ -166,8 +172,7 @@ impl Cached {
                 return;
             }
             let mut data = std::mem::take(&mut self.tasks[usize::from(t)].data);
-            let dpo = self.dpo(t);
-            let found = self.gather(cx, extent, &mut data, dpo);
+            let found = self.gather(cx, extent, &mut data, false);
             if found == Found::All {
                 return self.finish(cx, t, Outcome { result: Ok(()), data, status: Vec::new() });
             }
@@ -186,15 +191,19 @@ impl Cached {
     fn cover(&mut self, cx: &mut StoreContext<'_>, t: u16) -> bool {
         let number = self.plan.number;
         let (extent, serial) = (self.tasks[usize::from(t)].extent, self.tasks[usize::from(t)].serial);
-        let place = Self::place(self.dpo(t));
+        let dpo = self.dpo(t);
+        let place = self.place(cx, dpo);
         while self.tasks[usize::from(t)].pinned < extent.last() {
             let page = self.tasks[usize::from(t)].pinned;
             let state = cx.cache.frame(number, page).map(|frame| (frame.valid, frame.fill));
             let needed = extent.mask(page);
-            let mut join = None;
+            let (mut join, mut used) = (None, false);
             match state {
-                Some((valid, _)) if valid & needed == needed => {}
-                Some((_, fill)) if fill != NONE => join = Some(fill),
+                Some((valid, _)) if valid & needed == needed => used = true,
+                Some((_, fill)) if fill != NONE => {
+                    used = self.fills[usize::from(fill)].ahead;
+                    join = Some(fill);
+                }
                 _ => match self.start_fill(cx, page..extent.last(), place, false) {
                     Some(fill) => join = Some(fill),
                     None => return false,
@@ -207,9 +216,14 @@ impl Cached {
                     self.tasks[usize::from(t)].fills += 1;
                 }
             }
-            if let Some(frame) = cx.cache.frame(number, page) {
+            if let Some(slot) = cx.cache.find(number, page) {
+                let frame = &mut cx.cache.pages[slot];
                 frame.pins = frame.pins.saturating_add(1);
                 self.counters.pinned += 1;
+                // The read that brings a page is its arrival and not a use.
+                if used && !dpo && cx.cache.pages.hit(slot) {
+                    self.counters.ahead_used += 1;
+                }
             }
             self.tasks[usize::from(t)].pinned += 1;
         }
@@ -294,7 +308,7 @@ impl Cached {
                 frame.fill = fill;
             }
         }
-        let mut room = cx.cache.make_room(cx.pool, number, new, self.plan.pages);
+        let mut room = cx.cache.make_room(cx.pool, new);
         if room {
             for page in pages.start..end {
                 if cx.cache.find(number, page).is_none() {

@@ -42,10 +42,12 @@ impl Cached {
         let stable = access.fua || !self.write_back;
         let pages = extent.first()..extent.last();
         let blocked = !self.ranges.is_empty() && self.ranges.blocks(Mode::Write, &pages);
-        if !blocked && !stable && self.waiting.is_empty() {
-            if self.install(cx, extent, &mut data, access.dpo) == Install::Done {
-                return Some(ended(Ok(()), data));
-            }
+        if !blocked
+            && !stable
+            && self.waiting.is_empty()
+            && self.install(cx, extent, &mut data, access.dpo) == Install::Done
+        {
+            return Some(ended(Ok(()), data));
         }
         let t = match self.take_slot(cx, tag, op, extent, data) {
             Ok(t) => t,
@@ -178,7 +180,7 @@ impl Cached {
         if some_there {
             pin(cx, 1);
         }
-        let room = cx.cache.make_room(cx.pool, number, new, self.plan.pages);
+        let room = cx.cache.make_room(cx.pool, new);
         if some_there {
             pin(cx, -1);
         }
@@ -260,7 +262,7 @@ impl Cached {
                 }
                 slot
             }
-            None => match cx.cache.insert(number, page, Frame::empty(), Self::place(dpo)) {
+            None => match cx.cache.insert(number, page, Frame::empty(), self.place(cx, dpo)) {
                 Some(slot) => slot,
                 None => {
                     debug_assert!(false, "room was made for it");

@@ -1,5 +1,7 @@
 //! The cached volume, one device operation at a time.
 
+#![allow(clippy::cast_possible_truncation, reason = "a test's numbers are small")]
+
 use super::support::{Bench, bytes, flush, limits, range, read, write, write_fua};
 use kagami_memory::{Class, Purpose, Scatter};
 use kagami_types::{Access, BlockCount, BlockError, BlockOp, BlockSize, Compare, Lba};
@@ -496,12 +498,12 @@ fn blocks_of_4096_bytes_are_pages() {
 
 #[test]
 fn the_hosts_keep_a_margin_of_pages() {
-    let mut bench = Bench::new(64 << 20, |plan, core| {
+    let mut bench = Bench::new(16 << 20, |plan, core| {
         (core.pages, core.margin) = (8000, 7800);
         (plan.pages, plan.ahead) = (8000, 0);
     });
     for at in 0..600 {
-        bench.fetch(at * 64, 8);
+        bench.fetch(at * 48, 8);
     }
     assert!(bench.cache.pages().0 < 450, "{:?}", bench.cache.pages());
     assert!(bench.pool.take(Class::Page, Purpose::Host).is_some());
@@ -530,5 +532,20 @@ fn numbers_are_given_once() {
     assert!(bench.cache.enter(0).is_err());
     assert!(bench.cache.enter(2).is_err());
     assert!(bench.cache.enter(1).is_ok());
+    bench.assert_clean();
+}
+
+#[test]
+fn a_volume_with_its_share_gives_up_its_own_first() {
+    let mut bench = Bench::new(BYTES, |plan, core| {
+        (core.pages, plan.pages, plan.dirty, plan.ahead) = (256, 64, 32, 0);
+    });
+    for at in 0..400 {
+        bench.fetch(at * 16, 8);
+    }
+    // Another volume's pages find room without a loss of what this one had at first.
+    assert!(bench.cache.pages().0 <= 256);
+    assert!(bench.cache.reclaim(150) >= 150);
+    assert_eq!(bench.get(0, 8), vec![0; 4096], "what was within the share is still there");
     bench.assert_clean();
 }
