@@ -67,12 +67,28 @@ happenings! {
     DroppedWrite = "disk: dropped a write",
     /// A disk wrote to another place.
     Misdirected = "disk: misdirected a write",
+    /// A disk read from another place.
+    Misread = "disk: misdirected a read",
+    /// A disk never completed an operation.
+    Forgotten = "disk: forgot an operation",
+    /// A disk got a flush while writes were under way.
+    FlushRacesWrites = "disk: flush beside writes",
+    /// A disk got a read of sectors that were being written.
+    ReadBesideWrite = "disk: read beside a write",
+    /// A disk got an operation with others under way.
+    Parallel = "disk: several operations at once",
+    /// Operations of a disk completed in another order than they came in.
+    OutOfOrder = "disk: completed out of order",
+    /// An operation completed after the array had given it up.
+    LateCompletion = "disk: completion after the time-out",
     /// A bit of a disk rotted.
     BitRot = "disk: bit rot",
     /// No more operations could be in flight.
     RingFull = "core: submission refused",
     /// A core did not run for a while.
     Stall = "core: stalled",
+    /// A command or its answer went from one core to another.
+    Crossed = "core: messages between cores",
     /// A core slept.
     Sleep = "core: slept",
     /// Another core woke a sleeping one.
@@ -91,6 +107,16 @@ happenings! {
     KeptWrite = "crash: unflushed write kept",
     /// A write in flight or not stable was there in part.
     TornWrite = "crash: write torn",
+    /// A write was kept although an earlier one was lost.
+    Reordered = "crash: later write kept, earlier one lost",
+    /// A crash while the disk had a write under way.
+    CrashInWrite = "crash: write under way on the disk",
+    /// A crash while the disk had a flush under way.
+    CrashInFlush = "crash: flush under way on the disk",
+    /// A crash that came with an operation.
+    CrashAtIo = "crash: with an operation",
+    /// Not the first crash of its run.
+    CrashAgain = "crash: one more in the same run",
     /// A crash while hosts had commands open.
     CrashOpenCommands = "crash: commands open",
     /// A host logged in to a new session.
@@ -149,6 +175,58 @@ happenings! {
     FuaAcked = "host: FUA write acknowledged",
     /// A flush was acknowledged.
     FlushAcked = "host: flush acknowledged",
+    /// A flush of a part was acknowledged.
+    RangedFlush = "host: flush of a range acknowledged",
+    /// A flush was asked for beside writes to the same blocks.
+    FlushBesideWrites = "host: flush beside writes",
+    /// A write was sent while another to some of the same blocks was open.
+    OverlappingWrites = "host: overlapping writes in flight",
+    /// A write was sent while the disk was writing some of the same blocks.
+    OverwriteOnDevice = "host: overwrite during a device write",
+    /// A command with DPO.
+    Dpo = "host: DPO",
+    /// A VERIFY with data was equal.
+    Verified = "host: verify equal",
+    /// A VERIFY found a difference.
+    VerifyMiscompare = "host: verify miscompared",
+    /// A WRITE AND VERIFY was acknowledged.
+    WriteVerified = "host: write and verify acknowledged",
+    /// A WRITE SAME of a block that is not zeroes.
+    PatternAcked = "host: write same of a pattern acknowledged",
+    /// WCE was set.
+    CacheOn = "host: write cache turned on",
+    /// WCE was cleared.
+    CacheOff = "host: write cache turned off",
+    /// A key was registered or removed.
+    Registered = "host: reservation key registered",
+    /// A persistent reservation was made.
+    Reserved = "host: reserved",
+    /// A RELEASE or CLEAR.
+    Released = "host: reservation released or cleared",
+    /// A PREEMPT.
+    Preempted = "host: preempted",
+    /// A PREEMPT AND ABORT.
+    PreemptedAborting = "host: preempted and aborted",
+    /// READ KEYS was checked.
+    KeysChecked = "host: keys verified",
+    /// RESERVATION CONFLICT.
+    ReservationConflict = "host: reservation conflict",
+    /// TASK ABORTED.
+    TaskAbortedStatus = "host: TASK ABORTED",
+    /// An ORDERED command.
+    Ordered = "host: ordered command",
+    /// A HEAD OF QUEUE command.
+    HeadOfQueue = "host: head of queue command",
+    /// A command was sent again.
+    Retried = "host: retried",
+    /// The array gave a device up.
+    TimedOut = "host: command timed out at the device",
+    /// A command ended without answer when the array had given its device operations up.
+    LateAbort = "host: ended while given up at the device",
+    /// A text negotiation in a session.
+    TextAsked = "host: targets asked for in a session",
+    /// A discovery session.
+    Discovered = "host: discovery session",
     /// An unmap was acknowledged.
     UnmapAcked = "host: unmap acknowledged",
     /// A WRITE SAME was acknowledged.
@@ -167,8 +245,18 @@ happenings! {
     CommandFailed = "host: command failed by device error",
     /// A task was aborted by its host.
     TaskAborted = "host: task aborted by request",
+    /// All its tasks of a unit were aborted by a host.
+    TaskSetAborted = "host: task set aborted",
+    /// All tasks of a unit were aborted by a host.
+    TaskSetCleared = "host: task set cleared",
     /// A logical unit was reset by its host.
     LunReset = "host: logical unit reset",
+    /// The target was reset by a host.
+    WarmReset = "host: target warm reset",
+    /// The target was reset, and all sessions ended, by a host.
+    ColdReset = "host: target cold reset",
+    /// A task that was to be aborted is not there.
+    AbortTooLate = "host: task to abort not there",
     /// A host gave a command up.
     CommandTimeout = "host: command timed out",
     /// A host logged out.
@@ -194,6 +282,13 @@ impl Coverage {
     pub fn hit(&mut self, what: Happening) {
         if let Some(count) = self.counts.get_mut(what as usize) {
             *count += 1;
+        }
+    }
+
+    /// It happened that often.
+    pub fn add_to(&mut self, what: Happening, times: u64) {
+        if let Some(count) = self.counts.get_mut(what as usize) {
+            *count += times;
         }
     }
 

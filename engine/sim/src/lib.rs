@@ -44,6 +44,7 @@ mod queue;
 mod rng;
 mod run;
 mod trace;
+mod trap;
 mod world;
 
 pub use coverage::{Coverage, Happening};

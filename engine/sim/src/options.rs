@@ -9,6 +9,15 @@ const MICRO: u64 = 1_000;
 const MILLI: u64 = 1_000_000;
 const SECOND: u64 = 1_000_000_000;
 
+/// How PDUs are changed on their way to a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tamper {
+    /// They offer a larger command window than the target has.
+    Window,
+    /// CHECK CONDITION becomes GOOD.
+    Status,
+}
+
 /// What the network does.
 #[derive(Clone, Copy, Debug)]
 pub struct NetOptions {
@@ -28,6 +37,8 @@ pub struct NetOptions {
     pub flip: u32,
     /// How many connection attempts in 1000 are refused without reason.
     pub refuse: u32,
+    /// What targets say is changed so; for connections without digests.
+    pub tamper: Option<Tamper>,
 }
 
 /// What the disks do.
@@ -51,6 +62,12 @@ pub struct DiskOptions {
     pub plain: bool,
     /// How many writes in 1000 that sit in the volatile cache are made stable early.
     pub eager: u32,
+    /// The array has promised never to have two writes to the same sectors under way at once; one
+    /// that does fails the run.
+    pub apart: bool,
+    /// After how long the array gives an operation up, in nanoseconds: what completes later is
+    /// counted as late.
+    pub late: u64,
     /// What it claims and does not do.
     pub lies: Lies,
 }
@@ -60,10 +77,16 @@ pub struct DiskOptions {
 pub struct Lies {
     /// Acknowledges flushes and stable writes without making anything stable.
     pub flush: bool,
+    /// Acknowledges stable writes as if they were ordinary ones.
+    pub fua: bool,
     /// Acknowledges one write in so many without doing it; 0: never.
     pub drop_write: u64,
     /// Writes one write in so many to another place; 0: never.
     pub misdirect: u64,
+    /// Reads one read in so many from another place; 0: never.
+    pub misread: u64,
+    /// Forgets to complete one operation in so many; 0: never.
+    pub forget: u64,
     /// After one operation in so many, a bit of the medium is another; 0: never.
     pub rot: u64,
 }
@@ -88,6 +111,10 @@ pub struct CoreOptions {
 pub struct CrashOptions {
     /// How many crashes.
     pub count: u32,
+    /// How many crashes in 1000 come with an operation, not at a time.
+    pub at_io: u32,
+    /// With which operation after the start at the latest, counted among those of its kind.
+    pub io_within: u64,
     /// How many crashes in 1000 are power failures; the others end only the array's process.
     pub power: u32,
     /// How many in 1000 are no crashes, but stops in good order.
@@ -130,6 +157,7 @@ impl Options {
                 cut_within: 0,
                 flip: 0,
                 refuse: 0,
+                tamper: None,
             },
             disk: DiskOptions {
                 service: 200 * MICRO,
@@ -141,10 +169,20 @@ impl Options {
                 gone: 0,
                 plain: false,
                 eager: 100,
-                lies: Lies { flush: false, drop_write: 0, misdirect: 0, rot: 0 },
+                apart: false,
+                late: 30 * SECOND,
+                lies: Lies {
+                    flush: false,
+                    fua: false,
+                    drop_write: 0,
+                    misdirect: 0,
+                    misread: 0,
+                    forget: 0,
+                    rot: 0,
+                },
             },
             core: CoreOptions { round: 2 * MICRO, operations: 1024, stall: 0, stall_time: 0, sockets: 256 },
-            crash: CrashOptions { count: 0, power: 0, orderly: 0, after: 0, down: 0 },
+            crash: CrashOptions { count: 0, at_io: 0, io_within: 0, power: 0, orderly: 0, after: 0, down: 0 },
             patience: 300 * SECOND,
             trace: 160,
         }
@@ -171,16 +209,19 @@ impl Options {
         options.core.stall = some(1, 20);
         options.net.delay = rng.choose([2 * MICRO, 50 * MICRO, MILLI, 20 * MILLI]);
         options.net.segment = rng.choose([40, 200, 1460, 9000, 65536]);
-        options.net.buffer = rng.choose([2 << 10, 16 << 10, 64 << 10, 1 << 20]);
+        options.net.buffer =
+            rng.choose([2 << 10, 16 << 10, 16 << 10, 64 << 10, 64 << 10, 64 << 10, 1 << 20, 1 << 20]);
         options.net.cut_within = rng.choose([600, 4 << 10, 64 << 10, 1 << 20]);
         options.disk.service = rng.choose([20 * MICRO, 200 * MICRO, 5 * MILLI, 50 * MILLI]);
         options.disk.hang_time = rng.choose([2 * SECOND, 15 * SECOND, 60 * SECOND]);
         options.disk.plain = rng.one_in(4);
         options.disk.eager = rng.choose([0, 20, 300]);
         options.core.round = rng.choose([MICRO, 5 * MICRO, 50 * MICRO]);
-        options.core.operations = rng.choose([20, 64, 1024, 1024]);
+        options.core.operations = rng.choose([20, 20, 64, 1024]);
         options.core.stall_time = rng.choose([MILLI, 100 * MILLI, 3 * SECOND]);
-        options.crash.count = rng.choose([0, 1, 1, 2, 3]);
+        options.crash.count = rng.choose([0, 1, 2, 3, 6]);
+        options.crash.at_io = rng.choose([0, 700, 1000]);
+        options.crash.io_within = rng.choose([20, 200, 2000]);
         options.crash.power = rng.choose([0, 500, 1000]);
         options.crash.orderly = rng.choose([0, 0, 300]);
         options.crash.after = rng.choose([5 * MILLI, 50 * MILLI, 500 * MILLI, 5 * SECOND]);
@@ -192,8 +233,21 @@ impl Options {
     pub(crate) fn calm_down(&mut self) {
         let calm = Self::calm();
         let (net, disk) = (self.net, self.disk);
-        self.net = NetOptions { segment: net.segment, buffer: net.buffer, delay: net.delay, ..calm.net };
-        self.disk = DiskOptions { plain: disk.plain, service: disk.service, lies: disk.lies, ..calm.disk };
+        self.net = NetOptions {
+            segment: net.segment,
+            buffer: net.buffer,
+            delay: net.delay,
+            tamper: net.tamper,
+            ..calm.net
+        };
+        self.disk = DiskOptions {
+            plain: disk.plain,
+            service: disk.service,
+            apart: disk.apart,
+            late: disk.late,
+            lies: disk.lies,
+            ..calm.disk
+        };
         self.core.stall = 0;
         self.crash.count = 0;
     }

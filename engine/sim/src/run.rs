@@ -133,6 +133,7 @@ pub struct Sim {
     done: Vec<Completion>,
     last_progress: (Time, u64),
     crashes_left: u32,
+    crashed: bool,
     /// The array was asked to stop then.
     stopping: Option<Time>,
     checkers: Vec<Checker>,
@@ -152,6 +153,7 @@ impl Sim {
             done: Vec::new(),
             last_progress: (Time(0), 0),
             crashes_left,
+            crashed: false,
             stopping: None,
             checkers: Vec::new(),
         }
@@ -204,6 +206,7 @@ impl Sim {
         let mut settling = false;
         loop {
             let turn = self.world.next_turn().ok_or("nothing is to come any more")?;
+            self.look_at_faults()?;
             match turn {
                 Turn::Core(core) => {
                     self.run_core(core, &mut cores);
@@ -249,9 +252,15 @@ impl Sim {
             }
         }
         self.last_stop(array, &mut cores)?;
+        self.look_at_faults()?;
         drop(cores);
         self.world.with(State::end_process);
         array.gone(&self.world)
+    }
+
+    /// The disks may have seen what no host can see.
+    fn look_at_faults(&self) -> Result<(), String> {
+        self.world.with(|state| state.fault.take()).map_or(Ok(()), Err)
     }
 
     /// The array stops for good, with nobody left who would want anything of it.
@@ -376,6 +385,13 @@ impl Sim {
             return;
         }
         self.crashes_left -= 1;
+        let options = self.world.options().crash;
+        if self.rng.permille(options.at_io) {
+            let rng = &mut self.rng;
+            let (moment, count) = self.world.with(|state| state.trap.arm(rng, options.io_within));
+            self.world.note(Who::World, "a crash is to come: moment, count", [moment as u64, count, 0]);
+            return;
+        }
         let after = self.rng.skewed(10_000, self.world.options().crash.after.max(10_000));
         self.world.with(|state| state.events.put(state.now + Duration::from_nanos(after), Event::Crash));
     }
@@ -388,6 +404,10 @@ impl Sim {
     ) -> Result<(), String> {
         let power = self.rng.permille(self.world.options().crash.power);
         cores.clear();
+        if self.crashed {
+            self.world.hit(Happening::CrashAgain);
+        }
+        self.crashed = true;
         self.world.with(|state| state.crash(power));
         self.checkers.iter().for_each(|checker| checker.crash(power));
         self.down(array, actors, power)

@@ -14,6 +14,7 @@ use crate::options::Options;
 use crate::queue::Queue;
 use crate::rng::Rng;
 use crate::trace::{Trace, Who};
+use crate::trap::Trap;
 use kagami_reactor::{Completion, Errno};
 use kagami_types::Time;
 use std::cell::RefCell;
@@ -90,6 +91,9 @@ pub(crate) struct State {
     pub(crate) cores: Vec<CoreState>,
     pub(crate) coverage: Coverage,
     pub(crate) trace: Trace,
+    pub(crate) trap: Trap,
+    /// The array broke a promise that only the world can see.
+    pub(crate) fault: Option<String>,
     actors: Vec<Alarm>,
     tickets: u64,
 }
@@ -113,6 +117,8 @@ impl World {
             cores: Vec::new(),
             coverage: Coverage::default(),
             trace: Trace::new(options.trace),
+            trap: Trap::default(),
+            fault: None,
             actors: Vec::new(),
             tickets: 0,
         };
@@ -163,6 +169,29 @@ impl World {
         self.with(|state| state.trace.note(state.now, who, what, numbers));
     }
 
+    /// Counts something that happened that often.
+    pub fn count(&self, what: Happening, times: u64) {
+        self.with(|state| state.coverage.add_to(what, times));
+    }
+
+    /// What a disk has under way, and what it had: the number that its next write gets, and the
+    /// lowest of those that are not done (that of the next where all are).
+    #[must_use]
+    pub fn writes_under_way(&self, disk: DiskId) -> (u64, u64) {
+        self.with(|state| state.disks.get(usize::from(disk.0)).map_or((0, 0), Disk::under_way))
+    }
+
+    /// Whether a disk has a write of some of these bytes under way.
+    #[must_use]
+    pub fn is_writing(&self, disk: DiskId, bytes: std::ops::Range<u64>) -> bool {
+        self.with(|state| state.disks.get(usize::from(disk.0)).is_some_and(|disk| disk.is_writing(&bytes)))
+    }
+
+    /// The array broke a promise: the run fails with that text.
+    pub fn accuse(&self, what: impl Into<String>) {
+        self.with(|state| state.accuse(what.into()));
+    }
+
     /// Counts something.
     pub fn hit(&self, what: Happening) {
         self.with(|state| state.coverage.hit(what));
@@ -202,6 +231,7 @@ impl World {
     pub fn calm_down(&self) {
         self.with(|state| {
             state.options.calm_down();
+            state.trap.disarm();
             state.calm_net();
         });
         self.note(Who::World, "calm from now on", [0; 3]);
@@ -397,8 +427,16 @@ impl State {
         }
     }
 
+    pub(crate) fn accuse(&mut self, what: String) {
+        self.fault.get_or_insert(what);
+    }
+
     fn next_turn(&mut self) -> Option<Turn> {
         loop {
+            if self.trap.take() {
+                self.coverage.hit(Happening::CrashAtIo);
+                return Some(Turn::Crash);
+            }
             let (at, event) = self.events.take()?;
             self.now = self.now.max(at);
             match event {
@@ -440,6 +478,8 @@ impl State {
     /// The array's process is not there any more.
     pub(crate) fn end_process(&mut self) {
         self.crash_net();
+        // Devices that were given up may still be at it.
+        self.crash_disks(false);
         // Operations in flight go too, and so do completions that nobody took.
         for key in self.ops.keys() {
             self.ops.take(key);

@@ -8,18 +8,25 @@
 
 mod array;
 
+use array::Broken;
 use kagami_sim::{Coverage, Failure, Happening, Options, Report};
 use std::thread;
 
 /// How many seeds run where nobody says otherwise: well under a minute in an unoptimised build.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 500;
 
 /// Threads that share the seeds. Each has memory of its own, so runs do not touch each other.
 const THREADS: u64 = 2;
 
 /// What does not happen with honest disks.
-const NOT_HERE: &[Happening] =
-    &[Happening::Lie, Happening::DroppedWrite, Happening::Misdirected, Happening::BitRot];
+const NOT_HERE: &[Happening] = &[
+    Happening::Lie,
+    Happening::DroppedWrite,
+    Happening::Misdirected,
+    Happening::Misread,
+    Happening::Forgotten,
+    Happening::BitRot,
+];
 
 fn number(text: &str) -> Option<u64> {
     let text = text.trim();
@@ -149,4 +156,119 @@ fn a_misdirected_write_is_found_out() {
 fn rot_is_found_out() {
     let failures = caught(|options| options.disk.lies.rot = 20);
     assert!(failures.len() >= 10, "{failures:#?}");
+}
+
+/// Runs seeds with a broken array until one fails; how many it took and what it found.
+fn caught_after(broken: Broken, seeds: u64, tune: impl Fn(&mut Options)) -> Option<(u64, String)> {
+    let arena = array::arena();
+    (0..seeds).find_map(|seed| {
+        let result = array::run_broken(seed, arena, Some(broken), |options| {
+            let (crash, net) = (options.crash, options.net);
+            *options = Options::calm();
+            (options.crash, options.net.delay, options.net.segment) = (crash, net.delay, 65536);
+            options.disk.eager = 0;
+            options.disk.service = 2_000_000;
+            tune(options);
+        });
+        result.err().map(|failure| (seed + 1, failure.what))
+    })
+}
+
+/// Power failures, in the middle of it.
+fn crashing(options: &mut Options) {
+    options.crash.count = 4;
+    options.crash.power = 1000;
+    options.crash.orderly = 0;
+    options.crash.at_io = 800;
+    options.crash.io_within = 300;
+}
+
+#[track_caller]
+fn assert_caught(broken: Broken, within: u64, tune: impl Fn(&mut Options)) {
+    let found = caught_after(broken, within, tune);
+    println!("{broken:?}: {found:?}");
+    assert!(found.is_some(), "{broken:?} was not caught in {within} seeds");
+}
+
+#[test]
+fn the_back_end_that_lies_is_good_when_it_does_not() {
+    let found = caught_after(Broken::Nothing, 40, crashing);
+    assert_eq!(found, None);
+}
+
+#[test]
+fn force_unit_access_that_is_ignored_is_caught() {
+    assert_caught(Broken::ForceUnitAccess, 20, crashing);
+}
+
+#[test]
+fn a_flush_that_does_not_reach_the_device_is_caught() {
+    assert_caught(Broken::Flush, 20, crashing);
+}
+
+#[test]
+fn status_before_the_device_has_the_data_is_caught() {
+    assert_caught(Broken::EarlyStatus, 20, |options| options.crash.count = 0);
+}
+
+#[test]
+fn overlapping_writes_that_are_not_kept_apart_are_caught() {
+    assert_caught(Broken::RangeLock, 40, |options| options.crash.count = 0);
+}
+
+#[test]
+fn an_abort_that_is_answered_before_its_task_has_ended_is_caught() {
+    assert_caught(Broken::GivenUp, 40, |options| {
+        options.crash.count = 0;
+        options.disk.service = 50_000_000;
+    });
+}
+
+#[test]
+fn blocks_that_are_not_zeroed_are_caught() {
+    assert_caught(Broken::Discard, 20, |options| options.crash.count = 0);
+}
+
+#[test]
+fn modes_and_reservations_that_do_not_outlive_a_restart_are_caught() {
+    assert_caught(Broken::Keeper, 100, crashing);
+}
+
+#[test]
+fn half_of_a_command_is_seen_where_nothing_keeps_it_whole() {
+    assert_caught(Broken::WholeCommands, 40, |options| options.crash.count = 0);
+}
+
+#[test]
+fn a_window_that_the_target_does_not_have_is_caught() {
+    assert_caught(Broken::Window, 40, |options| options.crash.count = 0);
+}
+
+#[test]
+fn good_in_place_of_an_error_is_caught() {
+    assert_caught(Broken::Status, 20, |options| options.crash.count = 0);
+}
+
+#[test]
+fn a_misdirected_read_is_found_out() {
+    let failures = caught(|options| options.disk.lies.misread = 10);
+    assert!(failures.len() >= 8, "{failures:#?}");
+}
+
+#[test]
+fn a_lost_completion_is_found_out() {
+    let failures = caught(|options| {
+        options.crash.count = 0;
+        options.disk.lies.forget = 50;
+    });
+    assert!(failures.len() >= 15, "{failures:#?}");
+}
+
+#[test]
+fn stable_writes_that_are_not_are_found_out() {
+    let failures = caught(|options| {
+        crashing(options);
+        options.disk.lies.fua = true;
+    });
+    assert!(failures.len() >= 8, "{failures:#?}");
 }

@@ -18,10 +18,21 @@ pub(super) struct Tick(pub(super) u64);
 
 pub(super) const NEVER: Tick = Tick(u64::MAX);
 
+/// What a write leaves in a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Holds {
+    /// The content of that write for this unit.
+    Own,
+    /// The content of that write for that other unit (a pattern that is repeated).
+    Of(u64),
+    /// Zeroes.
+    Zeroes,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Version {
     write: WriteId,
-    zeroes: bool,
+    holds: Holds,
     issued: Tick,
     ended: Tick,
     visible: Tick,
@@ -30,8 +41,9 @@ struct Version {
     replaced: bool,
     /// It survived a power failure that came after it had ended, if it is there at all.
     hardened: bool,
-    /// It failed, and may have its effect later all the same.
-    lingers: bool,
+    /// It failed, and may have its effect later all the same: while the disk has writes under way
+    /// with numbers below this one. 0: it may not.
+    lingers: u64,
 }
 
 impl Version {
@@ -41,8 +53,9 @@ impl Version {
 
     fn matches(&self, found: Found) -> bool {
         match found {
-            Found::Write(write) => write == self.write && !self.zeroes,
-            Found::Zeroes => self.zeroes,
+            Found::Write(write) => write == self.write && self.holds == Holds::Own,
+            Found::Misplaced { unit, write } => write == self.write && self.holds == Holds::Of(unit),
+            Found::Zeroes => self.holds == Holds::Zeroes,
             _ => false,
         }
     }
@@ -59,8 +72,9 @@ pub enum Ending {
     Nothing,
     /// It may have had its effect, but will not have it later.
     Unknown,
-    /// It failed and may have its effect later, but not after a later write was acknowledged: a
-    /// device command that timed out keeps its range until its completion comes.
+    /// It was given up and may have its effect later, but not after a later write to the same place:
+    /// a device command that timed out keeps its range until its completion comes. Over as soon as
+    /// the disk has completed everything that it had under way now.
     Lingering,
 }
 
@@ -76,47 +90,57 @@ impl History {
         Self {
             versions: vec![Version {
                 write: WriteId(0),
-                zeroes: true,
+                holds: Holds::Zeroes,
                 issued: zero,
                 ended: zero,
                 visible: zero,
                 stable: true,
                 replaced: false,
                 hardened: false,
-                lingers: false,
+                lingers: 0,
             }],
         }
     }
 
-    pub(super) fn begin(&mut self, write: WriteId, zeroes: bool, now: Tick) {
+    pub(super) fn begin(&mut self, write: WriteId, holds: Holds, now: Tick) {
         self.versions.push(Version {
             write,
-            zeroes,
+            holds,
             issued: now,
             ended: NEVER,
             visible: NEVER,
             stable: false,
             replaced: false,
             hardened: false,
-            lingers: false,
+            lingers: 0,
         });
     }
 
-    /// A write ends. `horizon`: the oldest read under way.
-    pub(super) fn end(&mut self, write: WriteId, ending: Ending, now: Tick, horizon: Tick) {
+    /// A write ends; true where it had no effect and was seen all the same. `horizon`: the oldest read under way. `next`: the number of the disk's next write.
+    pub(super) fn end(
+        &mut self,
+        write: WriteId,
+        ending: Ending,
+        now: Tick,
+        horizon: Tick,
+        next: u64,
+    ) -> bool {
         if ending == Ending::Nothing {
-            self.versions.retain(|version| version.write != write);
-            return;
+            let mine = |version: &Version| version.write == write;
+            let seen = self.versions.iter().any(|version| mine(version) && version.visible < NEVER);
+            self.versions.retain(|version| !mine(version));
+            return seen;
         }
         for version in self.versions.iter_mut().filter(|version| version.write == write) {
             version.ended = version.ended.min(now);
-            version.lingers = ending == Ending::Lingering;
+            version.lingers = if ending == Ending::Lingering { next } else { 0 };
             if matches!(ending, Ending::Done | Ending::Stable) {
                 version.visible = version.visible.min(now);
                 version.stable |= ending == Ending::Stable;
             }
         }
         self.prune(horizon);
+        false
     }
 
     /// A flush that was issued then has succeeded.
@@ -133,12 +157,17 @@ impl History {
             version.ended = version.ended.min(now);
             version.replaced = false;
             version.hardened |= power;
-            version.lingers = false;
+            version.lingers = 0;
             if !version.stable {
                 version.visible = NEVER;
             }
         }
         self.prune(NEVER);
+    }
+
+    /// Whether a write is under way.
+    pub(super) fn is_busy(&self) -> bool {
+        self.versions.iter().any(|version| version.ended == NEVER)
     }
 
     fn allowed(&self, issued: Tick) -> impl Iterator<Item = &Version> {
@@ -148,20 +177,34 @@ impl History {
         self.versions.iter().filter(move |version| version.issued < NEVER && !hidden(version))
     }
 
-    /// Judges what a read found that was issued then, and learns from it.
-    pub(super) fn check(&mut self, found: Found, issued: Tick, now: Tick) -> Result<(), String> {
+    /// Everybody has to see that write from now on, or something later.
+    pub(super) fn see(&mut self, write: WriteId, now: Tick) {
+        for version in self.versions.iter_mut().filter(|version| version.write == write) {
+            version.visible = version.visible.min(now);
+        }
+    }
+
+    /// Judges what a read found that was issued then, when `oldest` was the lowest number of the disk's
+    /// writes under way, and learns from it. Returns the write that was found, where that is certain.
+    pub(super) fn check(
+        &mut self,
+        found: Found,
+        issued: Tick,
+        now: Tick,
+        oldest: u64,
+    ) -> Result<Option<WriteId>, String> {
         let Some(seen) = self.allowed(issued).find(|version| version.matches(found)).copied() else {
             return Err(format!("holds {found}, but may hold {}", self.describe(issued)));
         };
         // Zeroes do not say which of several writes they are from: then nothing is learnt.
         let same = self.versions.iter().filter(|version| version.matches(found)).count();
         if same > 1 {
-            return Ok(());
+            return Ok(None);
         }
-        let settled = self
-            .versions
-            .iter()
-            .all(|version| version.write == seen.write || (version.ended < issued && !version.lingers));
+        // What lingers is over when the disk is done with all that it had under way then.
+        let settled = self.versions.iter().all(|version| {
+            version.write == seen.write || (version.ended < issued && version.lingers <= oldest)
+        });
         for version in self.versions.iter_mut().filter(|version| version.write == seen.write) {
             version.visible = version.visible.min(now);
             if settled && version.ended < issued {
@@ -171,14 +214,14 @@ impl History {
                 version.stable |= version.hardened;
             }
         }
-        Ok(())
+        Ok(Some(seen.write))
     }
 
     fn describe(&self, issued: Tick) -> String {
         let parts: Vec<String> = self
             .allowed(issued)
             .map(|version| {
-                let what = if version.zeroes { "zeroes of write" } else { "write" };
+                let what = if version.holds == Holds::Zeroes { "zeroes of write" } else { "write" };
                 let state = match (version.stable, version.visible, version.ended) {
                     (true, ..) => "stable",
                     (_, NEVER, NEVER) => "in flight",
@@ -192,10 +235,10 @@ impl History {
     }
 
     /// The write that a read would find now, where only one is possible and nothing is under way.
-    pub(super) fn certain(&self, now: Tick) -> Option<(WriteId, bool)> {
+    pub(super) fn certain(&self, now: Tick) -> Option<(WriteId, Holds)> {
         let mut allowed = self.allowed(now);
         match (allowed.next(), allowed.next()) {
-            (Some(only), None) if only.ended < NEVER => Some((only.write, only.zeroes)),
+            (Some(only), None) if only.ended < NEVER => Some((only.write, only.holds)),
             _ => None,
         }
     }

@@ -45,8 +45,16 @@ impl Fixture {
 /// Which of the writes a copy of this checker would let a read see.
 fn allowed(fixture: &Fixture, ids: &[WriteId]) -> Vec<WriteId> {
     let inner = fixture.checker.0.borrow();
-    let copy =
-        |_: &WriteId| Inner { histories: inner.histories.clone(), reads: inner.reads.clone(), ..*inner };
+    let copy = |_: &WriteId| Inner {
+        histories: inner.histories.clone(),
+        reads: inner.reads.clone(),
+        commands: Commands::new(),
+        touched: Vec::new(),
+        disk: inner.disk.clone(),
+        reservations: Reservations::default(),
+        wrong: None,
+        ..*inner
+    };
     ids.iter()
         .copied()
         .filter(|id| Fixture { checker: Checker(Rc::new(RefCell::new(copy(id)))) }.sees(*id).is_ok())
@@ -230,13 +238,117 @@ fn answers_from_before_a_crash_promise_only_what_was_stable() {
 
 #[test]
 fn a_write_that_timed_out_may_come_late_but_not_after_its_successor() {
-    let f = Fixture::new();
+    let (f, world) = on_disk();
     let a = f.done(Ending::Done);
+    world.with(|state| state.disks[0].pretend(true));
     let late = f.done(Ending::Lingering);
     f.sees(a).unwrap();
     assert_eq!(allowed(&f, &[a, late]), [a, late]);
     let b = f.done(Ending::Done);
     assert_eq!(allowed(&f, &[a, late, b]), [b]);
+}
+
+fn on_disk() -> (Fixture, World) {
+    let world = World::new(crate::Rng::new(1), crate::Options::calm());
+    let disk = world.add_disk(UNIT, 4);
+    (Fixture { checker: Checker::new(VOLUME, UNIT, 4, false).on_disk(&world, disk) }, world)
+}
+
+#[test]
+fn a_write_that_timed_out_is_decided_when_the_disk_is_done_with_it() {
+    let (f, world) = on_disk();
+    let a = f.done(Ending::Done);
+    world.with(|state| state.disks[0].pretend(true));
+    let late = f.done(Ending::Lingering);
+    let early = f.checker.begin_read();
+    world.with(|state| state.disks[0].pretend(false));
+    // Begun while it was under way: this one decides nothing.
+    f.end(early, a).unwrap();
+    assert_eq!(allowed(&f, &[a, late]), [a, late]);
+    f.sees(a).unwrap();
+    assert_eq!(allowed(&f, &[a, late]), [a]);
+    // With nothing under way at the disk, it is over at once.
+    let over = f.done(Ending::Lingering);
+    f.sees(a).unwrap();
+    assert_eq!(allowed(&f, &[a, over]), [a]);
+}
+
+#[test]
+fn a_flush_of_a_range_covers_that_range() {
+    let f = Fixture::new();
+    let both = Units { first: 0, count: 2 };
+    let write = f.checker.begin_write(&[both], false);
+    let id = write.id;
+    f.checker.end_write(write, Ending::Done);
+    let flush = f.checker.begin_flush();
+    f.checker.end_flush(flush, ONE);
+    f.checker.crash(true);
+    assert_eq!(allowed(&f, &[WriteId(0), id]), [id]);
+    let read = f.checker.begin_read();
+    f.checker.end_read(read, 1, Some(&[0; UNIT])).unwrap();
+}
+
+#[test]
+fn what_is_written_through_is_stable() {
+    let f = Fixture::new();
+    let change = f.checker.begin_mode(Some(false), false);
+    let before = f.write();
+    f.checker.end_mode(&change, ModeEnding::Done);
+    let after = f.write();
+    let (early, late) = (before.id, after.id);
+    f.checker.end_write(before, Ending::Done);
+    f.checker.end_write(after, Ending::Done);
+    f.checker.crash(true);
+    // The first may have come before the change; and nobody knows which of both came last.
+    assert_eq!(allowed(&f, &[WriteId(0), early, late]), [early, late]);
+}
+
+#[test]
+fn half_of_a_whole_command_is_found_and_seeing_it_shows_all_of_it() {
+    let checker = Checker::new(VOLUME, UNIT, 4, false).with_whole_commands(2);
+    let both = Units { first: 0, count: 2 };
+    let write = checker.begin_write(&[both], false);
+    let mut bytes = [0; 2 * UNIT];
+    fill(&mut bytes[..UNIT], VOLUME, 0, write.id);
+    let half = checker.end_read(checker.begin_read(), 0, Some(&bytes)).unwrap_err();
+    assert!(half.contains("which came after it"), "{half}");
+    let first = checker.end_read(checker.begin_read(), 0, Some(&bytes[..UNIT]));
+    assert_eq!(first, Ok(()));
+    let old = checker.end_read(checker.begin_read(), 1, Some(&[0; UNIT])).unwrap_err();
+    assert!(old.contains("may hold write 1"), "{old}");
+    let long = checker.begin_write(&[Units { first: 0, count: 3 }], false);
+    fill(&mut bytes[..UNIT], VOLUME, 0, long.id);
+    fill(&mut bytes[UNIT..], VOLUME, 1, write.id);
+    checker.end_read(checker.begin_read(), 0, Some(&bytes)).unwrap();
+    checker.end_write(write, Ending::Done);
+    checker.end_write(long, Ending::Done);
+}
+
+#[test]
+fn a_repeated_block_is_known_by_its_first_unit() {
+    let checker = Checker::new(VOLUME, UNIT, 8, false);
+    let run = Units { first: 2, count: 4 };
+    let write = checker.begin_repeated(run, 2);
+    let id = write.id;
+    checker.end_write(write, Ending::Done);
+    let mut bytes = vec![0; 4 * UNIT];
+    for (unit, content) in [2, 3, 2, 3].into_iter().zip(bytes.chunks_mut(UNIT)) {
+        fill(content, VOLUME, unit, id);
+    }
+    assert_eq!(checker.certain(run), Some(bytes.clone()));
+    checker.end_read(checker.begin_read(), 2, Some(&bytes)).unwrap();
+    fill(&mut bytes[3 * UNIT..], VOLUME, 5, id);
+    assert!(checker.end_read(checker.begin_read(), 2, Some(&bytes)).is_err());
+}
+
+#[test]
+fn a_refused_write_must_not_be_seen() {
+    let f = Fixture::new();
+    let open = f.write();
+    f.sees(open.id).unwrap();
+    f.checker.end_write(open, Ending::Nothing);
+    let error = f.sees(WriteId(0)).unwrap_err();
+    assert!(error.contains("had been seen before"), "{error}");
 }
 
 #[test]

@@ -27,6 +27,8 @@ pub(crate) struct PowerLoss {
     pub(crate) kept: u64,
     /// Writes with some that did and some that did not.
     pub(crate) torn: u64,
+    /// Writes that survived in part at least although an earlier one, still unstable, did not.
+    pub(crate) reordered: u64,
 }
 
 /// The sectors of a disk.
@@ -162,6 +164,7 @@ impl Medium {
             lost: count(|fate| fate.1 == 0),
             kept: count(|fate| fate.0 == 0),
             torn: count(|fate| fate.0 > 0 && fate.1 > 0),
+            reordered: fates.values().skip_while(|fate| fate.1 > 0).filter(|fate| fate.1 > 0).count() as u64,
         }
     }
 }

@@ -14,11 +14,13 @@ use crate::coverage::Happening;
 use crate::ops::OpKey;
 use crate::rng::Rng;
 use crate::trace::Who;
+use crate::trap::Moment;
 use crate::world::{Event, State};
 use kagami_memory::{Handle, Segments};
 use kagami_reactor::{Errno, Op};
 use kagami_types::Time;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::time::Duration;
 
 /// A disk of the world. The same for all cores and over restarts of the array.
@@ -49,6 +51,9 @@ pub(crate) struct Job {
     covered: WriteSeq,
     exempt: BTreeSet<WriteSeq>,
     result: Result<u32, Errno>,
+    started: Time,
+    /// Its place in the order in which the disk got its operations.
+    order: u64,
 }
 
 /// One disk.
@@ -57,7 +62,11 @@ pub(crate) struct Disk {
     medium: Medium,
     rng: Rng,
     next_write: WriteSeq,
-    in_flight: BTreeSet<WriteSeq>,
+    /// Writes under way: first sector and count.
+    in_flight: BTreeMap<WriteSeq, (usize, usize)>,
+    /// Operations that it got, and those under way by their order.
+    orders: u64,
+    busy: BTreeSet<u64>,
     gone_until: Time,
     /// Where transfers were short. The next from there is not: a kernel that twice stops at the
     /// same place means that there is something wrong with it.
@@ -67,8 +76,16 @@ pub(crate) struct Disk {
 impl Disk {
     pub(crate) fn new(sector: usize, sectors: usize, rng: Rng) -> Self {
         let medium = Medium::new(sector, sectors);
-        let (in_flight, short_from) = (BTreeSet::new(), BTreeSet::new());
-        Self { medium, rng, next_write: 1, in_flight, gone_until: Time(0), short_from }
+        Self {
+            medium,
+            rng,
+            next_write: 1,
+            in_flight: BTreeMap::new(),
+            orders: 0,
+            busy: BTreeSet::new(),
+            gone_until: Time(0),
+            short_from: BTreeSet::new(),
+        }
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -77,6 +94,35 @@ impl Disk {
 
     pub(crate) fn sector(&self) -> usize {
         self.medium.sector()
+    }
+
+    /// The next write's number and the lowest of those under way.
+    pub(crate) fn under_way(&self) -> (u64, u64) {
+        (self.next_write, self.in_flight.first_key_value().map_or(self.next_write, |(write, _)| *write))
+    }
+
+    pub(crate) fn is_writing(&self, bytes: &Range<u64>) -> bool {
+        let sector = self.medium.sector() as u64;
+        let (start, end) = (bytes.start / sector, bytes.end.div_ceil(sector));
+        self.in_flight.values().any(|(first, count)| {
+            let first = *first as u64;
+            first < end && start < first + *count as u64
+        })
+    }
+
+    /// As if it had just got a write, or had done all.
+    #[cfg(test)]
+    pub(crate) fn pretend(&mut self, busy: bool) {
+        self.in_flight.clear();
+        if busy {
+            self.in_flight.insert(self.next_write, (0, 1));
+            self.next_write += 1;
+        }
+    }
+
+    fn end(&mut self, job: &Job) {
+        self.in_flight.remove(&job.write);
+        self.busy.remove(&job.order);
     }
 }
 
@@ -172,17 +218,35 @@ impl State {
             covered: disk.next_write - 1,
             exempt: BTreeSet::new(),
             result: Ok(0),
+            started: self.now,
+            order: disk.orders,
         };
+        let beside = disk.is_writing(&(offset..end));
+        let rng = &mut disk.rng;
+        disk.orders += 1;
+        if !disk.busy.is_empty() {
+            self.coverage.hit(Happening::Parallel);
+        }
         let mut roll = |rate: u32| rng.below(10_000) < u64::from(rate);
         let (error, no_space, short) = (roll(options.error), roll(options.no_space), roll(options.short));
         let writes = match &inflight.op {
             Op::Flush(_) => {
-                job.exempt.clone_from(&disk.in_flight);
+                job.exempt = disk.in_flight.keys().copied().collect();
+                if !job.exempt.is_empty() {
+                    self.coverage.hit(Happening::FlushRacesWrites);
+                }
+                self.trap.pass(Moment::Flush);
                 false
             }
-            Op::Read(..) => false,
+            Op::Read(..) => {
+                if beside {
+                    self.coverage.hit(Happening::ReadBesideWrite);
+                }
+                false
+            }
             Op::Write { stable, .. } => {
-                job.stable = *stable;
+                self.trap.pass(if *stable { Moment::StableWrite } else { Moment::Write });
+                job.stable = *stable && !options.lies.fua;
                 true
             }
             Op::Discard(..) | Op::Zero(..) => {
@@ -195,6 +259,13 @@ impl State {
             _ => return Err(Errno::INVALID),
         };
         if writes {
+            if options.apart && beside {
+                self.fault.get_or_insert(format!(
+                    "disk {at} got a write to sectors {} to {}, some of which another write under way is for",
+                    job.first,
+                    job.first + job.sectors
+                ));
+            }
             job.write = disk.next_write;
             disk.next_write += 1;
         }
@@ -236,6 +307,10 @@ impl State {
             );
             sectors = 0;
         }
+        if transfer && !writes && rng.one_in(lies.misread) {
+            self.coverage.hit(Happening::Misread);
+            job.misdirect = Some(rng.index(disk.medium.sectors()));
+        }
         if writes && rng.one_in(lies.misdirect) {
             self.coverage.hit(Happening::Misdirected);
             job.misdirect = Some(rng.index(disk.medium.sectors()));
@@ -247,8 +322,16 @@ impl State {
             disk.medium.rot(byte, 3);
         }
         if writes {
-            disk.in_flight.insert(job.write);
+            disk.in_flight.insert(job.write, (job.first, job.sectors));
+            let numbers = [job.write, job.first as u64, job.sectors as u64];
+            let what = if job.stable {
+                "stable write: number, sector, count"
+            } else {
+                "write: number, sector, count"
+            };
+            self.trace.note(self.now, Who::Disk(narrow(at)), what, numbers);
         }
+        disk.busy.insert(job.order);
         Ok(job)
     }
 
@@ -258,7 +341,8 @@ impl State {
         let Some(inflight) = self.ops.get(key) else { return };
         let Some(job) = &mut inflight.job else { return };
         let Some(disk) = self.disks.get_mut(job.disk) else { return };
-        act(&mut disk.medium, &mut inflight.op, job, piece);
+        act(&mut disk.medium, &mut inflight.op, job, piece, |_| true);
+        self.trap.pass(Moment::Piece);
         if disk.rng.permille(eager) {
             disk.medium.settle_any(&mut disk.rng);
         }
@@ -266,11 +350,21 @@ impl State {
 
     /// An operation is done, all its pieces with it.
     pub(crate) fn disk_done(&mut self, key: OpKey) {
-        let lie = self.options.disk.lies.flush;
+        let lies = self.options.disk.lies;
+        let late = self.options.disk.late;
         let Some(inflight) = self.ops.get(key) else { return };
         let Some(job) = inflight.job.take() else { return };
         let Some(disk) = self.disks.get_mut(job.disk) else { return };
-        disk.in_flight.remove(&job.write);
+        disk.end(&job);
+        if job.write > 0 {
+            self.trace.note(self.now, Who::Disk(narrow(job.disk)), "wrote: number", [job.write, 0, 0]);
+        }
+        if disk.busy.first().is_some_and(|first| *first < job.order) {
+            self.coverage.hit(Happening::OutOfOrder);
+        }
+        if self.now.nanos_since(job.started) > late {
+            self.coverage.hit(Happening::LateCompletion);
+        }
         let is_flush = matches!(inflight.op, Op::Flush(_));
         let is_discard = matches!(inflight.op, Op::Discard(..));
         let mut result = job.result;
@@ -278,7 +372,7 @@ impl State {
             result = Err(Errno::NO_DEVICE);
         }
         if result.is_ok() && (is_flush || job.stable) {
-            if lie {
+            if lies.flush {
                 self.coverage.hit(Happening::Lie);
             } else if is_flush {
                 let all = disk.rng.one_in(2);
@@ -292,6 +386,12 @@ impl State {
         if result.is_ok() && is_discard {
             self.coverage.hit(Happening::Discard);
         }
+        self.trap.pass(if is_flush { Moment::Flushed } else { Moment::Done });
+        if disk.rng.one_in(lies.forget) {
+            self.coverage.hit(Happening::Forgotten);
+            self.trace.note(self.now, Who::Disk(narrow(job.disk)), "forgets a completion", [0; 3]);
+            return;
+        }
         self.complete_soon(key, result);
     }
 
@@ -302,11 +402,19 @@ impl State {
             let Some(mut inflight) = self.ops.take(key) else { continue };
             let Some(mut job) = inflight.job.take() else { continue };
             let Some(disk) = self.disks.get_mut(job.disk) else { continue };
-            disk.in_flight.remove(&job.write);
-            let left = disk.rng.choose([0, 500, 1000]);
+            disk.end(&job);
+            self.coverage.hit(match inflight.op {
+                Op::Read(..) => continue,
+                Op::Flush(_) => Happening::CrashInFlush,
+                _ => Happening::CrashInWrite,
+            });
+            // Of what it had not done: nothing, all, some pieces, or any sectors of all pieces.
+            let (pieces, sectors) =
+                disk.rng.choose([(0, 0), (1000, 1000), (500, 1000), (1000, 500), (700, 900)]);
             for piece in 0..job.pieces.len() {
-                if disk.rng.permille(left) {
-                    act(&mut disk.medium, &mut inflight.op, &mut job, piece);
+                let Disk { medium, rng, .. } = disk;
+                if rng.permille(pieces) {
+                    act(medium, &mut inflight.op, &mut job, piece, |_| rng.permille(sectors));
                 }
             }
         }
@@ -322,6 +430,7 @@ impl State {
                 (loss.lost, Happening::LostWrite),
                 (loss.kept, Happening::KeptWrite),
                 (loss.torn, Happening::TornWrite),
+                (loss.reordered, Happening::Reordered),
             ] {
                 if count > 0 {
                     self.coverage.hit(what);
@@ -350,15 +459,15 @@ fn cut(rng: &mut Rng, sectors: usize) -> Vec<Piece> {
     pieces
 }
 
-/// Does a piece of an operation, once.
-fn act(medium: &mut Medium, op: &mut Op, job: &mut Job, piece: usize) {
+/// Does a piece of an operation, once, as far as `which` of its sectors says.
+fn act(medium: &mut Medium, op: &mut Op, job: &mut Job, piece: usize, mut which: impl FnMut(usize) -> bool) {
     let Some(piece) = job.pieces.get_mut(piece) else { return };
     if std::mem::replace(&mut piece.done, true) {
         return;
     }
     let size = medium.sector();
     let mut sector = vec![0; size];
-    for n in piece.first..piece.first + piece.count {
+    for n in (piece.first..piece.first + piece.count).filter(|n| which(*n)) {
         let place = job.misdirect.map_or(job.first + n, |start| (start + n) % medium.sectors());
         match op {
             Op::Read(_, _, data) => {

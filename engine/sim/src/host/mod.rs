@@ -11,17 +11,23 @@
 //! | `plan` | who the host is and what it may use |
 //! | `link` | a connection: bytes, PDUs, data to be sent |
 //! | `session` | numbers, tasks, what a PDU that comes means |
+//! | `manage` | task management, pings, text, good-byes |
 //! | `task` | a command, from CDB to judgement |
-//! | `workload` | which command comes next |
-//!
-//! What it leaves out: discovery sessions, text in full feature phase, reservations.
+//! | `workload`, `modes` | which command comes next: for blocks, for modes and reservations |
+//! | `sweep` | reading all that was written |
+//! | `discovery` | a host that only asks which targets there are |
 
+mod discovery;
 mod link;
+mod manage;
+mod modes;
 mod plan;
 mod session;
+mod sweep;
 mod task;
 mod workload;
 
+pub use discovery::Asker;
 pub use plan::{HostPlan, LunPlan};
 
 use crate::coverage::Happening;
@@ -37,6 +43,7 @@ use link::{Link, Stage};
 use session::Session;
 use std::net::SocketAddr;
 use std::time::Duration;
+use sweep::Sweep;
 use task::Task;
 
 /// Why a session cannot go on.
@@ -57,20 +64,6 @@ enum Phase {
     In(Box<Session>),
     /// Done with everything.
     Gone,
-}
-
-/// Reads everything once, at the end and sometimes after a crash.
-#[derive(Clone, Copy, Debug)]
-struct Sweep {
-    unit: usize,
-    lba: u64,
-    /// The flush before the reads is done.
-    flushed: bool,
-    open: Option<(Itt, u64)>,
-}
-
-impl Sweep {
-    const START: Self = Self { unit: 0, lba: 0, flushed: false, open: None };
 }
 
 /// An initiator with its workload.
@@ -98,9 +91,6 @@ const LOGIN_PATIENCE: u64 = 40_000_000_000;
 /// After how long a silence the target is pinged, and how long it has to answer.
 const PING_AFTER: u64 = 8_000_000_000;
 const PING_PATIENCE: u64 = 20_000_000_000;
-/// Blocks of a read of a sweep.
-const SWEEP: u64 = 64;
-
 impl Host {
     /// A host that does what the random numbers say.
     #[must_use]
@@ -141,7 +131,7 @@ impl Host {
             cid,
             itt: session.new_itt(),
             cmd_sn: session.cmd_sn,
-            preferences: plan::preferences(&mut self.rng, self.plan.connections),
+            preferences: plan::preferences(&mut self.rng, self.plan.connections, self.plan.plain),
             account: self.plan.account.clone(),
             max_segment: usize::try_from(self.rng.skewed(16, 8192)).unwrap_or(8192),
             ..InitiatorConfig::new(self.plan.name.clone(), Some(self.plan.target.clone()), session.isid)
@@ -228,9 +218,7 @@ impl Host {
         }
         // The old session's tasks have ended with it.
         for task in self.orphans.drain(..) {
-            if let Some(unit) = self.plan.luns.get(task.unit) {
-                task.forget(unit, self.plan.hangs);
-            }
+            task.forget(&self.plan, world.now(), |what| world.hit(what));
         }
         for conn in self.left_open.drain(..) {
             world.abort(conn);
@@ -243,6 +231,7 @@ impl Host {
         world.hit(session.moment(at));
         self.lost |= session.parameters.is_some();
         self.orphans.extend(std::mem::take(&mut session.tasks).into_values());
+        session.forget_functions(&self.plan);
         let keep = self.rng.one_in(2);
         for (number, link) in session.links.iter().enumerate() {
             if keep && number != at {
@@ -276,7 +265,7 @@ impl Host {
                     return Err((at, Trouble::Lost("no answer to a ping")));
                 }
             } else if now.nanos_since(link.last_heard) > PING_AFTER || self.rng.one_in(500) {
-                session.ping(at, world);
+                session.ping(at, world, &mut self.rng);
             }
         }
         let late: Vec<(Itt, bool)> = session
@@ -287,6 +276,9 @@ impl Host {
             .collect();
         for (itt, hopeless) in late {
             if hopeless {
+                if self.plan.prompt {
+                    return Err((0, Trouble::Wrong(format!("task {itt} gets no answer"))));
+                }
                 world.hit(Happening::CommandTimeout);
                 return Err((0, Trouble::Lost("a command takes too long")));
             }
@@ -329,57 +321,46 @@ impl Host {
                 return;
             }
             self.budget -= 1;
+            if session.question.is_none() && self.rng.one_in(400) {
+                session.ask(self.rng.index(session.links.len()));
+                return;
+            }
+            self.next_command(world, session);
             let unit = self.rng.index(self.plan.luns.len());
-            let Some(plan) = self.plan.luns.get(unit) else { return };
-            let order = plan.anything(&mut self.rng);
-            session.issue(&self.plan, world, &mut self.rng, unit, order);
             if self.rng.one_in(150) {
                 let tasks: Vec<Itt> = session.tasks.values().map(|task| task.itt).collect();
                 if let Some(itt) = self.rng.pick(&tasks) {
                     session.abort(&self.plan, *itt);
                 }
             }
-            if self.plan.resets && self.rng.one_in(300) {
-                session.reset_unit(&self.plan, unit);
+            if self.plan.resets && self.rng.one_in(3 * self.plan.unrest) {
+                session.reset(&self.plan, &mut self.rng, unit);
             }
         }
     }
 
-    /// Goes on reading everything.
-    fn sweep_on(&mut self, world: &World, session: &mut Session) {
-        let Some(mut sweep) = self.sweep else { return };
-        if let Some((itt, blocks)) = sweep.open {
-            if session.tasks.contains_key(&itt.0) {
-                return;
-            }
-            sweep.open = None;
-            if session.swept.contains(&itt.0) {
-                if sweep.flushed {
-                    sweep.lba += blocks;
-                }
-                sweep.flushed = true;
-            }
-        }
-        session.swept.clear();
-        if self.plan.luns.get(sweep.unit).is_some_and(|unit| sweep.lba >= unit.blocks) {
-            sweep = Sweep { unit: sweep.unit + 1, ..Sweep::START };
-        }
-        let Some(unit) = self.plan.luns.get(sweep.unit) else {
-            world.hit(Happening::Sweep);
-            self.sweep = None;
+    /// Something new, or something that was refused again.
+    fn next_command(&mut self, world: &World, session: &mut Session) {
+        let rng = &mut self.rng;
+        if rng.one_in(2)
+            && let Some((unit, wish)) = session.again.pop()
+            && let Some(order) = self.plan.luns.get(unit).and_then(|plan| plan.order(rng, wish))
+        {
+            world.hit(Happening::Retried);
+            session.issue(&self.plan, world, rng, unit, order);
             return;
-        };
-        let blocks = SWEEP.min(unit.blocks - sweep.lba).min(unit.longest);
-        let order = if sweep.flushed {
-            let mut order = unit.read(&mut self.rng, sweep.lba, blocks);
-            order.expected = order.asked;
-            order
+        }
+        let unit = rng.index(self.plan.luns.len());
+        let Some(plan) = self.plan.luns.get(unit) else { return };
+        let order = if self.plan.modes && rng.one_in(self.plan.unrest) {
+            plan.select_modes(rng)
+        } else if self.plan.reserves && rng.one_in(self.plan.unrest) {
+            let own = session.keys.get(&unit).copied().unwrap_or(0);
+            plan.reserve(rng, self.plan.number, own)
         } else {
-            unit.flush(&mut self.rng)
+            plan.anything(rng)
         };
-        let itt = session.issue(&self.plan, world, &mut self.rng, sweep.unit, order);
-        sweep.open = itt.map(|itt| (itt, blocks));
-        self.sweep = Some(sweep);
+        session.issue(&self.plan, world, rng, unit, order);
     }
 
     /// One look around with a session.

@@ -20,6 +20,8 @@ pub struct LunPlan {
     pub blocks: u64,
     /// The longest transfer, in blocks.
     pub longest: u64,
+    /// Hosts put up with their commands being ended by others (see [`HostPlan::resets`]).
+    pub ends_tasks: bool,
     /// The longest COMPARE AND WRITE, in blocks; 0: none.
     pub compare: u64,
     /// Its model, shared with the other hosts that use it.
@@ -64,13 +66,31 @@ pub struct HostPlan {
     pub patience: u64,
     /// Commands may fail as disks do; else a failed command fails the run.
     pub faulty: bool,
-    /// Device commands may be given up by the array and take effect later all the same: then also
-    /// what was aborted, or lost with its session, may still come.
-    pub hangs: bool,
+    /// One command in so many is a change of modes, a reservation, or followed by a reset, where the host
+    /// does these at all.
+    pub unrest: u64,
+    /// Hosts change modes (WCE, TAS, D_SENSE) now and then.
+    pub modes: bool,
+    /// Hosts register and reserve now and then.
+    pub reserves: bool,
+    /// After how long the array gives a device command up, in nanoseconds, where devices hang: what was
+    /// aborted, or lost with its session, after at least so long, may take effect later all the same,
+    /// as long as the disk has it under way. (A task management function must not be answered while one
+    /// of its tasks can have an effect; where the device does not answer for so long, the array tells
+    /// the host and holds the range instead.)
+    pub gives_up: Option<u64>,
+    /// MODE SELECT and PERSISTENT RESERVE OUT may have been done although they were answered with BUSY, and
+    /// may be answered although a task management function has ended them. Neither must be; this is for
+    /// an array of which it is known.
+    pub loose_changes: bool,
+    /// Never asks for digests.
+    pub plain: bool,
+    /// Nothing happens that excuses a command without an answer.
+    pub prompt: bool,
 }
 
 /// What a host wants from a session: anything that RFC 7143 allows.
-pub(super) fn preferences(rng: &mut Rng, connections: u16) -> Preferences {
+pub(super) fn preferences(rng: &mut Rng, connections: u16, plain: bool) -> Preferences {
     let digest = |rng: &mut Rng| {
         rng.choose([DigestPreference::Never, DigestPreference::Allow, DigestPreference::Prefer])
     };
@@ -90,6 +110,9 @@ pub(super) fn preferences(rng: &mut Rng, connections: u16) -> Preferences {
     };
     if both {
         (wish.header_digest, wish.data_digest) = (DigestPreference::Prefer, DigestPreference::Prefer);
+    }
+    if plain {
+        (wish.header_digest, wish.data_digest) = (DigestPreference::Never, DigestPreference::Never);
     }
     wish.first_burst_length = wish.first_burst_length.min(wish.max_burst_length);
     wish

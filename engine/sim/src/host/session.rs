@@ -5,24 +5,23 @@
 
 use super::Trouble;
 use super::link::{DataRun, Incoming, Link, zeroed};
+use super::manage::Managing;
 use super::plan::HostPlan;
-use super::task::{Sense, Task, Work, status};
-use super::workload::Order;
+use super::task::{Sense, Task, Verdict, Work, status};
+use super::workload::{Order, Wish};
+use crate::checker;
 use crate::coverage::Happening;
 use crate::rng::Rng;
 use crate::trace::Who;
 use crate::world::World;
+use kagami_iscsi::discovery::SendTargets;
 use kagami_iscsi::negotiate::Parameters;
 use kagami_iscsi::pdu::{
-    Bhs, Cid, CommandFlags, DataInFlags, Isid, Itt, LogoutReason, LogoutRequest, LogoutStatus, NopOut,
-    Opcode, RejectReason, ResponseFlags, ScsiCommand, ScsiResponseCode, TaskAttribute, TaskManagementRequest,
-    TmfFunction, TmfResponse, Tsih, Ttt,
+    Bhs, Cid, CommandFlags, DataInFlags, Isid, Itt, LogoutStatus, Opcode, ResponseFlags, ScsiCommand,
+    ScsiResponseCode, TaskAttribute, Tsih, Ttt,
 };
 use kagami_iscsi::serial::{CmdSn, StatSn};
-use std::collections::BTreeMap;
-
-/// The I bit.
-const IMMEDIATE: u8 = 0x40;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A session of a host, from the leading login on.
 #[derive(Debug)]
@@ -38,7 +37,15 @@ pub(super) struct Session {
     next_itt: u32,
     next_cid: u16,
     /// Task management requests on their way, by their tag.
-    managing: BTreeMap<u32, Managing>,
+    pub(super) managing: BTreeMap<u32, Managing>,
+    /// A question which targets there are, and on which connection.
+    pub(super) question: Option<(Cid, SendTargets)>,
+    /// The keys that were registered, by unit, as far as this session knows.
+    pub(super) keys: BTreeMap<usize, u64>,
+    /// Units at which a reservation was in the way.
+    pub(super) barred: BTreeSet<usize>,
+    /// Commands that are worth another try.
+    pub(super) again: Vec<(usize, Wish)>,
     pub(super) logout: Option<Itt>,
     /// The target has logged the session out.
     pub(super) left: bool,
@@ -50,13 +57,7 @@ pub(super) struct Session {
     pub(super) swept: Vec<u32>,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Managing {
-    Abort(Itt),
-    ResetUnit(usize),
-}
-
-fn wrong<T>(what: impl Into<String>) -> Result<T, Trouble> {
+pub(super) fn wrong<T>(what: impl Into<String>) -> Result<T, Trouble> {
     Err(Trouble::Wrong(what.into()))
 }
 
@@ -75,6 +76,10 @@ impl Session {
             next_itt: start,
             next_cid: 0,
             managing: BTreeMap::new(),
+            question: None,
+            keys: BTreeMap::new(),
+            barred: BTreeSet::new(),
+            again: Vec::new(),
             logout: None,
             left: false,
             finished: 0,
@@ -119,7 +124,8 @@ impl Session {
         let itt = self.new_itt();
         let full: Vec<usize> = (0..self.links.len()).filter(|&at| self.links[at].is_full()).collect();
         let at = *rng.pick(&full)?;
-        let lun = plan.luns.get(unit)?.lun.to_wire();
+        let target = plan.luns.get(unit)?;
+        let lun = target.lun.to_wire();
         let cmd_sn = self.cmd_sn;
         self.cmd_sn = cmd_sn.next();
         let link = self.links.get_mut(at)?;
@@ -134,7 +140,19 @@ impl Session {
         }
         // Without InitialR2T the rest of the first burst may follow unasked.
         let unsolicited = if parameters.initial_r2t || rng.one_in(4) { immediate } else { first };
-        let mut flags = CommandFlags::empty().with_attribute(TaskAttribute::Simple);
+        let attribute = match rng.below(16) {
+            0 => TaskAttribute::Ordered,
+            1 => TaskAttribute::HeadOfQueue,
+            2 => TaskAttribute::Untagged,
+            _ => TaskAttribute::Simple,
+        };
+        match attribute {
+            TaskAttribute::Ordered => world.hit(Happening::Ordered),
+            TaskAttribute::HeadOfQueue => world.hit(Happening::HeadOfQueue),
+            _ => {}
+        }
+        order.notes.iter().for_each(|what| world.hit(*what));
+        let mut flags = CommandFlags::empty().with_attribute(attribute);
         flags.set(CommandFlags::FINAL, unsolicited == immediate);
         flags.set(CommandFlags::WRITE, len > 0);
         flags.set(CommandFlags::READ, order.expected > 0 && len == 0);
@@ -180,101 +198,12 @@ impl Session {
             issued: world.now(),
             patience: plan.patience + rng.below(plan.patience),
             aborting: None,
+            wish: order.wish,
+            since: target.checker.reservations().now(),
         };
         world.note(who, "          write or 0, unit, units", task.numbers());
         self.tasks.insert(itt.0, task);
         Some(itt)
-    }
-
-    fn manage(
-        &mut self,
-        link: usize,
-        function: TmfFunction,
-        lun: [u8; 8],
-        referenced: Option<(Itt, CmdSn)>,
-    ) -> Option<Itt> {
-        let itt = self.new_itt();
-        let cmd_sn = self.cmd_sn;
-        let link = self.links.get_mut(link)?;
-        let header = TaskManagementRequest {
-            opcode: IMMEDIATE | TaskManagementRequest::OPCODE.number(),
-            function: 0x80 | u8::from(function),
-            lun,
-            itt: itt.into(),
-            referenced_tag: referenced.map_or(Itt::RESERVED, |(itt, _)| itt).into(),
-            cmd_sn: cmd_sn.into(),
-            exp_stat_sn: link.exp_stat_sn.into(),
-            ref_cmd_sn: referenced.map_or(CmdSn(0), |(_, sn)| sn).into(),
-            ..zeroed()
-        };
-        link.push(&header.into(), &[]);
-        Some(itt)
-    }
-
-    /// Asks for the end of a task.
-    pub(super) fn abort(&mut self, plan: &HostPlan, itt: Itt) {
-        let Some(task) = self.tasks.get(&itt.0).filter(|task| task.aborting.is_none()) else { return };
-        let (cid, sn, unit) = (task.cid, task.cmd_sn, task.unit);
-        let Some(link) = self.links.iter().position(|link| link.cid == cid) else { return };
-        let lun = plan.luns.get(unit).map_or([0; 8], |unit| unit.lun.to_wire());
-        let Some(tag) = self.manage(link, TmfFunction::AbortTask, lun, Some((itt, sn))) else { return };
-        self.managing.insert(tag.0, Managing::Abort(itt));
-        if let Some(task) = self.tasks.get_mut(&itt.0) {
-            task.aborting = Some(tag);
-        }
-    }
-
-    /// Whether a reset is on its way: a command that is sent meanwhile may or may not be ended by
-    /// it, and nobody would say so.
-    pub(super) fn is_resetting(&self) -> bool {
-        self.managing.values().any(|managing| matches!(managing, Managing::ResetUnit(_)))
-    }
-
-    /// Asks for the reset of a logical unit. Only with one connection: over several, commands of the
-    /// others may overtake it.
-    pub(super) fn reset_unit(&mut self, plan: &HostPlan, unit: usize) {
-        let Some(lun) = plan.luns.get(unit).map(|unit| unit.lun.to_wire()) else { return };
-        if self.links.len() == 1
-            && self.managing.is_empty()
-            && let Some(tag) = self.manage(0, TmfFunction::LogicalUnitReset, lun, None)
-        {
-            self.managing.insert(tag.0, Managing::ResetUnit(unit));
-        }
-    }
-
-    /// Pings the target on a connection.
-    pub(super) fn ping(&mut self, at: usize, world: &World) {
-        let itt = self.new_itt();
-        let cmd_sn = self.cmd_sn;
-        let Some(link) = self.links.get_mut(at) else { return };
-        let header = NopOut {
-            opcode: IMMEDIATE | NopOut::OPCODE.number(),
-            flags: 0x80,
-            itt: itt.into(),
-            ttt: Ttt::RESERVED.into(),
-            cmd_sn: cmd_sn.into(),
-            exp_stat_sn: link.exp_stat_sn.into(),
-            ..zeroed()
-        };
-        link.push(&header.into(), b"are you there?");
-        link.ping = Some((itt, world.now()));
-    }
-
-    /// Says good-bye.
-    pub(super) fn log_out(&mut self) {
-        let itt = self.new_itt();
-        let cmd_sn = self.cmd_sn;
-        let Some(link) = self.links.iter_mut().find(|link| link.is_full()) else { return };
-        let header = LogoutRequest {
-            opcode: IMMEDIATE | LogoutRequest::OPCODE.number(),
-            reason: 0x80 | u8::from(LogoutReason::CloseSession),
-            itt: itt.into(),
-            cmd_sn: cmd_sn.into(),
-            exp_stat_sn: link.exp_stat_sn.into(),
-            ..zeroed()
-        };
-        link.push(&header.into(), &[]);
-        self.logout = Some(itt);
     }
 
     /// Fills a connection's output with data that tasks have to send.
@@ -310,6 +239,7 @@ impl Session {
             Opcode::R2t => self.on_r2t(plan, world, at, bhs),
             Opcode::ScsiResponse => self.on_response(plan, world, at, pdu),
             Opcode::NopIn => self.on_nop_in(world, at, pdu),
+            Opcode::TextResponse => self.on_text(plan, world, at, pdu),
             Opcode::TaskManagementResponse => self.on_managed(plan, world, at, bhs),
             Opcode::LogoutResponse => {
                 self.stat_sn(at, bhs.as_logout_response().stat_sn.into())?;
@@ -347,7 +277,7 @@ impl Session {
         Ok(())
     }
 
-    fn stat_sn(&mut self, at: usize, came: StatSn) -> Result<(), Trouble> {
+    pub(super) fn stat_sn(&mut self, at: usize, came: StatSn) -> Result<(), Trouble> {
         let Some(link) = self.links.get_mut(at) else { return Ok(()) };
         if came != link.exp_stat_sn {
             return wrong(format!("{came} came, {} was expected", link.exp_stat_sn));
@@ -499,107 +429,36 @@ impl Session {
         } else {
             self.failed += 1;
         }
-        let verdict =
-            task.judge(status, sense, plan.faulty, |what| world.hit(what)).map_err(Trouble::Wrong)?;
         let Some(unit) = plan.luns.get(task.unit) else { return Ok(()) };
         let number = task.unit;
-        task.finish(unit, plan.hangs, verdict, |what| world.hit(what)).map_err(|what| {
-            Trouble::Wrong(format!("{} (host {}, unit {number}, task {itt})", what, plan.number))
-        })
-    }
-
-    fn on_nop_in(&mut self, world: &World, at: usize, pdu: &Incoming) -> Result<(), Trouble> {
-        let header = pdu.bhs.as_nop_in();
-        let (itt, ttt) = (pdu.bhs.itt(), Ttt::from(header.ttt));
-        let cmd_sn = self.cmd_sn;
-        if !itt.is_reserved() {
-            self.stat_sn(at, header.stat_sn.into())?;
-            let Some(link) = self.links.get_mut(at) else { return Ok(()) };
-            if link.ping.is_none_or(|(sent, _)| sent != itt) || pdu.data != b"are you there?" {
-                return wrong("an answer to a ping that was not sent");
-            }
-            link.ping = None;
-            world.hit(Happening::NopAnswered);
-            return Ok(());
+        let name = |what| format!("{what} (host {}, unit {number}, task {itt})", plan.number);
+        let verdict = task
+            .judge(status, sense, plan, unit, |what| world.hit(what))
+            .map_err(|what| Trouble::Wrong(name(what)))?;
+        if matches!(verdict, Verdict::Refused | Verdict::FailedOpen)
+            && self.again.len() < 8
+            && let Some(wish) = task.wish
+        {
+            self.again.push((number, wish));
         }
-        let Some(link) = self.links.get_mut(at) else { return Ok(()) };
-        if link.exp_stat_sn != header.stat_sn.into() {
-            return wrong("a ping with another StatSN than the next");
+        if verdict == Verdict::Conflict {
+            self.barred.insert(number);
         }
-        world.hit(Happening::NopFromTarget);
-        if !ttt.is_reserved() {
-            let answer = NopOut {
-                opcode: IMMEDIATE | NopOut::OPCODE.number(),
-                flags: 0x80,
-                lun: header.lun,
-                itt: Itt::RESERVED.into(),
-                ttt: ttt.into(),
-                cmd_sn: cmd_sn.into(),
-                exp_stat_sn: link.exp_stat_sn.into(),
-                ..zeroed()
-            };
-            link.push(&answer.into(), &[]);
-        }
-        Ok(())
-    }
-
-    fn on_managed(&mut self, plan: &HostPlan, world: &World, at: usize, bhs: &Bhs) -> Result<(), Trouble> {
-        let header = bhs.as_task_management_response();
-        self.stat_sn(at, header.stat_sn.into())?;
-        let Some(managing) = self.managing.remove(&bhs.itt().0) else {
-            return wrong("a task management response without a request");
-        };
-        let response = header.response();
-        let (of, which) = match managing {
-            Managing::Abort(itt) => (u64::from(itt.0), 0),
-            Managing::ResetUnit(unit) => (unit as u64, 1),
-        };
-        let numbers = [of, which, u64::from(header.response)];
-        world.note(Who::Host(plan.number), "managed: tag or unit, reset, response", numbers);
-        match (managing, response) {
-            (Managing::Abort(itt), Ok(TmfResponse::FunctionComplete)) => {
-                world.hit(Happening::TaskAborted);
-                self.drop_tasks(plan, |task| task.itt == itt);
-            }
-            (Managing::Abort(itt), Ok(TmfResponse::TaskDoesNotExist)) => {
-                // Then its answer came before this one (RFC 7143 11.6.1).
-                if self.tasks.contains_key(&itt.0) && !plan.resets {
-                    return wrong(format!("task {itt} is said not to exist, and was not answered"));
+        if let Work::Reserve(_, order) = &task.work {
+            match (order, verdict) {
+                (checker::Order::Register { key, .. }, Verdict::Good) => {
+                    self.keys.insert(number, *key);
                 }
-                // Or a reset by another host has ended it without a word (SAM-5 5.6).
-                self.drop_tasks(plan, |task| task.itt == itt);
-            }
-            (Managing::ResetUnit(unit), Ok(TmfResponse::FunctionComplete)) => {
-                world.hit(Happening::LunReset);
-                self.drop_tasks(plan, |task| task.unit == unit);
-            }
-            _ => return wrong(format!("{managing:?} was answered with {response:?}")),
-        }
-        Ok(())
-    }
-
-    /// Tasks that the target has ended without an answer of their own.
-    fn drop_tasks(&mut self, plan: &HostPlan, which: impl Fn(&Task) -> bool) {
-        let gone: Vec<u32> = self.tasks.iter().filter(|(_, task)| which(task)).map(|(itt, _)| *itt).collect();
-        for itt in gone {
-            self.links.iter_mut().for_each(|link| link.runs.retain(|run| run.itt.0 != itt));
-            if let Some(task) = self.tasks.remove(&itt)
-                && let Some(unit) = plan.luns.get(task.unit)
-            {
-                task.forget(unit, plan.hangs);
+                // Cleared by itself, or preempted by another.
+                (checker::Order::Clear { .. }, Verdict::Good) | (_, Verdict::Conflict) => {
+                    self.keys.remove(&number);
+                    self.barred.remove(&number);
+                }
+                _ => {}
             }
         }
-    }
-
-    fn on_reject(&mut self, world: &World, at: usize, bhs: &Bhs) -> Result<(), Trouble> {
-        let header = bhs.as_reject();
-        self.stat_sn(at, header.stat_sn.into())?;
-        let flipped = self.links.get(at).is_some_and(|link| world.was_flipped(link.conn));
-        if flipped && header.reason() == Ok(RejectReason::DataDigestError) {
-            world.hit(Happening::DigestErrorTold);
-            return Err(Trouble::Lost("a data digest error was rejected"));
-        }
-        wrong(format!("a PDU was rejected: {:?}", header.reason()))
+        let late = plan.gives_up.is_some_and(|after| world.now().nanos_since(task.issued) >= after);
+        task.finish(unit, late, verdict, |what| world.hit(what)).map_err(|what| Trouble::Wrong(name(what)))
     }
 
     /// Where in the life of its tasks a connection was when it broke.

@@ -1,7 +1,10 @@
 //! A command of a host, from its CDB to the judgement of its answer.
 
-use super::plan::LunPlan;
-use crate::checker::{Ending, Flush, Read, Units, Write};
+use super::plan::{HostPlan, LunPlan};
+use super::workload::Wish;
+use crate::checker::{
+    self, Change, Ending, Flush, ModeChange, ModeEnding, Outcome, Read, Since, Units, Write,
+};
 use crate::coverage::Happening;
 use kagami_iscsi::pdu::{Cid, Itt};
 use kagami_iscsi::serial::CmdSn;
@@ -10,19 +13,34 @@ use kagami_types::Time;
 /// What a command does, with what the checker has to be told of it.
 #[derive(Debug)]
 pub(super) enum Work {
-    /// READ.
-    Read(Read, Units),
-    /// WRITE; with FUA.
-    Write(Write, bool),
+    /// READ; with FUA also a flush of what it reads.
+    Read(Read, Units, Option<Flush>),
+    /// WRITE, WRITE AND VERIFY, WRITE SAME of a pattern.
+    Write {
+        write: Write,
+        /// Stable when it is acknowledged.
+        stable: bool,
+        what: Happening,
+    },
     /// UNMAP or WRITE SAME with zeroes.
     Zero(Write, Happening),
-    /// SYNCHRONIZE CACHE of the whole unit.
-    Flush(Flush),
+    /// SYNCHRONIZE CACHE.
+    Flush(Flush, Units, Happening),
     /// COMPARE AND WRITE: what the blocks are compared with comes first in the data.
     Compare(Write, Units),
+    /// VERIFY with data.
+    Verify(Read, Units),
+    /// MODE SELECT of the caching page, to write-back or not.
+    Mode(ModeChange, bool),
+    /// MODE SELECT of the control page.
+    Control,
+    /// PERSISTENT RESERVE OUT.
+    Reserve(Change, checker::Order),
+    /// PERSISTENT RESERVE IN, READ KEYS.
+    Keys(Since),
     /// READ CAPACITY (16).
     Capacity,
-    /// TEST UNIT READY, INQUIRY: only the status matters.
+    /// Only the status matters.
     Other,
 }
 
@@ -58,6 +76,10 @@ pub(super) struct Task {
     pub(super) patience: u64,
     /// The tag of the request to abort it.
     pub(super) aborting: Option<Itt>,
+    /// What it was made from, where it can be made again.
+    pub(super) wish: Option<Wish>,
+    /// Which reservations it began under.
+    pub(super) since: Since,
 }
 
 /// A sense code: key, additional code and qualifier.
@@ -66,6 +88,9 @@ pub(super) struct Sense {
     pub(super) key: u8,
     pub(super) code: u16,
 }
+
+/// LOGICAL UNIT COMMUNICATION TIME-OUT.
+const COMMUNICATION_TIMEOUT: u16 = 0x0801;
 
 impl Sense {
     /// Reads the data segment of a response: two bytes of length, then sense data of either format
@@ -86,8 +111,12 @@ impl Sense {
 pub(super) enum Verdict {
     /// GOOD.
     Good,
-    /// COMPARE AND WRITE found a difference.
+    /// COMPARE AND WRITE or VERIFY found a difference.
     Miscompared,
+    /// A reservation is in its way.
+    Conflict,
+    /// It asks for what cannot be.
+    Illegal,
     /// It had no effect and can be sent again.
     Refused,
     /// It failed as a device fails: what it wrote may be there.
@@ -100,6 +129,7 @@ pub(super) mod status {
     pub(in super::super) const GOOD: u8 = 0x00;
     pub(in super::super) const CHECK_CONDITION: u8 = 0x02;
     pub(in super::super) const BUSY: u8 = 0x08;
+    pub(in super::super) const RESERVATION_CONFLICT: u8 = 0x18;
     pub(in super::super) const TASK_SET_FULL: u8 = 0x28;
     pub(in super::super) const TASK_ABORTED: u8 = 0x40;
 }
@@ -109,8 +139,8 @@ impl Task {
     pub(super) fn numbers(&self) -> [u64; 3] {
         let of = |units: &Units| (units.first, units.count);
         let (id, (first, count)) = match &self.work {
-            Work::Read(_, units) => (0, of(units)),
-            Work::Write(write, _) | Work::Zero(write, _) | Work::Compare(write, _) => {
+            Work::Read(_, units, _) | Work::Verify(_, units) | Work::Flush(_, units, _) => (0, of(units)),
+            Work::Write { write, .. } | Work::Zero(write, _) | Work::Compare(write, _) => {
                 (write.id.0, write.units().first().map_or((0, 0), of))
             }
             _ => (0, (0, 0)),
@@ -123,27 +153,64 @@ impl Task {
         !self.out.is_empty()
     }
 
+    /// Whether persistent reservations matter to it, and then whether it counts as a write
+    /// (SPC-5 table 66, SBC-4 table 14).
+    fn barred_as(&self) -> Option<bool> {
+        match self.cdb[0] {
+            0x08 | 0x28 | 0xa8 | 0x88 | 0x2f | 0xaf | 0x8f | 0x34 | 0x90 => Some(false),
+            0x9e if self.cdb[1] & 0x1f == 0x12 => Some(false),
+            _ => match self.work {
+                Work::Write { .. } | Work::Zero(..) | Work::Flush(..) | Work::Compare(..) => Some(true),
+                Work::Mode(..) | Work::Control => Some(true),
+                _ if matches!(self.cdb[0], 0x35 | 0x91) => Some(true),
+                _ => None,
+            },
+        }
+    }
+
+    /// Whether it changes the logical unit rather than its blocks.
+    pub(super) fn changes_unit(&self) -> bool {
+        matches!(self.work, Work::Mode(..) | Work::Control | Work::Reserve(..))
+    }
+
     /// Judges a status. Counts what it sees.
     pub(super) fn judge(
         &self,
         status: u8,
         sense: Option<Sense>,
-        faulty: bool,
+        plan: &HostPlan,
+        unit: &LunPlan,
         mut hit: impl FnMut(Happening),
     ) -> Result<Verdict, String> {
         let unexpected = || Err(format!("{} ended with status {status:#04x} and {sense:x?}", self.name()));
-        let explained = |verdict| if faulty { Ok(verdict) } else { unexpected() };
+        let explained = |verdict| if plan.faulty { Ok(verdict) } else { unexpected() };
+        let barred = self.barred_as();
+        let admitted =
+            barred.and_then(|writes| unit.checker.reservations().admits(plan.number, writes, self.since));
         match (status, sense.map(|sense| sense.key)) {
+            (status::GOOD, _) if admitted == Some(false) => {
+                Err(format!("{} was executed in spite of a reservation", self.name()))
+            }
             (status::GOOD, _) => Ok(Verdict::Good),
+            (status::RESERVATION_CONFLICT, _) if plan.reserves => {
+                hit(Happening::ReservationConflict);
+                if matches!(self.work, Work::Reserve(..)) || barred.is_some() && admitted != Some(true) {
+                    return Ok(Verdict::Conflict);
+                }
+                Err(format!("{} conflicts with no reservation", self.name()))
+            }
             (status::BUSY, _) => {
                 hit(Happening::Busy);
-                Ok(Verdict::Refused)
+                Ok(if self.changes_unit() && plan.loose_changes { Verdict::Failed } else { Verdict::Refused })
             }
             (status::TASK_SET_FULL, _) => {
                 hit(Happening::TaskSetFull);
                 Ok(Verdict::Refused)
             }
-            (status::TASK_ABORTED, _) => Ok(Verdict::Failed),
+            (status::TASK_ABORTED, _) if plan.resets => {
+                hit(Happening::TaskAbortedStatus);
+                Ok(Verdict::Failed)
+            }
             (status::CHECK_CONDITION, Some(0x6)) => {
                 hit(Happening::UnitAttention);
                 Ok(Verdict::Refused)
@@ -151,6 +218,13 @@ impl Task {
             (status::CHECK_CONDITION, Some(0xe)) if matches!(self.work, Work::Compare(..)) => {
                 hit(Happening::Miscompare);
                 Ok(Verdict::Miscompared)
+            }
+            (status::CHECK_CONDITION, Some(0xe)) if matches!(self.work, Work::Verify(..)) => {
+                hit(Happening::VerifyMiscompare);
+                Ok(Verdict::Miscompared)
+            }
+            (status::CHECK_CONDITION, Some(0x5)) if matches!(self.work, Work::Reserve(..)) => {
+                Ok(Verdict::Illegal)
             }
             // NOT READY, MEDIUM ERROR, HARDWARE ERROR, DATA PROTECT.
             (status::CHECK_CONDITION, Some(0x2 | 0x3 | 0x4 | 0x7)) => {
@@ -160,42 +234,49 @@ impl Task {
             // ABORTED COMMAND: a device that did not answer in time may do so yet.
             (status::CHECK_CONDITION, Some(0xb)) => {
                 hit(Happening::CommandFailed);
+                if sense.is_some_and(|sense| sense.code == COMMUNICATION_TIMEOUT) {
+                    hit(Happening::TimedOut);
+                }
                 explained(Verdict::FailedOpen)
             }
             _ => unexpected(),
         }
     }
 
-    /// Tells the checker how it ended, and counts.
+    /// Tells the checker how it ended, and counts. `late`: device operations of it may be under way.
     pub(super) fn finish(
         self,
         unit: &LunPlan,
-        hangs: bool,
+        late: bool,
         verdict: Verdict,
         hit: impl FnOnce(Happening),
     ) -> Result<(), String> {
         let ending = match verdict {
             Verdict::Good => Ending::Done,
-            Verdict::Miscompared | Verdict::Refused => Ending::Nothing,
-            Verdict::Failed if !hangs => Ending::Unknown,
+            Verdict::Miscompared | Verdict::Refused | Verdict::Conflict | Verdict::Illegal => Ending::Nothing,
+            Verdict::Failed if !late => Ending::Unknown,
             Verdict::Failed | Verdict::FailedOpen => Ending::Lingering,
         };
         let good = verdict == Verdict::Good;
         let checker = &unit.checker;
         match self.work {
-            Work::Read(read, units) => {
+            Work::Read(read, units, flush) => {
                 // A read with room for less than it asked for is checked as far as it came.
                 let whole = self.received.len() - self.received.len() % checker.unit().max(1);
                 let data = self.received.get(..whole).filter(|_| good);
                 checker.end_read(read, units.first, data)?;
                 if good {
+                    // FUA: what it found is stable (SBC-4 5.15).
+                    if let Some(flush) = flush {
+                        checker.end_flush(flush, units);
+                    }
                     hit(Happening::ReadChecked);
                 }
             }
-            Work::Write(write, fua) => {
-                checker.end_write(write, if good && fua { Ending::Stable } else { ending });
+            Work::Write { write, stable, what } => {
+                checker.end_write(write, if good && stable { Ending::Stable } else { ending });
                 if good {
-                    hit(if fua { Happening::FuaAcked } else { Happening::WriteAcked });
+                    hit(what);
                 }
             }
             Work::Zero(write, what) => {
@@ -204,10 +285,10 @@ impl Task {
                     hit(what);
                 }
             }
-            Work::Flush(flush) => {
+            Work::Flush(flush, units, what) => {
                 if good {
-                    checker.end_flush(flush, Units { first: 0, count: checker.units() });
-                    hit(Happening::FlushAcked);
+                    checker.end_flush(flush, units);
+                    hit(what);
                 }
             }
             Work::Compare(write, units) => {
@@ -215,9 +296,65 @@ impl Task {
                     let expected = self.out.get(..self.out.len() / 2).unwrap_or_default();
                     checker.compared(&write, units, expected, good)?;
                 }
-                checker.end_write(write, ending);
+                let fua = good && self.cdb[1] & 0x08 != 0;
+                checker.end_write(write, if fua { Ending::Stable } else { ending });
                 if good {
                     hit(Happening::CompareWrote);
+                }
+            }
+            Work::Verify(read, units) => {
+                if good || verdict == Verdict::Miscompared {
+                    checker.verified(read, units, &self.out, good)?;
+                } else {
+                    checker.end_read(read, 0, None)?;
+                }
+                if good {
+                    hit(Happening::Verified);
+                }
+            }
+            Work::Mode(change, write_back) => {
+                let ending = match (good, ending) {
+                    (true, _) => ModeEnding::Done,
+                    (false, Ending::Nothing) => ModeEnding::Nothing,
+                    _ => ModeEnding::Unknown,
+                };
+                checker.end_mode(&change, ending);
+                if good {
+                    hit(if write_back { Happening::CacheOn } else { Happening::CacheOff });
+                }
+            }
+            Work::Reserve(change, order) => {
+                let outcome = match verdict {
+                    Verdict::Good => Outcome::Good,
+                    Verdict::Conflict => Outcome::Conflict,
+                    Verdict::Illegal => Outcome::Illegal,
+                    Verdict::Refused | Verdict::Miscompared => Outcome::Nothing,
+                    Verdict::Failed | Verdict::FailedOpen => Outcome::Unknown,
+                };
+                checker.reservations().end(&change, outcome)?;
+                if good {
+                    hit(match order {
+                        checker::Order::Register { .. } => Happening::Registered,
+                        checker::Order::Reserve { .. } => Happening::Reserved,
+                        checker::Order::Preempt { .. } if self.cdb[1] == 5 => Happening::PreemptedAborting,
+                        checker::Order::Preempt { .. } => Happening::Preempted,
+                        _ => Happening::Released,
+                    });
+                }
+            }
+            Work::Keys(since) if good => {
+                let told = self.received.get(8..).unwrap_or_default();
+                let mut told: Vec<u64> = told
+                    .chunks_exact(8)
+                    .map(|key| key.iter().fold(0, |all, byte| all << 8 | u64::from(*byte)))
+                    .collect();
+                told.sort_unstable();
+                match checker.reservations().keys(since) {
+                    Some(keys) if keys != told => {
+                        return Err(format!("READ KEYS says {told:x?}, registered are {keys:x?}"));
+                    }
+                    Some(_) => hit(Happening::KeysChecked),
+                    None => {}
                 }
             }
             Work::Capacity if good => {
@@ -228,23 +365,36 @@ impl Task {
                     return Err(format!("READ CAPACITY says {last:?} of {block:?} bytes"));
                 }
             }
-            Work::Capacity | Work::Other => {}
+            Work::Capacity | Work::Keys(_) | Work::Control | Work::Other => {}
         }
         Ok(())
     }
 
-    /// It was aborted, or lost with its session: nobody knows, and nothing happens any more.
-    pub(super) fn forget(self, unit: &LunPlan, hangs: bool) {
-        // Without data there is nothing that could be wrong.
-        let _ = self.finish(unit, hangs, Verdict::Failed, |_| ());
+    /// It was aborted, or lost with its session: nobody knows, and nothing happens any more, unless
+    /// the array has given device operations of it up.
+    pub(super) fn forget(self, plan: &HostPlan, now: Time, mut hit: impl FnMut(Happening)) {
+        let late = plan.gives_up.is_some_and(|after| now.nanos_since(self.issued) >= after);
+        if late {
+            hit(Happening::LateAbort);
+        }
+        if let Some(unit) = plan.luns.get(self.unit) {
+            // Without data there is nothing that could be wrong.
+            let _ = self.finish(unit, late, Verdict::Failed, |_| ());
+        }
     }
 
     fn name(&self) -> &'static str {
         match self.cdb[0] {
             0x00 => "TEST UNIT READY",
             0x12 => "INQUIRY",
-            0x28 | 0x88 => "READ",
-            0x2a | 0x8a => "WRITE",
+            0x15 => "MODE SELECT",
+            0x08 | 0x28 | 0xa8 | 0x88 => "READ",
+            0x0a | 0x2a | 0xaa | 0x8a => "WRITE",
+            0x2e | 0xae | 0x8e => "WRITE AND VERIFY",
+            0x2f | 0xaf | 0x8f => "VERIFY",
+            0x34 | 0x90 => "PRE-FETCH",
+            0x5e => "PERSISTENT RESERVE IN",
+            0x5f => "PERSISTENT RESERVE OUT",
             0x35 | 0x91 => "SYNCHRONIZE CACHE",
             0x41 | 0x93 => "WRITE SAME",
             0x42 => "UNMAP",

@@ -4,6 +4,7 @@ use super::{BROKEN_PIPE, ConnId, Side};
 use crate::coverage::Happening;
 use crate::ops::OpKey;
 use crate::trace::Who;
+use crate::trap::Moment;
 use crate::world::{Event, State};
 use kagami_reactor::{Errno, Op, ReceiveBuffer};
 use kagami_types::Time;
@@ -146,6 +147,7 @@ impl State {
             done += bytes.len();
         });
         self.offer_room(id, side.other());
+        self.trap.pass(Moment::Receive);
         Ok(u32::try_from(done).unwrap_or(u32::MAX))
     }
 
@@ -180,7 +182,10 @@ impl State {
                 };
                 self.ops.put_back(key, inflight);
                 match sent {
-                    Some(count) => Ok(u32::try_from(count).unwrap_or(u32::MAX)),
+                    Some(count) => {
+                        self.trap.pass(Moment::Send);
+                        Ok(u32::try_from(count).unwrap_or(u32::MAX))
+                    }
                     None => return,
                 }
             };

@@ -11,14 +11,17 @@
 
 mod endpoint;
 mod pipe;
+mod tamper;
 
 pub(crate) use endpoint::{Endpoint, Owner};
 pub(crate) use pipe::{CutKind, Pipe};
+pub(crate) use tamper::Tampering;
 
 use crate::coverage::Happening;
 use crate::ops::OpKey;
 use crate::rng::Rng;
 use crate::trace::Who;
+use crate::trap::Moment;
 use crate::world::{Event, State};
 use kagami_reactor::Errno;
 use std::collections::VecDeque;
@@ -150,6 +153,9 @@ impl State {
             ends: [Endpoint::new(Owner::Actor(actor)), Endpoint::new(Owner::Nobody)],
             pipes: cuts.map(|cut| Pipe::new(capacity, cut)),
         });
+        if let Some(conn) = self.net.conn(id) {
+            conn.pipe(Side::Server).tamper(options.tamper.map(Tampering::new));
+        }
         let at = self.net_delay();
         self.events.put(at, if refused { Event::Reset(id, Side::Client) } else { Event::Syn(id) });
         if refused {
@@ -186,6 +192,7 @@ impl State {
             if let Some(conn) = self.net.conn(id) {
                 conn.end(Side::Server).owner = Owner::Accepted(core);
             }
+            self.trap.pass(Moment::Accept);
             self.complete(key, Ok(id.0));
         }
     }
@@ -236,9 +243,8 @@ impl State {
     fn segments(&mut self, id: ConnId, side: Side, mut left: usize) {
         let longest = self.options.net.segment;
         while left > 0 {
-            let rng = &mut self.net.rng;
-            let len = if rng.one_in(3) { rng.skewed(1, longest) } else { longest };
-            let len = usize::try_from(len).unwrap_or(usize::MAX).min(left);
+            let Some(conn) = self.net.conns.get_mut(id.index()) else { return };
+            let len = conn.pipe(side).grain(&mut self.net.rng, longest).min(left);
             left -= len;
             if len < 48 {
                 self.coverage.hit(Happening::SmallSegment);

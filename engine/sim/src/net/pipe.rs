@@ -1,7 +1,13 @@
 //! One direction of a connection: bytes that were sent, the part of them that has arrived, and
 //! what is going to happen to them.
 
+use super::Tampering;
+use crate::rng::Rng;
 use std::collections::VecDeque;
+
+/// The most segments in a run of short ones, and the longest in a run of long ones.
+const FINE: u64 = 100;
+const COARSE: u64 = 16 << 10;
 
 /// What ends a connection, or one direction of it, in the middle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +41,11 @@ pub(crate) struct Pipe {
     end: End,
     /// Sent in all.
     total: u64,
+    /// Segments until longer ones come, and bytes until short ones come again.
+    fine: u64,
+    coarse: usize,
     cut: Option<(u64, CutKind)>,
+    tampering: Option<Tampering>,
     flip: Option<u64>,
     /// A bit was flipped.
     pub(crate) flipped: bool,
@@ -59,11 +69,36 @@ impl Pipe {
             capacity,
             end: End::Open,
             total: 0,
+            fine: FINE,
+            coarse: 0,
             cut,
+            tampering: None,
             flip: None,
             flipped: false,
             silent: false,
         }
+    }
+
+    /// What goes in is changed from now on, or not.
+    pub(crate) fn tamper(&mut self, tampering: Option<Tampering>) {
+        self.tampering = tampering;
+    }
+
+    /// How long the next segment is. Short ones come in runs: were all of a long stream short, it
+    /// would take its time and show nothing new.
+    pub(crate) fn grain(&mut self, rng: &mut Rng, longest: u64) -> usize {
+        let mut len = if rng.one_in(3) { rng.skewed(1, longest) } else { longest };
+        if self.coarse > 0 {
+            len = len.max(rng.skewed(COARSE / 8, COARSE));
+        } else if self.fine == 0 {
+            self.fine = rng.skewed(8, FINE);
+            self.coarse = usize::try_from(rng.skewed(4 << 10, 256 << 10)).unwrap_or(0);
+        } else {
+            self.fine -= 1;
+        }
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        self.coarse = self.coarse.saturating_sub(len);
+        len
     }
 
     /// Flips a bit of the byte that is sent after `bytes` more.
@@ -109,7 +144,10 @@ impl Pipe {
         }
         for chunk in chunks {
             let take = chunk.len().min(left);
-            self.bytes.extend(&chunk[..take]);
+            match &mut self.tampering {
+                None => self.bytes.extend(&chunk[..take]),
+                Some(tampering) => self.bytes.extend(chunk[..take].iter().map(|byte| tampering.pass(*byte))),
+            }
             sent.taken += take;
             left -= take;
             if left == 0 {

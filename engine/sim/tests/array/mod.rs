@@ -1,7 +1,10 @@
 //! The real array on simulated machines: sessions, SCSI, volumes and the mesh between cores, over
 //! `SimIo` in place of io_uring.
 
+mod broken;
 mod parts;
+
+pub use broken::Broken;
 
 use kagami_channel::{Control, Core, CoreParts, CorePlan, Directory, Inbox, Registry, Shared, UnitAddress};
 use kagami_iscsi::name::IscsiName;
@@ -9,8 +12,9 @@ use kagami_memory::{Arena, ArenaPlan, Class, HugePages};
 use kagami_metrics::Metrics;
 use kagami_queue::Mesh;
 use kagami_sim::checker::Checker;
-use kagami_sim::host::{Host, HostPlan, LunPlan};
-use kagami_sim::{Actor, Array, DiskId, Failure, Options, Report, Rng, Sim, SimIo, World};
+use kagami_sim::host::{Asker, Host, HostPlan, LunPlan};
+use kagami_sim::options::Tamper;
+use kagami_sim::{Actor, Array, DiskId, Failure, Happening, Options, Report, Rng, Sim, SimIo, World};
 use kagami_types::{BlockCount, BlockSize, CoreId, Lun, Uuid};
 use kagami_volume::zero_page;
 use parts::{Rules, States};
@@ -48,6 +52,8 @@ pub struct SimArray {
     io_timeout: Duration,
     ping_interval: Duration,
     inboxes: Vec<Arc<Inbox>>,
+    metrics: Option<Arc<Metrics>>,
+    broken: Option<Broken>,
 }
 
 impl Array for SimArray {
@@ -66,6 +72,7 @@ impl Array for SimArray {
         let rules = Arc::clone(&self.rules) as Arc<dyn kagami_channel::Access>;
         let shared = Arc::new(Shared::new(registry, rules, Directory::new(entries)));
         let metrics = Metrics::new(self.cores.into(), self.volumes.len());
+        self.metrics = Some(Arc::clone(&metrics));
         let mut machines: Vec<SimIo> = (0..self.cores).map(|_| world.add_core()).collect();
         let wakers: Vec<_> = machines.iter().map(SimIo::waker).collect();
         self.inboxes.clear();
@@ -78,7 +85,13 @@ impl Array for SimArray {
             for (row, (volume, place)) in self.volumes.iter().zip(&places).enumerate() {
                 if place.core == CoreId(core) {
                     let file = io.open(volume.disk).map_err(|error| error.to_string())?;
-                    let plan = parts::UnitPlan { index: place.index, row, file, io_timeout: self.io_timeout };
+                    let plan = parts::UnitPlan {
+                        index: place.index,
+                        row,
+                        file,
+                        io_timeout: self.io_timeout,
+                        broken: self.broken,
+                    };
                     units.push(parts::unit(volume, &plan, &zeroes, &self.states)?);
                 }
             }
@@ -92,7 +105,7 @@ impl Array for SimArray {
                 port,
                 units,
                 metrics: metrics.core(usize::from(core)).cloned().ok_or("no counters")?,
-                keeper: Box::new(self.states.keeper(Arc::clone(&inbox))),
+                keeper: Box::new(self.states.keeper(Arc::clone(&inbox), self.broken)),
                 random: Box::new(self.rng.fork(7)),
                 inbox,
             };
@@ -116,8 +129,12 @@ impl Array for SimArray {
         true
     }
 
-    fn gone(&mut self, _world: &World) -> Result<(), String> {
+    fn gone(&mut self, world: &World) -> Result<(), String> {
         self.inboxes.clear();
+        if let Some(metrics) = self.metrics.take() {
+            let sent = metrics.cores().iter().map(|core| core.reactor.messages_sent.get()).sum();
+            world.count(Happening::Crossed, sent);
+        }
         for class in Class::ALL {
             let (free, total) = (self.arena.free(class), self.arena.total(class));
             if free != total {
@@ -141,13 +158,33 @@ pub fn arena() -> Arena {
 /// Runs a seed: everything about the array, its hosts and its world is drawn from it; `tune` has
 /// the last word on what goes wrong.
 pub fn run(seed: u64, arena: Arena, tune: impl FnOnce(&mut Options)) -> Result<Report, Box<Failure>> {
+    run_broken(seed, arena, None, tune)
+}
+
+/// The same with an array that is broken.
+pub fn run_broken(
+    seed: u64,
+    arena: Arena,
+    broken: Option<Broken>,
+    tune: impl FnOnce(&mut Options),
+) -> Result<Report, Box<Failure>> {
     let mut rng = Rng::new(seed ^ 0x6b61_6761_6d69);
     let mut options = Options::random(&mut rng);
     tune(&mut options);
     if let Some(lines) = std::env::var("KAGAMI_TRACE").ok().and_then(|text| text.parse().ok()) {
         options.trace = lines;
     }
+    // Short ones only where devices hang: a slow disk or a core that stalls must not pass for that.
+    let io_timeout = if options.disk.hang > 0 { rng.choose([1, 10, 30]) } else { 30 } * 1_000_000_000;
+    options.disk.late = io_timeout;
+    options.disk.apart = broken.is_none_or(|broken| !broken.is_back_end());
+    options.net.tamper = match broken {
+        Some(Broken::Window) => Some(Tamper::Window),
+        Some(Broken::Status) => Some(Tamper::Status),
+        _ => None,
+    };
     let mut sim = Sim::new(seed, options);
+    let (chap, resets) = (rng.one_in(4), rng.one_in(3));
     let cores = u16::try_from(rng.between(1, 3)).unwrap_or(1);
     let mut volumes = Vec::new();
     let mut luns = Vec::new();
@@ -155,13 +192,17 @@ pub fn run(seed: u64, arena: Arena, tune: impl FnOnce(&mut Options)) -> Result<R
         let number = u16::try_from(number).unwrap_or(0);
         let block = rng.choose([BlockSize::B512, BlockSize::B512, BlockSize::B4096]);
         let sector = rng.choose([512u32, 512, 4096]);
-        let bytes = rng.choose([128u64 << 10, 512 << 10, 2 << 20]);
+        let bytes = rng.choose([64u64 << 10, 256 << 10, 1 << 20, 2 << 20]);
         let write_back = rng.one_in(2);
         let sectors = usize::try_from(bytes / u64::from(sector)).unwrap_or(1);
         let disk = sim.world().add_disk(usize::try_from(sector).unwrap_or(512), sectors);
         let unit = usize::try_from(sector.min(block.bytes())).unwrap_or(512);
         let units = usize::try_from(bytes).unwrap_or(0) / unit;
-        let checker = Checker::new(rng.word(), unit, units, !write_back);
+        let checker = Checker::new(rng.word(), unit, units, !write_back).on_disk(sim.world(), disk);
+        let checker = match broken {
+            Some(Broken::WholeCommands) => checker.with_whole_commands(u64::MAX),
+            _ => checker,
+        };
         sim.judge(&checker);
         let lun = Lun::new(number * 100).unwrap_or_default();
         let blocks = BlockCount(bytes / u64::from(block.bytes()));
@@ -169,7 +210,8 @@ pub fn run(seed: u64, arena: Arena, tune: impl FnOnce(&mut Options)) -> Result<R
             lun,
             block: usize::try_from(block.bytes()).unwrap_or(512),
             blocks: blocks.0,
-            longest: blocks.0.min(rng.choose([8, 64, 1024])),
+            longest: blocks.0.min(rng.choose([8, 8, 64, 64, 256, 1024])),
+            ends_tasks: resets,
             compare: rng.choose([1, 8]),
             checker,
         });
@@ -179,11 +221,14 @@ pub fn run(seed: u64, arena: Arena, tune: impl FnOnce(&mut Options)) -> Result<R
         volumes.push(Volume { lun, block, bytes, disk, sector, write_back, home, slots, uuid });
     }
     let portals = vec![SocketAddr::from(([127, 0, 0, 1], 3260)), SocketAddr::from(([127, 0, 0, 1], 3261))];
-    let (chap, resets) = (rng.one_in(4), rng.one_in(3));
     let target = IscsiName::new(TARGET).expect("a valid name");
     let disk = options.disk;
-    let faulty = disk.error + disk.no_space + disk.hang + disk.gone > 0;
+    let faulty = disk.error + disk.no_space + disk.hang + disk.gone > 0 || broken == Some(Broken::GivenUp);
     let mut actors: Vec<Box<dyn Actor>> = Vec::new();
+    let (modes, reserves) = (rng.one_in(2), rng.one_in(3));
+    let net = options.net;
+    let calm = !faulty && !resets && !reserves && options.core.stall + options.crash.count == 0;
+    let prompt = calm && net.cut + net.flip + net.refuse == 0;
     for number in 0..rng.between(1, 3) {
         let number = u16::try_from(number).unwrap_or(0);
         let name = format!("iqn.2026-11.io.kagami:host{number}");
@@ -199,10 +244,19 @@ pub fn run(seed: u64, arena: Arena, tune: impl FnOnce(&mut Options)) -> Result<R
             depth: rng.choose([1, 8, 32]),
             connections: rng.choose([1, 1, 2, 4]),
             resets,
-            patience: rng.choose([1, 15, 40]) * 1_000_000_000,
+            unrest: rng.choose([8, 20, 60]),
+            modes,
+            reserves,
+            patience: rng.choose([if prompt { 30 } else { 1 }, 15, 40]) * 1_000_000_000,
             faulty,
-            hangs: disk.hang > 0,
+            gives_up: (disk.hang > 0).then_some(io_timeout),
+            loose_changes: true,
+            plain: options.net.tamper.is_some(),
+            prompt,
         };
+        if rng.one_in(4) {
+            actors.push(Box::new(Asker::new(plan.clone(), rng.fork(100), 3)));
+        }
         actors.push(Box::new(Host::new(plan, rng.fork(number.into()))));
     }
     let mut array = SimArray {
@@ -213,11 +267,12 @@ pub fn run(seed: u64, arena: Arena, tune: impl FnOnce(&mut Options)) -> Result<R
         portals,
         window: rng.choose([2, 16, 64]),
         states: States::default(),
-        // Short ones only where devices hang: a slow disk or a core that stalls must not pass for that.
-        io_timeout: Duration::from_secs(if disk.hang > 0 { rng.choose([1, 10, 30]) } else { 30 }),
+        io_timeout: Duration::from_nanos(io_timeout),
         ping_interval: Duration::from_secs(rng.choose([1, 15])),
         rng,
         inboxes: Vec::new(),
+        metrics: None,
+        broken,
     };
     sim.run(&mut array, &mut actors)
 }

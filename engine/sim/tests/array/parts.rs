@@ -2,6 +2,7 @@
 //! is kept.
 
 use super::Volume;
+use super::broken::{Broken, Liar};
 use kagami_channel::{Access, Control, Ends, Inbox, Keep, Keeper, Unit, Visible, volume_base};
 use kagami_iscsi::chap::{Account, Credentials};
 use kagami_iscsi::login::{Applicant, Authentication, Denial, TargetSettings};
@@ -24,6 +25,7 @@ pub struct UnitPlan {
     pub row: usize,
     pub file: FileId,
     pub io_timeout: Duration,
+    pub broken: Option<Broken>,
 }
 
 /// Makes a unit.
@@ -67,7 +69,10 @@ pub fn unit(volume: &Volume, plan: &UnitPlan, zeroes: &Page, states: &States) ->
     };
     let volume_plan = kagami_volume::VolumePlan {
         geometry,
-        storage: Storage::Disk { file: plan.file, limits },
+        storage: match plan.broken.filter(|broken| broken.is_back_end()) {
+            Some(broken) => Storage::Other(Box::new(Liar::new(broken, plan.file, limits))),
+            None => Storage::Disk { file: plan.file, limits },
+        },
         token_base: volume_base(plan.index),
         slots: volume.slots,
         pages: 4096,
@@ -89,20 +94,23 @@ impl States {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&volume).cloned()
     }
 
-    pub fn keeper(&self, inbox: Arc<Inbox>) -> impl Keeper + 'static {
-        KeepHere { states: self.clone(), inbox }
+    pub fn keeper(&self, inbox: Arc<Inbox>, broken: Option<Broken>) -> impl Keeper + 'static {
+        KeepHere { states: self.clone(), inbox, forgets: broken == Some(Broken::Keeper) }
     }
 }
 
 struct KeepHere {
     states: States,
     inbox: Arc<Inbox>,
+    forgets: bool,
 }
 
 impl Keeper for KeepHere {
     fn keep(&mut self, _core: CoreId, keep: Keep) {
         let mut states = self.states.0.lock().unwrap_or_else(PoisonError::into_inner);
-        states.insert(keep.volume, keep.state);
+        if !self.forgets {
+            states.insert(keep.volume, keep.state);
+        }
         let _ = self.inbox.put(Control::Kept { ticket: keep.ticket, ok: true });
     }
 }
