@@ -31,14 +31,16 @@ const LARGEST: u64 = 64 << 20;
 /// One entry.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Entry {
-    /// Data was written there, so many bytes into the device; a flush or FUA made it stable just then.
+    /// Data was written there, so many bytes into the device.
     Write {
         /// Bytes from the device's start.
         offset: u64,
         /// What.
         data: Vec<u8>,
-        /// Everything before it is stable, too (a flush), or it itself is by itself (FUA).
-        barrier: bool,
+        /// A flush came with it.
+        flush: bool,
+        /// It was made stable by itself, before others that had ended earlier.
+        fua: bool,
     },
     /// Blocks were given back; what they hold is not known.
     Discard {
@@ -114,7 +116,7 @@ impl<R: Read> Log<R> {
             return Err(Error::Failed(format!("an entry of {len} bytes")));
         }
         let data = self.bytes(len)?;
-        Ok(Some(Entry::Write { offset, data, barrier: flags & (FLUSH | FUA) != 0 }))
+        Ok(Some(Entry::Write { offset, data, flush: flags & FLUSH != 0, fua: flags & FUA != 0 }))
     }
 
     fn bytes(&mut self, len: u64) -> Result<Vec<u8>, Error> {
@@ -177,11 +179,11 @@ pub(super) mod tests {
             log(&[(8, &data, FUA), (0, b"here", MARK), (4, &data, DISCARD), (0, &[], FLUSH), (9, &data, 0)]);
         let mut log = Log::open(&bytes[..]).unwrap();
         let mut next = || log.next().unwrap();
-        assert_eq!(next(), Some(Entry::Write { offset: 4096, data: data.clone(), barrier: true }));
+        assert_eq!(next(), Some(Entry::Write { offset: 4096, data: data.clone(), flush: false, fua: true }));
         assert_eq!(next(), Some(Entry::Mark("here".to_owned())));
         assert_eq!(next(), Some(Entry::Discard { offset: 2048, len: 1024 }));
         assert_eq!(next(), Some(Entry::Flush));
-        assert_eq!(next(), Some(Entry::Write { offset: 4608, data, barrier: false }));
+        assert_eq!(next(), Some(Entry::Write { offset: 4608, data, flush: false, fua: false }));
         assert_eq!(next(), None);
     }
 

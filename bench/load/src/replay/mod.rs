@@ -9,6 +9,9 @@
 //! - after each entry between two marks, every block that it wrote must hold what the snapshot before it allows, or a
 //!   newer write than that snapshot knows, and none newer than the one after it knows.
 //!
+//! One thing the log does not say: a FUA write is in it at once, but a write that ended before, to the same block, only
+//! with the next flush. The device holds what the host sent last of the two, and so does the replay, until that flush.
+//!
 //! The checker's model is that of `verify`; nothing of the target is used.
 
 mod log;
@@ -17,7 +20,7 @@ use crate::cli::ReplayArgs;
 use crate::error::Error;
 use crate::verify::{Found, Kept, Rule, stamp};
 use log::{Entry, Log};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
@@ -54,6 +57,16 @@ pub fn run(args: &ReplayArgs) -> Result<(), Error> {
 struct Image {
     bytes: Vec<u8>,
     block: usize,
+    /// Blocks that were written with FUA since the last flush.
+    ahead: HashSet<u64>,
+}
+
+/// A write of the log.
+struct Write {
+    offset: u64,
+    data: Vec<u8>,
+    flush: bool,
+    fua: bool,
 }
 
 impl Image {
@@ -65,16 +78,27 @@ impl Image {
         }
     }
 
-    /// Puts data where it belongs, as far as that is checked. Which blocks it changes.
-    fn write(&mut self, offset: u64, data: &[u8]) -> std::ops::Range<u64> {
-        let at = usize::try_from(offset).unwrap_or(usize::MAX);
-        let Some(room) = self.bytes.get_mut(at..) else { return 0..0 };
-        let len = room.len().min(data.len());
-        if let (Some(to), Some(from)) = (room.get_mut(..len), data.get(..len)) {
-            to.copy_from_slice(from);
+    /// Puts a write where it belongs, as far as that is checked. Which blocks it is about.
+    fn write(&mut self, write: &Write) -> std::ops::Range<u64> {
+        if write.flush {
+            self.ahead.clear();
         }
-        let block = self.block as u64;
-        offset / block..(offset + len as u64).div_ceil(block)
+        let first = write.offset / self.block as u64;
+        let mut next = first;
+        for data in write.data.chunks_exact(self.block) {
+            let (block, at) = (next, usize::try_from(next).unwrap_or(usize::MAX).saturating_mul(self.block));
+            let Some(to) = self.bytes.get_mut(at..at.saturating_add(self.block)) else { break };
+            next += 1;
+            let older =
+                || stamp::generation(data).zip(stamp::generation(to)).is_some_and(|(new, old)| new < old);
+            if write.fua {
+                self.ahead.insert(block);
+            } else if self.ahead.contains(&block) && older() {
+                continue;
+            }
+            to.copy_from_slice(data);
+        }
+        first..next
     }
 }
 
@@ -83,7 +107,7 @@ fn replay(from: impl Read, args: &ReplayArgs) -> Result<Counts, Error> {
     let mut counts = Counts::default();
     let mut image: Option<Image> = None;
     // What was written before the first snapshot: it says how large the checked region is.
-    let mut before: Vec<(u64, Vec<u8>)> = Vec::new();
+    let mut before: Vec<Write> = Vec::new();
     let mut kept: Option<Kept> = None;
     // Blocks written since the last mark, with values that its snapshot did not know.
     let mut newer: BTreeSet<(u64, u32)> = BTreeSet::new();
@@ -95,9 +119,9 @@ fn replay(from: impl Read, args: &ReplayArgs) -> Result<Counts, Error> {
                 let image = image.get_or_insert_with(|| {
                     let len = next.model.blocks().saturating_mul(u64::from(next.block_size));
                     let bytes = vec![0; usize::try_from(len).unwrap_or(0)];
-                    let mut image = Image { bytes, block: next.block_size as usize };
-                    for (offset, data) in before.drain(..) {
-                        image.write(offset, &data);
+                    let mut image = Image { bytes, block: next.block_size as usize, ahead: HashSet::new() };
+                    for write in before.drain(..) {
+                        image.write(&write);
                     }
                     image
                 });
@@ -116,21 +140,27 @@ fn replay(from: impl Read, args: &ReplayArgs) -> Result<Counts, Error> {
                 counts.marks += 1;
                 kept = Some(next);
             }
-            Entry::Flush => counts.barriers += 1,
+            Entry::Flush => {
+                counts.barriers += 1;
+                if let Some(image) = &mut image {
+                    image.ahead.clear();
+                }
+            }
             // The load has no UNMAP; a discard would only make the device forget what was checked.
             Entry::Discard { .. } => {}
-            Entry::Write { offset, data, barrier } => {
+            Entry::Write { offset, data, flush, fua } => {
+                let write = Write { offset, data, flush, fua };
                 counts.writes += 1;
-                counts.barriers += u64::from(barrier);
+                counts.barriers += u64::from(flush || fua);
                 if args.lose.is_some_and(|every| counts.writes.is_multiple_of(every)) {
                     counts.lost += 1;
                     continue;
                 }
                 let (Some(image), Some(kept)) = (&mut image, &kept) else {
-                    before.push((offset, data));
+                    before.push(write);
                     continue;
                 };
-                for block in image.write(offset, &data) {
+                for block in image.write(&write) {
                     let found = image.found(kept, block);
                     counts.blocks += 1;
                     let Err(wrong_block) = kept.model.check(block, found, Rule::Crash) else { continue };

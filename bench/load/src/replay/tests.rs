@@ -113,6 +113,7 @@ fn an_older_write_over_a_stable_one_is_found_between_marks() {
     let old = host.send(9, 1, false);
     let new = host.send(9, 1, true);
     host.log.push(new.clone());
+    host.flush(FLUSH);
     host.snapshot();
     host.log.push(old);
     host.log.push(new);
@@ -135,4 +136,17 @@ fn torn_blocks_and_snapshots_that_are_not_there_are_found() {
     host.log.pop();
     host.log.push((0, b"dm-log-writes-end".to_vec(), MARK));
     assert_eq!(host.replay(None).unwrap().marks, 1);
+}
+
+#[test]
+fn a_write_that_ended_before_a_fua_write_comes_after_it_in_the_log() {
+    let mut host = Host::new();
+    let old = host.send(9, 2, false);
+    let new = host.send(9, 1, true);
+    host.log.push(new);
+    host.snapshot();
+    host.log.push(old);
+    host.flush(FLUSH);
+    host.snapshot();
+    assert_eq!(host.replay(None).unwrap().marks, 3);
 }

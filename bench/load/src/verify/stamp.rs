@@ -102,6 +102,13 @@ pub fn read(block: &[u8], volume: u64, lba: u64) -> Found {
     }
 }
 
+/// The number of the write that a block begins as one of, whole or not.
+#[must_use]
+pub fn generation(block: &[u8]) -> Option<Generation> {
+    let header = block.first_chunk::<HEADER>()?;
+    (header[..8] == MAGIC).then(|| Generation(word32(header, 24)))
+}
+
 fn checksum(header: &[u8; HEADER], body: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&header[..28]), body)
 }
