@@ -224,6 +224,15 @@ fn start(cli: &Cli) -> Result<Daemon, RunError> {
         let state = tables.state().scsi(volume.record.uuid).map(<[u8]>::to_vec);
         served.push(to_served(volume, state));
     }
+    // Before the portals, so that who finds those finds this; what is asked waits until all is there.
+    let (sender, asks) = sync_channel(admin::WAITING);
+    let socket = match &plan.admin {
+        Some(path) => {
+            let socket = admin::serve(path, sender, Arc::clone(&events));
+            Some(socket.map_err(|error| RunError::Admin(path.display().to_string(), error))?)
+        }
+        None => None,
+    };
     let (sender, requests) = sync_channel(REQUESTS);
     let array = Array::start(Inputs {
         plan: plan.clone(),
@@ -242,14 +251,6 @@ fn start(cli: &Cli) -> Result<Daemon, RunError> {
                 started: Instant::now(),
             };
             Some(http::serve(address, shown).map_err(|error| RunError::Metrics(address, error))?)
-        }
-        None => None,
-    };
-    let (sender, asks) = sync_channel(admin::WAITING);
-    let socket = match &plan.admin {
-        Some(path) => {
-            let socket = admin::serve(path, sender, Arc::clone(&events));
-            Some(socket.map_err(|error| RunError::Admin(path.display().to_string(), error))?)
         }
         None => None,
     };
