@@ -7,7 +7,7 @@
 
 use crate::hub::Hub;
 use kagami_iscsi::frame::Framing;
-use kagami_iscsi::pdu::{BHS_LEN, Bhs, Opcode};
+use kagami_iscsi::pdu::{BHS_LEN, Bhs, CommandFlags, Opcode};
 use kagami_types::{Lba, Lun};
 
 /// The most commands of a batch that are looked at.
@@ -18,7 +18,7 @@ const STEPS: u8 = 3;
 impl<S: Send> Hub<S> {
     /// Looks at the whole headers among `bytes`, which begin with one.
     pub(crate) fn look_ahead(&self, framing: &Framing, bytes: &[u8]) {
-        let mut found = [(0u32, Lba(0)); AHEAD];
+        let mut found = [(0u32, Lba(0), false); AHEAD];
         let mut count = 0;
         let mut rest = bytes;
         while let (Some(place), Some(bhs)) = (found.get_mut(count), Bhs::at_front(rest)) {
@@ -31,8 +31,9 @@ impl<S: Send> Hub<S> {
                     return;
                 }
                 let lba = Lba(kagami_scsi::first_block(&command.cdb));
-                there.volume.prefetch(&self.cache, lba, 0);
-                *place = (unit.index, lba);
+                let reads = command.flags.contains(CommandFlags::READ);
+                there.volume.prefetch(&self.cache, lba, 0, reads);
+                *place = (unit.index, lba, reads);
                 count += 1;
             }
             let data = framing.data_wire_len(bhs.data_segment_len()) as usize;
@@ -47,9 +48,9 @@ impl<S: Send> Hub<S> {
             return;
         }
         for step in 1..STEPS {
-            for &(unit, lba) in &found[..count] {
+            for &(unit, lba, reads) in &found[..count] {
                 if let Some(Some(unit)) = self.units.get(unit as usize) {
-                    unit.volume.prefetch(&self.cache, lba, step);
+                    unit.volume.prefetch(&self.cache, lba, step, reads);
                 }
             }
         }

@@ -7,6 +7,9 @@ use kagami_reactor::FileId;
 use kagami_types::Lba;
 use kagami_volume::{DeviceLimits, PlanError, Volume};
 
+/// How many lines of a page that is to be read are asked for; the processor finds the rest by itself.
+const LINES: usize = 8;
+
 impl Store {
     /// The volume, with or without a cache in front of it.
     fn behind(&mut self) -> &mut Volume {
@@ -67,10 +70,10 @@ impl Store {
         }
     }
 
-    /// Asks the processor for what an operation at that block will look at: first for what it looks at first, and with
-    /// the next `step`s, once that has come, for what follows. Hints; any block will do.
+    /// Asks the processor for what a READ or a writing operation at that block will look at: first for what it looks at
+    /// first, and with the next `step`s, once that has come, for what follows. Hints; any block will do.
     #[inline]
-    pub fn prefetch(&self, cache: &Cache, lba: Lba, step: u8) {
+    pub fn prefetch(&self, cache: &Cache, lba: Lba, step: u8, reads: bool) {
         match (&self.kind, step) {
             (Kind::Direct(volume), 0) => volume.prefetch_entry(lba),
             (Kind::Direct(volume), 1) => volume.prefetch_page(lba),
@@ -87,6 +90,9 @@ impl Store {
                 }
                 if let Some(page) = cache.pages.peek(slot).and_then(|frame| frame.page.as_ref()) {
                     page.prefetch_count();
+                    if reads {
+                        page.prefetch(LINES);
+                    }
                 }
             }
         }
