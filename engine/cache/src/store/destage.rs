@@ -209,7 +209,7 @@ impl Cached {
             return first + 1;
         }
         cx.cache.dirty.claim(number, first..page);
-        self.flights[usize::from(f)] = Flight { live: true, extent, owner, stable };
+        self.flights[usize::from(f)] = Flight { live: true, extent, owner };
         self.counters.destage_ops += 1;
         self.counters.destage_bytes += extent.end - extent.start;
         if let Some((owner, _)) = owner {

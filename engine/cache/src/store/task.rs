@@ -128,13 +128,10 @@ pub(crate) struct Flight {
     pub(crate) extent: Extent,
     /// Who waits for it, with its drain's serial.
     pub(crate) owner: Option<(u16, u64)>,
-    /// It is stable with its completion.
-    pub(crate) stable: bool,
 }
 
 impl Flight {
-    pub(crate) const IDLE: Self =
-        Self { live: false, extent: Extent { start: 0, end: 0 }, owner: None, stable: false };
+    pub(crate) const IDLE: Self = Self { live: false, extent: Extent { start: 0, end: 0 }, owner: None };
 }
 
 /// Brings to the device what was dirty in some pages when it began.

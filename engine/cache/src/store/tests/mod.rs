@@ -1,6 +1,7 @@
 //! Tests of the cached volume.
 
 mod model;
+mod shared;
 mod steady;
 mod steps;
 mod support;
