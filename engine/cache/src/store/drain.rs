@@ -89,6 +89,9 @@ impl Cached {
                 let end = self.fly(cx, page, drain.end, Some((owner, drain.serial)), drain.stable);
                 drain = self.drains[usize::from(owner)];
                 drain.cursor = end;
+                if drain.stable {
+                    drain.needs_flush |= !self.takes_all(cx, owner, page..end);
+                }
                 // A page in parts that do not lie together takes several flights, one after the other.
                 if let Some(frame) = cx.cache.frame(number, end - 1)
                     && frame.flight != NONE
@@ -104,6 +107,16 @@ impl Cached {
         }
         self.drains[usize::from(owner)] = drain;
         drain.is_over()
+    }
+
+    /// Whether what a write brought to those pages is all in the flights that these are in now. Part of it may have gone
+    /// before, with another's.
+    fn takes_all(&self, cx: &mut StoreContext<'_>, owner: u16, mut pages: Range<u64>) -> bool {
+        let Some(task) = self.tasks.get(usize::from(owner)) else { return false };
+        pages.all(|page| {
+            let mask = task.extent.mask(page);
+            cx.cache.frame(self.plan.number, page).is_some_and(|frame| frame.flying & mask == mask)
+        })
     }
 
     /// A drain has its next turn in a moment.

@@ -549,3 +549,26 @@ fn a_volume_with_its_share_gives_up_its_own_first() {
     assert_eq!(bench.get(0, 8), vec![0; 4096], "what was within the share is still there");
     bench.assert_clean();
 }
+
+#[test]
+fn a_fua_write_of_which_a_part_went_before_waits_for_a_flush() {
+    let mut bench = Bench::new(BYTES, |plan, _| plan.flights = 1);
+    bench.put(7, &bytes(1, 512));
+    bench.put(400, &bytes(2, 4096));
+    // The one flight is taken; then a drain for all goes first.
+    bench.pass(Duration::from_secs(1));
+    assert!(bench.submit(1, flush(0, 0), Scatter::new()).is_none());
+    let list = bench.data(&bytes(3, 512));
+    assert!(bench.submit(2, write_fua(0, 1), list).is_none());
+    while bench.done.iter().all(|(tag, _)| tag.0 != 2) {
+        if bench.waiting() > 0 {
+            bench.happen(0);
+        } else {
+            bench.pass_to_alarm(Duration::from_millis(1));
+        }
+    }
+    assert_eq!(bench.device.lock().unwrap().stable[..512], bytes(3, 512));
+    bench.settle();
+    bench.done.clear();
+    bench.assert_clean();
+}
