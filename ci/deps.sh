@@ -24,6 +24,7 @@ NEEDED=(
     "xz-utils:/usr/bin/xz"
     "zstd:/usr/bin/zstd"
     "util-linux:/sbin/losetup"
+    "dmsetup:/sbin/dmsetup"
     "iproute2:/bin/ss"
     "nbdkit:/usr/bin/nbdkit"
     "libnbd-bin:/usr/bin/nbdfuse"

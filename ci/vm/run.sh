@@ -4,7 +4,9 @@
 # restarted under I/O by SIGTERM and by SIGKILL.
 #
 # And that kagamid runs on the oldest kernel it promises to: a second one runs inside the machine, on Linux 6.1, and
-# serves an emulated NVMe device with poll queues and a file to the initiator beside it.
+# serves an emulated NVMe device with poll queues and a file to the initiator beside it (part `nvme`); a device that
+# is pulled out under I/O and put back (part `pull`); and devices of dm-log-writes, whose logs are replayed here
+# afterwards: at every flush, all that hosts had been promised must be on the device (part `power`).
 #
 #   ci/vm/run.sh                      against kagamid (build/ci/kagamid)
 #   TARGET=tgt ci/vm/run.sh           against Debian's tgtd, to tell a fault of the tests from one of ours
@@ -21,14 +23,15 @@ here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=vm/pack.sh
 . "$here/pack.sh"
 
-need qemu-system-x86_64 python3 cpio strip
+need qemu-system-x86_64 python3 cpio strip tar
 "$here/image.sh"
 
-LIMIT=${VM_LIMIT:-400}
+LIMIT=${VM_LIMIT:-480}
+POWER_SECONDS=${POWER_SECONDS:-15}
 MIB=320
 NVME_MIB=96
 parts=(login filesystem io discard reserve digest chap restart end)
-[[ $TARGET != kagamid ]] || parts+=(nvme)
+[[ $TARGET != kagamid ]] || parts+=(nvme pull power)
 PARTS=${VM_PARTS:-${parts[*]}}
 work=$(work_folder vm)
 qemu=
@@ -53,16 +56,38 @@ target_start
 # The machine's own kagamid comes in a second archive, so that another build of it does not mean another image.
 cp "$BUILD/vm/initramfs.cpio" "$work/initrd"
 if [[ $TARGET == kagamid ]]; then
-    strip -o "$work/kagamid" "$KAGAMID"
-    pack_program "$work/tree" kagamid "$work/kagamid"
+    for program in "$KAGAMID" "$KAGAMI_BENCH"; do
+        [[ -x $program ]] || die "$program is not there: cargo build --profile ci"
+        strip -o "$work/program" "$program"
+        pack_program "$work/tree" "${program##*/}" "$work/program"
+    done
     pack_archive "$work/tree" "$work/kagamid.cpio"
     cat "$work/kagamid.cpio" >>"$work/initrd"
 fi
 for disk in polled files; do truncate -s ${NVME_MIB}M "$work/$disk.img"; done
+for disk in pull power0 power1; do truncate -s 32M "$work/$disk.img"; done
+for disk in log0 log1 kept; do truncate -s 1G "$work/$disk.img"; done
+# disk CONTROLLER NAME NUMBER: one namespace of an emulated NVMe controller
+disks=()
+disk() {
+    disks+=(-drive "if=none,id=$2,format=raw,discard=unmap,cache=unsafe,file=$work/$2.img"
+        -device "nvme-ns,bus=$1,drive=$2,nsid=$3")
+}
+disks+=(-device "nvme,id=nvme,serial=kagami-vm")
+disk nvme polled 1
+disk nvme files 2
+disks+=(-device "nvme,id=pull,serial=kagami-pull")
+disk pull pull 1
+disks+=(-device "nvme,id=power,serial=kagami-power")
+number=0
+for name in power0 log0 power1 log1 kept; do
+    number=$((number + 1))
+    disk power "$name" $number
+done
 
 # Words the kernel does not know, of the form name=value, become the first program's environment.
 words=(
-    "port=$TARGET_PORT" "mib=$MIB" "nvme_mib=$NVME_MIB" "kind=$TARGET" "parts=${PARTS// /,}"
+    "port=$TARGET_PORT" "mib=$MIB" "nvme_mib=$NVME_MIB" "power_seconds=$POWER_SECONDS" "kind=$TARGET" "parts=${PARTS// /,}"
     "lun512=$(target_wire_lun 0)" "lun4096=$(target_wire_lun 1)"
     "iqn_plain=$iqn-plain" "iqn_second=$iqn-second" "iqn_chap=$iqn-chap" "iqn_mutual=$iqn-mutual"
     "target_plain=$(target_iqn plain)" "target_chap=$(target_iqn chap)" "target_mutual=$(target_iqn mutual)"
@@ -74,10 +99,7 @@ mkfifo "$work/console"
 timeout --kill-after=5 "$LIMIT" qemu-system-x86_64 -accel tcg -cpu max -m 1024 -nodefaults -no-user-config -no-reboot \
     -display none -kernel "$BUILD/vm/vmlinuz" -initrd "$work/initrd" \
     -append "console=ttyS0 quiet panic=-1 random.trust_cpu=on ${words[*]}" \
-    -drive "if=none,id=polled,format=raw,discard=unmap,file=$work/polled.img" \
-    -drive "if=none,id=files,format=raw,discard=unmap,file=$work/files.img" \
-    -device nvme,id=nvme,serial=kagami-vm -device nvme-ns,bus=nvme,drive=polled,nsid=1 \
-    -device nvme-ns,bus=nvme,drive=files,nsid=2 \
+    "${disks[@]}" \
     -netdev user,id=net -device virtio-net-pci,netdev=net,romfile= -serial stdio \
     >"$work/console" 2>"$work/qemu.log" </dev/null &
 qemu=$!
@@ -110,4 +132,16 @@ alive "$TARGET_PID" || die "the target is no longer running"
 target_stop || die "the target did not end well on SIGTERM"
 [[ $PARTS != *restart* ]] || ((restarts == 2)) || die "the target was restarted $restarts times instead of twice"
 [[ $result == PASS && $trouble == 0 ]] || die "failed (result: ${result:-none in $LIMIT s})"
+if [[ " $PARTS " == *" power "* ]]; then
+    mkdir "$work/kept"
+    tar -xf "$work/kept.img" -C "$work/kept"
+    least=$((POWER_SECONDS / 2))
+    for lun in 0 1; do
+        replay=("$KAGAMI_BENCH" replay "$work/log$lun.img" --snapshots "$work/kept" --lun "$lun" --least "$least")
+        "${replay[@]}" || die "LUN $lun: a flush did not keep its promise"
+        # What the replay is worth: without one write in forty it must fail.
+        if "${replay[@]}" --lose 40 >"$work/control.log" 2>&1; then die "LUN $lun: lost writes were not noticed"; fi
+        grep -q 'data check failed: power lost' "$work/control.log" || die "the control failed: $(<"$work/control.log")"
+    done
+fi
 say "vm: passed in $SECONDS s"

@@ -141,3 +141,43 @@ discard_range() {
 
 # number of connection errors the kernel has reported
 connection_errors() { dmesg | grep -c 'detected conn error'; }
+
+# nvme_of SERIAL: the controller's name; waits for it
+nvme_of() {
+    left=100
+    while [ $left -gt 0 ]; do
+        for folder in /sys/class/nvme/nvme*; do
+            if [ "$(tr -d ' ' 2>/dev/null <"$folder/serial")" = "$1" ]; then
+                basename "$folder"
+                return 0
+            fi
+        done
+        left=$((left - 1))
+        sleep 0.2
+    done
+    return 1
+}
+
+# The kagamid in this machine, with the configuration /tmp/kagamid.toml.
+daemon=0
+start_daemon() {
+    : >/tmp/kagamid.log
+    kagamid --config /tmp/kagamid.toml >/tmp/kagamid.log 2>&1 &
+    daemon=$!
+    # The predecessor's I/O may still be under way: its device is waited for.
+    wait_for 40 grep -q '^ready$' /tmp/kagamid.log || { cat /tmp/kagamid.log; return 1; }
+}
+ended() { [ ! -d "/proc/$daemon" ] || grep -q '^State:[[:space:]]*Z' "/proc/$daemon/status"; }
+# end_daemon SIGNAL CODE: it ends with this exit code
+end_daemon() {
+    kill "-$1" "$daemon"
+    if ! wait_for 40 ended; then
+        echo "it still runs"
+        for thread in /proc/"$daemon"/task/*; do cat "$thread/comm" "$thread/wchan" "$thread/stack"; done
+        kill -KILL "$daemon"
+        return 1
+    fi
+    wait "$daemon"
+    code=$?
+    [ $code -eq "$2" ] || { echo "exit code $code"; cat /tmp/kagamid.log; return 1; }
+}

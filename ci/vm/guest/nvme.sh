@@ -5,37 +5,14 @@
 away=$PORTAL
 PORTAL=127.0.0.1:3260
 target_here=iqn.2026-11.io.kagami:inside
-daemon=0
-
-start_daemon() {
-    : >/tmp/kagamid.log
-    kagamid --config /tmp/kagamid.toml >/tmp/kagamid.log 2>&1 &
-    daemon=$!
-    # The predecessor's I/O may still be under way: its device is waited for.
-    wait_for 40 grep -q '^ready$' /tmp/kagamid.log || { cat /tmp/kagamid.log; return 1; }
-}
-ended() { [ ! -d "/proc/$daemon" ] || grep -q '^State:[[:space:]]*Z' "/proc/$daemon/status"; }
-# end_daemon SIGNAL CODE: it ends with this exit code
-end_daemon() {
-    kill "-$1" "$daemon"
-    if ! wait_for 40 ended; then
-        echo "it still runs"
-        for thread in /proc/"$daemon"/task/*; do cat "$thread/comm" "$thread/wchan" "$thread/stack"; done
-        kill -KILL "$daemon"
-        return 1
-    fi
-    wait "$daemon"
-    code=$?
-    [ $code -eq "$2" ] || { echo "exit code $code"; cat /tmp/kagamid.log; return 1; }
-}
-
-has_poll_queues() { [ "$(cat /sys/block/nvme0n1/queue/io_poll)" = 1 ]; }
-both_namespaces() { [ -b /dev/nvme0n1 ] && [ -b /dev/nvme0n2 ]; }
+has_poll_queues() { [ "$(cat "/sys/block/${nvme#/dev/}n1/queue/io_poll")" = 1 ]; }
+both_namespaces() { [ -b "${nvme}n1" ] && [ -b "${nvme}n2" ]; }
 check "NVMe with a poll queue" modprobe nvme poll_queues=1
+nvme=/dev/$(nvme_of kagami-vm)
 check "its two namespaces" wait_for 20 both_namespaces
 check "the driver can be polled" has_poll_queues
 mkdir -p /mnt/inside
-check "a file system for files" sh -c "mkfs.ext4 -q -F /dev/nvme0n2 && mount -t ext4 /dev/nvme0n2 /mnt/inside"
+check "a file system for files" sh -c "mkfs.ext4 -q -F ${nvme}n2 && mount -t ext4 ${nvme}n2 /mnt/inside"
 cat >/tmp/kagamid.toml <<CONF
 [array]
 name = "inside"
@@ -48,7 +25,7 @@ max_connections = 8
 [[volume]]
 lun = 0
 name = "polled"
-path = "/dev/nvme0n1"
+path = "${nvme}n1"
 block_size = 512
 [[volume]]
 lun = 1
