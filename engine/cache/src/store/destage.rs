@@ -23,7 +23,7 @@ impl Cached {
     /// How many flights there may be in the background.
     fn pace(&self, cx: &StoreContext<'_>) -> usize {
         let dirty = cx.cache.dirty.len(self.plan.number);
-        if dirty == 0 || (self.quiesced && !self.draining) {
+        if dirty == 0 || self.rests() {
             return 0;
         }
         let depth = self.flights.len();
@@ -46,6 +46,20 @@ impl Cached {
             0
         };
         by_amount.max(by_age)
+    }
+
+    /// Whether nothing is to be done that nobody waits for.
+    fn rests(&self) -> bool {
+        self.quiesced && !self.draining && self.waiting.is_empty()
+    }
+
+    /// The device may be there again: what failed is tried with the next tick.
+    pub(super) fn try_now(&mut self) {
+        if self.health.retry_at != Time::NEVER {
+            self.health.retry_at = Time(0);
+        }
+        self.pause = Time(0);
+        self.wake = Time(0);
     }
 
     fn under_way(&self) -> usize {
@@ -117,7 +131,7 @@ impl Cached {
 
     /// When destage wants a tick, after it has just had its turn.
     pub(super) fn destage_alarm(&self, cx: &StoreContext<'_>) -> Time {
-        if cx.cache.dirty.is_empty(self.plan.number) || (self.quiesced && !self.draining) {
+        if cx.cache.dirty.is_empty(self.plan.number) || self.rests() {
             return Time::NEVER;
         }
         if self.health.is_down() && self.health.retry_at != Time::NEVER {

@@ -23,6 +23,7 @@ impl Store {
     ///
     /// # Errors
     /// The store itself, where there is one.
+    #[allow(clippy::result_large_err, reason = "the store itself comes back")]
     pub fn into_volume(self) -> Result<Volume, Self> {
         match self.kind {
             Kind::Direct(volume) => Ok(volume),
@@ -50,7 +51,11 @@ impl Store {
     /// # Errors
     /// As [`Volume::replace_device`].
     pub fn replace_device(&mut self, file: FileId, limits: DeviceLimits) -> Result<(), PlanError> {
-        self.behind().replace_device(file, limits)
+        self.behind().replace_device(file, limits)?;
+        if let Kind::Cached(cached) = &mut self.kind {
+            cached.try_now();
+        }
+        Ok(())
     }
 
     /// As [`Volume::set_device_limits`].

@@ -89,7 +89,8 @@ impl Store {
     }
 
     /// A volume behind the core's cache. It should be on a device (`Disk` or `Other`); it must not be read-only and must
-    /// have as many task slots as the plan's `slots`, `flights` and `fills` together (with fewer, the store waits for it).
+    /// have as many task slots as the plan's `slots`, `flights` and `fills` together, and a page quota for as many
+    /// operations (with less, the store waits for it a millisecond at a time).
     ///
     /// # Errors
     /// The plan contradicts itself, or the number is taken.

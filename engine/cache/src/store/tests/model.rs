@@ -551,11 +551,11 @@ fn hosts_see_what_they_may_expect() {
     assert!(all.iter().all(|&count| count > 0), "the seeds do not reach all: {reached:?}");
 }
 
-/// Seeds that once failed.
+/// Seeds that once failed, with the model as it was then (both: a FUA write whose page, or a part of it, went out in
+/// another's flight). What they found is also in the step tests.
 #[test]
 fn seeds_that_once_failed() {
-    // 6012: a FUA write whose page went out in another's flight, and was overwritten before it looked.
-    for seed in [6012] {
+    for seed in [6012, 10729] {
         live(seed);
     }
 }

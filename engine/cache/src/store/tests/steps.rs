@@ -572,3 +572,41 @@ fn a_fua_write_of_which_a_part_went_before_waits_for_a_flush() {
     bench.done.clear();
     bench.assert_clean();
 }
+
+#[test]
+fn a_fua_write_whose_page_went_with_another_and_was_overwritten_waits_for_a_flush() {
+    let mut bench = Bench::new(BYTES, |plan, _| plan.flights = 1);
+    bench.put(0, &bytes(1, 4096));
+    bench.put(64, &bytes(2, 4096));
+    assert!(bench.submit(1, flush(0, 0), Scatter::new()).is_none());
+    let list = bench.data(&bytes(3, 4096));
+    assert!(bench.submit(2, write_fua(64, 8), list).is_none());
+    // The flush's drain takes the page with it, before the write has a flight.
+    bench.happen(0);
+    assert_eq!(bench.device.lock().unwrap().writes(), [(32768, 4096)]);
+    bench.put(64, &bytes(4, 4096));
+    while bench.done.iter().all(|(tag, _)| tag.0 != 2) {
+        if bench.waiting() > 0 {
+            bench.happen(0);
+        } else {
+            bench.pass_to_alarm(Duration::from_millis(1));
+        }
+    }
+    let stable = bench.device.lock().unwrap().stable[32768..36864].to_vec();
+    assert!(stable == bytes(3, 4096) || stable == bytes(4, 4096));
+    bench.settle();
+    bench.done.clear();
+    bench.assert_clean();
+}
+
+#[test]
+fn a_write_that_waits_is_done_also_while_quiesced() {
+    let mut bench = Bench::new(BYTES, |plan, _| (plan.dirty, plan.run) = (4, 1));
+    bench.put(0, &bytes(1, 16384));
+    assert!(bench.write(1, 64, &bytes(2, 8192)).is_none());
+    bench.with(|store, _| store.set_quiesced(true));
+    bench.settle();
+    assert_eq!(bench.result(1), Ok(()));
+    bench.with(|store, _| store.set_quiesced(false));
+    bench.assert_clean();
+}
