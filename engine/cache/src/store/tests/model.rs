@@ -112,7 +112,8 @@ impl World {
             ..limits()
         };
         let write_back = !rng.one_in(3);
-        let bench = Bench::of(size, PAGES << 12, limits, |plan, core| {
+        let behind = rng.one_in(4).then_some(3);
+        let bench = Bench::over(size, PAGES << 12, limits, behind, |plan, core| {
             core.pages = 64;
             plan.pages = 64;
             plan.dirty = [9, 16, 48][usize::try_from(rng.below(3)).unwrap()];

@@ -162,6 +162,17 @@ impl Bench {
         limits: DeviceLimits,
         change: impl FnOnce(&mut StorePlan, &mut CachePlan),
     ) -> Self {
+        Self::over(block_size, bytes, limits, None, change)
+    }
+
+    /// Over a volume that has perhaps fewer slots than it should.
+    pub(super) fn over(
+        block_size: BlockSize,
+        bytes: u64,
+        limits: DeviceLimits,
+        slots: Option<u16>,
+        change: impl FnOnce(&mut StorePlan, &mut CachePlan),
+    ) -> Self {
         let pool = ARENA.with(|arena| *arena).pool(0);
         let free = pool.arena().free(Class::Page);
         let len = usize::try_from(bytes).unwrap();
@@ -180,7 +191,7 @@ impl Bench {
             geometry: Geometry { block_size, blocks: BlockCount(bytes / u64::from(block_size.bytes())) },
             storage: Storage::Other(Box::new(End(Arc::clone(&device)))),
             token_base: 1,
-            slots: plan.slots + plan.flights + plan.fills,
+            slots: slots.unwrap_or(plan.slots + plan.flights + plan.fills),
             pages: 4096,
             timeout: TIMEOUT,
             write_back: true,
