@@ -66,7 +66,9 @@ pub struct Tables<S: Storage = Folder> {
 
 /// Who hears of every line of the audit log.
 #[derive(Default)]
-struct Observer(Option<Box<dyn FnMut(&str) + Send>>);
+struct Observer(Option<Tell>);
+
+type Tell = Box<dyn FnMut(&str) + Send>;
 
 impl std::fmt::Debug for Observer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

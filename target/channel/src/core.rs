@@ -557,10 +557,10 @@ impl<I: Io> Core<I> {
                     });
                     if let Err(TrySendError::Disconnected(Ok(index))) = answer.try_send(made) {
                         // Who asked has given up.
-                        self.hub.retire(index, sync_channel(1).0);
+                        self.hub.retire(index, io.now(), sync_channel(1).0);
                     }
                 }
-                Control::RemoveUnit { unit, answer } => self.hub.retire(unit, answer),
+                Control::RemoveUnit { unit, answer } => self.hub.retire(unit, io.now(), answer),
                 Control::Usage { unit, answer } => {
                     if let Some(usage) = self.hub.usage(unit) {
                         let _ = answer.try_send(usage);

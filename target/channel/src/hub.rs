@@ -564,8 +564,12 @@ impl<S: Send> Hub<S> {
     }
 
     /// A unit is to go: no command begins at it any more.
-    pub(crate) fn retire(&mut self, unit: u32, answer: SyncSender<()>) {
+    pub(crate) fn retire(&mut self, unit: u32, now: Time, answer: SyncSender<()>) {
         if self.takes_commands(unit) {
+            if let Some(Some(unit)) = self.units.get_mut(unit as usize) {
+                // What it has in cache must be on its device before it goes.
+                unit.volume.set_draining(true, now);
+            }
             self.retiring.push(Retiring { unit, flushed: false, answer });
         } else {
             let _ = answer.try_send(());
@@ -578,14 +582,15 @@ impl<S: Send> Hub<S> {
         !self.retiring.is_empty()
     }
 
-    /// Takes out the units that are to go, are flushed, and have nothing in flight.
+    /// Takes out the units that are to go, are flushed, and have nothing in flight. One whose device takes
+    /// nothing stays, unseen, for as long as it has data that the device lacks.
     pub(crate) fn retired<I: Io<Stream = S>>(&mut self, io: &mut I) -> Vec<(Unit, SyncSender<()>)> {
         let mut out = Vec::new();
         for mut retiring in std::mem::take(&mut self.retiring) {
             let index = retiring.unit;
             let busy = |hub: &Self| {
                 let unit = hub.units.get(index as usize).and_then(Option::as_ref);
-                unit.is_some_and(|unit| unit.in_use() > 0 || unit.volume.in_flight() > 0)
+                unit.is_some_and(|unit| unit.in_use() > 0 || !unit.volume.is_idle())
             };
             if !busy(self) && !std::mem::replace(&mut retiring.flushed, true) {
                 self.with_unit(index, None, io, Unit::flush);

@@ -238,6 +238,7 @@ pub enum InitiatorCommand {
 }
 
 #[derive(Clone, Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one of it in the life of the program")]
 pub enum PeerCommand {
     /// Make another array known.
     #[command(

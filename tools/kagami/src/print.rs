@@ -249,7 +249,7 @@ fn size(bytes: u64) -> String {
             return if rest == 0 {
                 format!("{whole}{unit}")
             } else {
-                format!("{whole}.{}{unit}", rest * 10 >> shift)
+                format!("{whole}.{}{unit}", (rest * 10) >> shift)
             };
         }
     }

@@ -156,8 +156,11 @@ impl Context {
     pub(super) fn once<T: Hash + Eq>(&mut self, seen: &mut HashMap<T, usize>, value: T, at: &At, what: &str) {
         let line = self.site(at).line;
         if let Some(first) = seen.get(&value) {
-            let first = *first;
-            self.error(at, format!("{what} is already used in line {first}"));
+            let reason = match *first {
+                0 => format!("{what} is already used by what was made at run time"),
+                first => format!("{what} is already used in line {first}"),
+            };
+            self.error(at, reason);
         } else {
             seen.insert(value, line);
         }

@@ -111,6 +111,11 @@ impl Daemon {
                 Backend::Path(self.new_file(&order.name)?)
             }
         };
+        if let Some(other) = next.volumes.iter().find(|volume| volume.backend == backend)
+            && let Backend::Path(path) = &backend
+        {
+            return Err(Refusal::state(format!("{} is in use by volume {}", path.display(), other.name)));
+        }
         let mut volume = Volume::new(lun, &order.name, backend);
         volume.owner = Owner::RunTime;
         volume.size = order.size_bytes.map(ByteLen);
