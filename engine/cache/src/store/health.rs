@@ -163,3 +163,56 @@ impl Health {
         self.deferred.pop_front()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn at(seconds: u64) -> Time {
+        Time(0) + SECOND * u32::try_from(seconds).unwrap()
+    }
+
+    #[test]
+    fn a_bad_block_is_not_a_dead_device() {
+        let mut health = Health::new(SECOND * 60);
+        health.pages = 1;
+        health.failed(BlockError::WriteMedium(Lba(7)), Lba(7), at(1));
+        assert!(matches!(health.state(at(1_000_000)), State::Degraded(trouble) if trouble.lba == Lba(7)));
+        assert_eq!((health.refusal(at(1_000_000)), health.is_down()), (None, false));
+        // Others succeed; it is healthy only without failed pages.
+        health.succeeded();
+        assert!(matches!(health.state(at(2)), State::Degraded(_)));
+        health.pages = 0;
+        health.succeeded();
+        assert_eq!(health.state(at(2)), State::Healthy);
+    }
+
+    #[test]
+    fn a_device_is_dead_after_its_time_and_tried_less_and_less_often() {
+        let mut health = Health::new(SECOND * 60);
+        health.pages = 3;
+        let mut now = at(10);
+        let mut waits = Vec::new();
+        while health.refusal(now).is_none() {
+            health.failed(BlockError::Gone, Lba(0), now);
+            waits.push(health.retry_at.since(now));
+            now = health.retry_at.min(health.dead_at());
+            assert!(health.retry_due(health.retry_at) && health.is_down());
+        }
+        assert_eq!(now, at(70), "counted from the first failure");
+        assert!(waits.is_sorted() && waits.last() == Some(&LONGEST_BACKOFF));
+        assert!(matches!(health.state(now), State::Failed(_)));
+        health.succeeded();
+        assert_eq!((health.refusal(now), health.dead_at()), (None, Time::NEVER));
+    }
+
+    #[test]
+    fn deferred_errors_are_bounded_and_the_newest_are_kept() {
+        let mut health = Health::new(SECOND);
+        (0..20).for_each(|lba| health.defer(BlockError::Device, Lba(lba)));
+        let kept: Vec<u64> = std::iter::from_fn(|| health.take_deferred()).map(|error| error.lba.0).collect();
+        assert_eq!((kept, health.dropped), ((12..20).collect(), 12));
+    }
+}
