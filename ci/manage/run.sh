@@ -35,6 +35,9 @@ target_start
 url=iscsi://127.0.0.1:$TARGET_PORT/$(target_iqn any)
 export KAGAMI_VIA=unix:$TARGET_DIR/admin.sock
 kagami() { "$KAGAMI" "$@"; }
+# The kernel may keep a killed array's port open for a moment, so an open port is not enough.
+answers() { wait_until 30 "$KAGAMI" arrays || die "nobody answers at $KAGAMI_VIA"; }
+answers
 
 # refused CODE WORDS COMMAND...: ends with that exit code and one line that has the words.
 refused() {
@@ -103,6 +106,7 @@ before=$(steps)
 target_kill
 refused 5 'no array listens' kagami volumes
 target_start
+answers
 [[ $(steps) == "$before" ]] || die "before the kill: $before; after it: $(steps)"
 [[ $(json 'j["initiators"][0]["luns"]' kagami initiator list) == '[0, 1]' ]] || die "the mask is lost"
 [[ $(json 'j["peers"][0]["name"]' kagami peer list) == osaka ]] || die "the peer is lost"
