@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Proves what happens when a block device returns errors or hangs: the right sense on that volume, nothing on the others,
-# nothing lost, and it heals when the device does.
+# Proves what happens when a block device returns errors, hangs or grows: the right sense on that volume, nothing on the
+# others, nothing lost, and it heals when the device does. (A device that is pulled out: ci/vm, part `pull`.)
 #
 #   ci/badisk.sh                 needs root
 #
@@ -16,12 +16,13 @@ here=$(cd "$(dirname "$0")" && pwd)
 
 need nbdkit nbdfuse losetup python3
 work=$(work_folder badisk)
-server='' bridge='' loop=''
+server='' bridge='' loop='' small=''
 finish() {
     local code=$?
     [[ -z $server ]] || kill -CONT "$server" 2>/dev/null || true
     [[ -z ${TARGET_PID:-} ]] || target_kill
     [[ -z $loop ]] || losetup -d "$loop" || true
+    [[ -z $small ]] || losetup -d "$small" || true
     if [[ -n $bridge ]]; then
         umount -l "$work/disk" 2>/dev/null || true
         kill "$bridge" 2>/dev/null || true
@@ -41,12 +42,18 @@ bridge=$!
 wait_until 10 test -s "$work/disk/image" || die "nbdfuse did not start: $(tail -n 1 "$work/nbdfuse.log")"
 loop=$(losetup --find --show --direct-io=on "$work/disk/image")
 
+truncate -s 32M "$work/small"
+small=$(losetup --find --show "$work/small")
+
 target_init "$work/target"
 target_lun 0 512 64
 target_lun 1 512 64 "$loop"
+target_lun 2 512 32 "$small"
 target_start
 python3 "$here/diskfault.py" bad --port "$TARGET_PORT" --target "$(target_iqn any)" \
     --witness-lun "$(target_wire_lun 0)" --lun "$(target_wire_lun 1)" --trigger "$work/trigger" --device-pid "$server"
+python3 "$here/diskfault.py" grow --port "$TARGET_PORT" --target "$(target_iqn any)" \
+    --witness-lun "$(target_wire_lun 0)" --lun "$(target_wire_lun 2)" --file "$work/small" --loop "$small"
 alive "$TARGET_PID" || die "the target is no longer running"
 target_stop || die "the target did not end well on SIGTERM"
 say "badisk: passed in $SECONDS s"

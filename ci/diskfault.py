@@ -5,9 +5,10 @@ Called by fulldisk.sh and badisk.sh, which make the devices:
 
     diskfault.py full --port P --target IQN --lun 1 --witness-lun 0
     diskfault.py bad  --port P --target IQN --lun 1 --witness-lun 0 --trigger FILE --device-pid PID
+    diskfault.py grow --port P --target IQN --lun 2 --witness-lun 0 --file FILE --loop DEVICE
 
 `--trigger`: while this file exists the device answers every read and write with an error. `--device-pid`: the process
-behind the device, stopped to make it hang. Senses are SPC-5's and SBC-4's, as the project's rules name them.
+behind the device, stopped to make it hang. `--file`, `--loop`: a loop device and its file, made larger. Senses are SPC-5's and SBC-4's, as the project's rules name them.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import queue
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import time
 
@@ -170,15 +172,50 @@ def bad(arguments):
     say("after the hang: data as written, writes work")
 
 
+def grow(arguments):
+    """A device that grows under its volume: hosts get CAPACITY DATA HAS CHANGED (06/2a/09) and the new size."""
+    host = connect(arguments)
+    blocks, size = host.capacity(arguments.lun)
+    step = MIB // size
+    last = stamp(1, MIB)
+    if host.scsi(arguments.lun, iscsi.write16(blocks - step, step, fua=True), write=last)[0] != iscsi.GOOD:
+        raise Wrong("a write to the old end failed")
+    if host.scsi(arguments.lun, iscsi.read16(blocks, step), read=MIB)[0] == iscsi.GOOD:
+        raise Wrong("blocks beyond the end can be read")
+    os.truncate(arguments.file, 2 * blocks * size)
+    subprocess.run(["losetup", "--set-capacity", arguments.loop], check=True)
+    deadline = time.monotonic() + 10
+    attention = None
+    while attention is None:
+        if time.monotonic() > deadline:
+            raise Wrong("nobody noticed that the device has grown")
+        time.sleep(0.1)
+        status, sense, _ = host.scsi(arguments.lun, bytes(6))
+        attention = sense if status == iscsi.CHECK_CONDITION else None
+    if attention != (6, 0x2A, 9):
+        raise Wrong(f"the device has grown, and the host got sense {attention}")
+    if host.capacity(arguments.lun) != (2 * blocks, size):
+        raise Wrong(f"the capacity is now {host.capacity(arguments.lun)}")
+    for number, lba in ((2, blocks), (3, 2 * blocks - step)):
+        if host.scsi(arguments.lun, iscsi.write16(lba, step, fua=True), write=stamp(number, MIB))[0] != iscsi.GOOD:
+            raise Wrong("a write to the new blocks failed")
+    for number, lba in ((1, blocks - step), (2, blocks), (3, 2 * blocks - step)):
+        if host.scsi(arguments.lun, iscsi.read16(lba, step), read=MIB)[2] != stamp(number, MIB):
+            raise Wrong(f"wrong data at {lba} after the growth")
+    say(f"device grew from {blocks * size // MIB} to {2 * blocks * size // MIB} MiB: unit attention 06/2a/09, new blocks work")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("full", "bad"))
+    parser.add_argument("what", choices=("full", "bad", "grow"))
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--target", required=True)
     parser.add_argument("--lun", type=int, required=True)
     parser.add_argument("--witness-lun", type=int, required=True)
     parser.add_argument("--trigger", type=pathlib.Path)
     parser.add_argument("--device-pid", type=int)
+    parser.add_argument("--file")
+    parser.add_argument("--loop")
     parser.add_argument("--stall-limit", type=float, default=4.0, help="seconds the witness may wait")
     arguments = parser.parse_args()
 
@@ -189,7 +226,7 @@ def main():
     time.sleep(0.5)
     failure = None
     try:
-        {"full": full, "bad": bad}[arguments.what](arguments)
+        {"full": full, "bad": bad, "grow": grow}[arguments.what](arguments)
     except (Wrong, iscsi.ProtocolError, iscsi.Closed, iscsi.Refused, OSError) as error:
         failure = f"{type(error).__name__}: {error}"
     stop.set()
