@@ -8,6 +8,8 @@
 //! - `--cores N`: threads. Default: as many as the machine has.
 //! - `--failures N`: stop after so many. Default 20.
 //!
+//! With `KAGAMI_TRACE=n` it prints the last n events of a failing seed as well.
+//!
 //! Prints each failing seed with what it found, in the form of `tests/regressions.txt`, then what
 //! happened over all seeds. Ends with 1 where any failed.
 
@@ -95,6 +97,9 @@ fn main() -> ExitCode {
                     match array::run(seed, arena, |_| {}) {
                         Ok(report) => coverage.add(&report.coverage),
                         Err(failure) => {
+                            if std::env::var_os("KAGAMI_TRACE").is_some() {
+                                println!("{failure}");
+                            }
                             println!("{:#x} # {}", failure.seed, failure.what);
                             if let Ok(mut all) = failures.lock() {
                                 all.push(failure);

@@ -89,6 +89,30 @@ happenings! {
     Stall = "core: stalled",
     /// A command or its answer went from one core to another.
     Crossed = "core: messages between cores",
+    /// A read found everything in the cache.
+    CacheHit = "cache: read hit",
+    /// A read found a part of it in the cache.
+    CachePartial = "cache: read hit in part",
+    /// A read found nothing in the cache.
+    CacheMiss = "cache: read miss",
+    /// A device read for the cache.
+    CacheFill = "cache: fill",
+    /// More fills than the cache has pages: so many pages at least have been evicted.
+    CacheEviction = "cache: eviction",
+    /// A page was read ahead.
+    ReadAhead = "cache: page read ahead",
+    /// A page that was read ahead was read.
+    ReadAheadUsed = "cache: page read ahead and used",
+    /// A device write of destage.
+    Destage = "cache: destage",
+    /// A device write of destage failed.
+    DestageError = "cache: destage failed",
+    /// A write waited for destage.
+    Throttled = "cache: write throttled",
+    /// A write was sent while destage was writing some of the same blocks.
+    OverwriteDestage = "cache: overwrite during destage",
+    /// A crash while a cache held data that no disk had.
+    CrashDirty = "cache: crash with dirty pages",
     /// A core slept.
     Sleep = "core: slept",
     /// Another core woke a sleeping one.

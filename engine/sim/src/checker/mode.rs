@@ -27,6 +27,8 @@ pub enum ModeEnding {
     Nothing,
     /// Nobody knows.
     Unknown,
+    /// Nobody knows, and later changes say nothing either, until a restart.
+    Lost,
 }
 
 /// What is known of the WCE bit.
@@ -39,6 +41,8 @@ pub(super) struct CacheMode {
     changing: u32,
     /// Changes overlapped.
     contested: bool,
+    /// Nothing is certain until a restart.
+    lost: bool,
 }
 
 impl CacheMode {
@@ -48,12 +52,13 @@ impl CacheMode {
             saved: Some(!write_through),
             changing: 0,
             contested: false,
+            lost: false,
         }
     }
 
     /// Whether a write that was issued then and is acknowledged now is stable.
     pub(super) fn is_through_since(&self, issued: Tick) -> bool {
-        self.through_since.is_some_and(|since| since <= issued)
+        !self.lost && self.through_since.is_some_and(|since| since <= issued)
     }
 
     /// Turns the cache on or off (`Some`), also for after a restart (`save`); or back to what is
@@ -90,9 +95,10 @@ impl CacheMode {
                     Some(false) => Some(change.before.unwrap_or(now)),
                     _ => None,
                 };
-                change.to == Some(false)
+                change.to == Some(false) && !self.lost
             }
-            (ModeEnding::Done | ModeEnding::Unknown, _) => {
+            (ModeEnding::Done | ModeEnding::Unknown | ModeEnding::Lost, _) => {
+                self.lost |= ending == ModeEnding::Lost;
                 self.through_since = None;
                 if change.save {
                     self.saved = None;
@@ -107,7 +113,7 @@ impl CacheMode {
         if saving && self.changing > 0 {
             self.saved = None;
         }
-        (self.changing, self.contested) = (0, false);
+        (self.changing, self.contested, self.lost) = (0, false, false);
         self.through_since = (self.saved == Some(false)).then_some(now);
     }
 }

@@ -235,6 +235,7 @@ impl State {
                 if !job.exempt.is_empty() {
                     self.coverage.hit(Happening::FlushRacesWrites);
                 }
+                self.trace.note(self.now, Who::Disk(narrow(at)), "flush up to write", [job.covered, 0, 0]);
                 self.trap.pass(Moment::Flush);
                 false
             }
@@ -378,6 +379,12 @@ impl State {
                 let all = disk.rng.one_in(2);
                 disk.medium.flush(|write| all || (write <= job.covered && !job.exempt.contains(&write)));
                 self.coverage.hit(Happening::Flush);
+                self.trace.note(
+                    self.now,
+                    Who::Disk(narrow(job.disk)),
+                    "flushed up to write",
+                    [job.covered, 0, 0],
+                );
             } else {
                 disk.medium.stabilise(job.write, job.first, job.sectors);
                 self.coverage.hit(Happening::StableWrite);

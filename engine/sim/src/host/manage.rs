@@ -107,7 +107,11 @@ impl Session {
     /// The session is over: nobody knows what became of the functions on their way.
     pub(super) fn forget_functions(&mut self, plan: &HostPlan) {
         for managing in std::mem::take(&mut self.managing).into_values() {
-            end_modes(plan, &managing, ModeEnding::Unknown);
+            end_modes(
+                plan,
+                &managing,
+                if plan.loose_changes { ModeEnding::Lost } else { ModeEnding::Unknown },
+            );
         }
     }
 
@@ -280,7 +284,7 @@ impl Session {
             }
             _ => return wrong(format!("{managing:?} was answered with {response:?}")),
         }
-        end_modes(plan, &managing, ModeEnding::Done);
+        end_modes(plan, &managing, if plan.loose_changes { ModeEnding::Lost } else { ModeEnding::Done });
         Ok(())
     }
 

@@ -45,6 +45,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use sweep::Sweep;
 use task::Task;
+use workload::{Kind, Wish};
 
 /// Why a session cannot go on.
 #[derive(Debug)]
@@ -81,6 +82,8 @@ pub struct Host {
     /// Connections of a lost session that were left open.
     left_open: Vec<ConnId>,
     sweep: Option<Sweep>,
+    /// Commands one after the other through a unit: the unit, the next, and how many are left.
+    stream: Option<(usize, Wish, u32)>,
     budget: u32,
     finished: u64,
     settling: bool,
@@ -108,6 +111,7 @@ impl Host {
             lost: false,
             left_open: Vec::new(),
             sweep: None,
+            stream: None,
             budget,
             finished: 0,
             settling: false,
@@ -350,8 +354,25 @@ impl Host {
             session.issue(&self.plan, world, rng, unit, order);
             return;
         }
+        if let Some((unit, wish, left)) = self.stream.take()
+            && let Some(plan) = self.plan.luns.get(unit)
+            && wish.lba + wish.blocks <= plan.blocks
+            && let Some(order) = plan.order(rng, wish)
+        {
+            if left > 0 {
+                self.stream = Some((unit, Wish { lba: wish.lba + wish.blocks, ..wish }, left - 1));
+            }
+            session.issue(&self.plan, world, rng, unit, order);
+            return;
+        }
         let unit = rng.index(self.plan.luns.len());
         let Some(plan) = self.plan.luns.get(unit) else { return };
+        if rng.one_in(60) {
+            let kind = if rng.one_in(3) { Kind::Write } else { Kind::Read };
+            let blocks = rng.between(1, 16.min(plan.longest));
+            let lba = rng.below(plan.blocks / 2 + 1);
+            self.stream = Some((unit, Wish { kind, lba, blocks }, rng.choose([8, 30])));
+        }
         let order = if self.plan.modes && rng.one_in(self.plan.unrest) {
             plan.select_modes(rng)
         } else if self.plan.reserves && rng.one_in(self.plan.unrest) {

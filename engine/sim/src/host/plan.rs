@@ -20,6 +20,8 @@ pub struct LunPlan {
     pub blocks: u64,
     /// The longest transfer, in blocks.
     pub longest: u64,
+    /// There is a cache of pages in front of its disk.
+    pub cached: bool,
     /// Hosts put up with their commands being ended by others (see [`HostPlan::resets`]).
     pub ends_tasks: bool,
     /// The longest COMPARE AND WRITE, in blocks; 0: none.
@@ -80,8 +82,8 @@ pub struct HostPlan {
     /// the host and holds the range instead.)
     pub gives_up: Option<u64>,
     /// MODE SELECT and PERSISTENT RESERVE OUT may have been done although they were answered with BUSY, and
-    /// may be answered although a task management function has ended them. Neither must be; this is for
-    /// an array of which it is known.
+    /// may be answered although a task management function has ended them; and nobody knows whether
+    /// the write cache is on after a reset. None of this must be; it is for an array of which it is known.
     pub loose_changes: bool,
     /// Never asks for digests.
     pub plain: bool,

@@ -458,7 +458,8 @@ impl Session {
             }
         }
         let late = plan.gives_up.is_some_and(|after| world.now().nanos_since(task.issued) >= after);
-        task.finish(unit, late, verdict, |what| world.hit(what)).map_err(|what| Trouble::Wrong(name(what)))
+        task.finish(unit, late, plan.loose_changes, verdict, |what| world.hit(what))
+            .map_err(|what| Trouble::Wrong(name(what)))
     }
 
     /// Where in the life of its tasks a connection was when it broke.

@@ -244,10 +244,12 @@ impl Task {
     }
 
     /// Tells the checker how it ended, and counts. `late`: device operations of it may be under way.
+    /// `loose`: see [`HostPlan::loose_changes`].
     pub(super) fn finish(
         self,
         unit: &LunPlan,
         late: bool,
+        loose: bool,
         verdict: Verdict,
         hit: impl FnOnce(Happening),
     ) -> Result<(), String> {
@@ -316,6 +318,7 @@ impl Task {
                 let ending = match (good, ending) {
                     (true, _) => ModeEnding::Done,
                     (false, Ending::Nothing) => ModeEnding::Nothing,
+                    _ if verdict == Verdict::Failed && loose => ModeEnding::Lost,
                     _ => ModeEnding::Unknown,
                 };
                 checker.end_mode(&change, ending);
@@ -379,7 +382,7 @@ impl Task {
         }
         if let Some(unit) = plan.luns.get(self.unit) {
             // Without data there is nothing that could be wrong.
-            let _ = self.finish(unit, late, Verdict::Failed, |_| ());
+            let _ = self.finish(unit, late, plan.loose_changes, Verdict::Failed, |_| ());
         }
     }
 

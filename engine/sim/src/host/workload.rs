@@ -146,6 +146,7 @@ impl LunPlan {
                 _ => {
                     notes.extend(host.then_some(Happening::OverlappingWrites));
                     notes.extend(disk.then_some(Happening::OverwriteOnDevice));
+                    notes.extend((disk && self.cached).then_some(Happening::OverwriteDestage));
                 }
             }
         }

@@ -6,15 +6,16 @@ mod parts;
 
 pub use broken::Broken;
 
+use kagami_cache::store::{CachePlan, StorePlan};
 use kagami_channel::{Control, Core, CoreParts, CorePlan, Directory, Inbox, Registry, Shared, UnitAddress};
 use kagami_iscsi::name::IscsiName;
-use kagami_memory::{Arena, ArenaPlan, Class, HugePages};
+use kagami_memory::{Arena, ArenaPlan, Class, HugePages, PageMut, Purpose};
 use kagami_metrics::Metrics;
 use kagami_queue::Mesh;
 use kagami_sim::checker::Checker;
 use kagami_sim::host::{Asker, Host, HostPlan, LunPlan};
 use kagami_sim::options::Tamper;
-use kagami_sim::{Actor, Array, DiskId, Failure, Happening, Options, Report, Rng, Sim, SimIo, World};
+use kagami_sim::{Actor, Array, DiskId, Failure, Options, Report, Rng, Sim, SimIo, World};
 use kagami_types::{BlockCount, BlockSize, CoreId, Lun, Uuid};
 use kagami_volume::zero_page;
 use parts::{Rules, States};
@@ -36,6 +37,7 @@ pub struct Volume {
     pub write_back: bool,
     pub home: u16,
     pub slots: u16,
+    pub cache: Option<StorePlan>,
     pub uuid: Uuid,
 }
 
@@ -54,6 +56,11 @@ pub struct SimArray {
     inboxes: Vec<Arc<Inbox>>,
     metrics: Option<Arc<Metrics>>,
     broken: Option<Broken>,
+    cache: CachePlan,
+    /// Where memory is short: how many pages hosts can have.
+    spare: Option<u32>,
+    /// All others.
+    hog: Vec<PageMut>,
 }
 
 impl Array for SimArray {
@@ -76,6 +83,12 @@ impl Array for SimArray {
         let mut machines: Vec<SimIo> = (0..self.cores).map(|_| world.add_core()).collect();
         let wakers: Vec<_> = machines.iter().map(SimIo::waker).collect();
         self.inboxes.clear();
+        if let Some(spare) = self.spare {
+            let pool = self.arena.pool(0);
+            while self.arena.free_for_hosts(Class::Page) > spare {
+                self.hog.push(pool.take(Class::Page, Purpose::Host).ok_or("a page that is free and is not")?);
+            }
+        }
         let mut booted = Vec::new();
         for (core, port) in (0u16..).zip(Mesh::new(self.cores, 64)) {
             let mut io = machines.remove(0);
@@ -113,6 +126,7 @@ impl Array for SimArray {
                 connections: 64,
                 window: self.window,
                 ping_interval: self.ping_interval,
+                cache: self.cache,
                 ..CorePlan::default()
             };
             let others = wakers.clone();
@@ -131,9 +145,9 @@ impl Array for SimArray {
 
     fn gone(&mut self, world: &World) -> Result<(), String> {
         self.inboxes.clear();
+        self.hog.clear();
         if let Some(metrics) = self.metrics.take() {
-            let sent = metrics.cores().iter().map(|core| core.reactor.messages_sent.get()).sum();
-            world.count(Happening::Crossed, sent);
+            parts::count(world, &metrics, self.volumes.len(), self.cache.pages);
         }
         for class in Class::ALL {
             let (free, total) = (self.arena.free(class), self.arena.total(class));
@@ -186,6 +200,7 @@ pub fn run_broken(
     let mut sim = Sim::new(seed, options);
     let (chap, resets) = (rng.one_in(4), rng.one_in(3));
     let cores = u16::try_from(rng.between(1, 3)).unwrap_or(1);
+    let cache = CachePlan { pages: rng.choose([64, 100, 400]), volumes: 4, margin: 0, seed: rng.word() };
     let mut volumes = Vec::new();
     let mut luns = Vec::new();
     for number in 0..rng.between(1, 3) {
@@ -204,21 +219,31 @@ pub fn run_broken(
             _ => checker,
         };
         sim.judge(&checker);
+        let home = u16::try_from(rng.below(cores.into())).unwrap_or(0);
+        let slots = rng.choose([4, 32, 256]);
+        let cache = rng.one_in(2).then(|| parts::store_plan(&mut rng, cache, io_timeout, slots, write_back));
+        let cache = cache.filter(|_| broken.is_none());
+        let checker = match cache {
+            Some(_) => checker.with_whole_commands(u64::MAX),
+            None => checker,
+        };
         let lun = Lun::new(number * 100).unwrap_or_default();
         let blocks = BlockCount(bytes / u64::from(block.bytes()));
+        // In a cache, a command may use half of what can be dirty.
+        let longest = cache
+            .map_or(blocks.0, |cache| blocks.0.min(u64::from(cache.dirty) * 2048 / u64::from(block.bytes())));
         luns.push(LunPlan {
             lun,
             block: usize::try_from(block.bytes()).unwrap_or(512),
             blocks: blocks.0,
-            longest: blocks.0.min(rng.choose([8, 8, 64, 64, 256, 1024])),
+            longest: longest.min(rng.choose([8, 8, 64, 64, 256, 1024])),
+            cached: cache.is_some(),
             ends_tasks: resets,
             compare: rng.choose([1, 8]),
             checker,
         });
-        let home = u16::try_from(rng.below(cores.into())).unwrap_or(0);
-        let slots = rng.choose([4, 32, 256]);
         let uuid = Uuid::from_u128(u128::from(rng.word()) << 64 | u128::from(number));
-        volumes.push(Volume { lun, block, bytes, disk, sector, write_back, home, slots, uuid });
+        volumes.push(Volume { lun, block, bytes, disk, sector, write_back, home, slots, cache, uuid });
     }
     let portals = vec![SocketAddr::from(([127, 0, 0, 1], 3260)), SocketAddr::from(([127, 0, 0, 1], 3261))];
     let target = IscsiName::new(TARGET).expect("a valid name");
@@ -259,6 +284,7 @@ pub fn run_broken(
         }
         actors.push(Box::new(Host::new(plan, rng.fork(number.into()))));
     }
+    let spare = rng.one_in(6).then_some(700);
     let mut array = SimArray {
         arena,
         cores,
@@ -273,6 +299,9 @@ pub fn run_broken(
         inboxes: Vec::new(),
         metrics: None,
         broken,
+        cache,
+        spare,
+        hog: Vec::new(),
     };
     sim.run(&mut array, &mut actors)
 }

@@ -3,15 +3,17 @@
 
 use super::Volume;
 use super::broken::{Broken, Liar};
+use kagami_cache::store::{CachePlan, StorePlan};
 use kagami_channel::{Access, Control, Ends, Inbox, Keep, Keeper, Unit, Visible, volume_base};
 use kagami_iscsi::chap::{Account, Credentials};
 use kagami_iscsi::login::{Applicant, Authentication, Denial, TargetSettings};
 use kagami_iscsi::name::IscsiName;
 use kagami_iscsi::negotiate::{DigestPreference, Preferences};
 use kagami_memory::Page;
+use kagami_metrics::{CacheMetrics, Metrics};
 use kagami_reactor::FileId;
 use kagami_scsi::{Limits, LogicalUnit, LuConfig, Role, Rotation, TargetName, TargetPort, WriteCache};
-use kagami_sim::Rng;
+use kagami_sim::{Happening, Rng, World};
 use kagami_types::{BlockCount, CoreId, Naa, Uuid};
 use kagami_volume::{DeviceLimits, Geometry, Storage};
 use std::collections::BTreeMap;
@@ -74,7 +76,7 @@ pub fn unit(volume: &Volume, plan: &UnitPlan, zeroes: &Page, states: &States) ->
             None => Storage::Disk { file: plan.file, limits },
         },
         token_base: volume_base(plan.index),
-        slots: volume.slots,
+        slots: volume.cache.map_or(volume.slots, |cache| cache.slots + cache.flights + cache.fills),
         pages: 4096,
         timeout: plan.io_timeout,
         write_back: server.write_cache_enabled(),
@@ -82,7 +84,55 @@ pub fn unit(volume: &Volume, plan: &UnitPlan, zeroes: &Page, states: &States) ->
         zeroes: zeroes.clone(),
     };
     let inner = kagami_volume::Volume::new(volume_plan).map_err(|error| error.to_string())?;
-    Ok(Unit::new(volume.lun, volume.uuid, server, inner, volume.slots, plan.row))
+    let write_back = server.write_cache_enabled();
+    let unit = Unit::new(volume.lun, volume.uuid, server, inner, volume.slots, plan.row);
+    Ok(match volume.cache {
+        Some(cache) => unit.with_cache(StorePlan { write_back, ..cache }),
+        None => unit,
+    })
+}
+
+/// A small cache for a volume: everything in it happens often.
+pub fn store_plan(rng: &mut Rng, cache: CachePlan, timeout: u64, slots: u16, write_back: bool) -> StorePlan {
+    StorePlan {
+        write_back,
+        slots,
+        pages: cache.pages,
+        dirty: rng.choose([4, 8, 24, cache.pages / 2]),
+        flights: rng.choose([1, 4, 32]),
+        fills: rng.choose([1, 4, 32]),
+        run: rng.choose([1, 8, 256]),
+        ahead: rng.choose([0, 16, 64]),
+        age: Duration::from_millis(rng.choose([1, 20, 1000])),
+        timeout: Duration::from_nanos(timeout),
+        dead_after: Duration::from_secs(rng.choose([2, 60])),
+        ..StorePlan::new(0, cache.pages)
+    }
+}
+
+/// Tells the world what the array's own counters say.
+pub fn count(world: &World, metrics: &Metrics, volumes: usize, pages: u32) {
+    let sent = metrics.cores().iter().map(|core| core.reactor.messages_sent.get()).sum();
+    world.count(Happening::Crossed, sent);
+    for row in 0..volumes {
+        let sum = |pick: fn(&CacheMetrics) -> u64| metrics.volume_sum(row, |volume| pick(&volume.cache));
+        let fills = sum(|cache| cache.fills.get());
+        for (what, times) in [
+            (Happening::CacheHit, sum(|cache| cache.hits.get())),
+            (Happening::CachePartial, sum(|cache| cache.partial.get())),
+            (Happening::CacheMiss, sum(|cache| cache.misses.get())),
+            (Happening::CacheFill, fills),
+            (Happening::CacheEviction, fills.saturating_sub(pages.into())),
+            (Happening::ReadAhead, sum(|cache| cache.ahead.get())),
+            (Happening::ReadAheadUsed, sum(|cache| cache.ahead_used.get())),
+            (Happening::Destage, sum(|cache| cache.destages.get())),
+            (Happening::DestageError, sum(|cache| cache.destage_errors.get())),
+            (Happening::Throttled, sum(|cache| cache.throttled.get())),
+            (Happening::CrashDirty, sum(|cache| cache.dirty.get())),
+        ] {
+            world.count(what, times);
+        }
+    }
 }
 
 /// Units' state that outlives restarts: here as good as on a disk.
