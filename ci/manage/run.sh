@@ -113,6 +113,42 @@ answers
 kagami events | grep -q "rename volume file1 to log1" || die "no event of the renaming"
 kagami stats | grep -q '^0 .*v0' || die "no statistics"
 
+# Killed in the middle of changes, again and again: what was answered is there, what was not is wholly there or not at
+# all, and the array starts.
+for round in 1 2 3 4 5; do
+    (
+        # The killed array ends it.
+        for i in $(seq 1 500); do
+            kagami volume create "k$round-$i" --backend null --size 1MiB >/dev/null 2>&1 || exit 0
+            echo "+k$round-$i"
+            ((i % 3)) || { kagami volume remove "k$round-$i" >/dev/null 2>&1 && echo "-k$round-$i"; } || exit 0
+        done
+    ) >"$work/acknowledged" &
+    changer=$!
+    sleep "0.$((RANDOM % 800 + 150))"
+    target_kill
+    wait "$changer" || true
+    target_start
+    answers
+    kagami volumes --json >"$work/volumes.json"
+    python3 - "$work/acknowledged" "$work/volumes.json" <<'END' || die "round $round of kills"
+import json, sys
+lines = open(sys.argv[1]).read().split()
+there = {volume["name"] for volume in json.load(open(sys.argv[2]))["volumes"]}
+gone = {line[1:] for line in lines if line[0] == "-"}
+made = {line[1:] for line in lines if line[0] == "+"} - gone
+# The last one may have been removed without an answer.
+lost = made - there
+asked = {line[1:] for line in lines[-1:] if line[0] == "+" and int(line.rsplit("-", 1)[1]) % 3 == 0}
+sys.exit(f"lost: {lost - asked}; back: {gone & there}" if lost - asked or gone & there else 0)
+END
+    say "manage: kill $round, $(grep -c '^+' "$work/acknowledged") volumes made before it"
+    for name in $(python3 -c 'import json, sys; print(*[v["name"] for v in json.load(open(sys.argv[1]))["volumes"] if v["name"][0] == "k"])' "$work/volumes.json"); do
+        kagami volume remove "$name" >/dev/null
+    done
+done
+kagami volume create back --size 8MiB >/dev/null
+
 # Everything as one file, which kagamid takes; the load's data are still right.
 kagami config export >"$work/export.toml"
 "$KAGAMID" --config "$work/export.toml" --check >"$work/check.log" 2>&1 || {

@@ -25,6 +25,8 @@ const IDLE: Duration = Duration::from_secs(60);
 const WRITE: Duration = Duration::from_secs(10);
 /// How long a change may take: a device may be slow to open, a volume to finish what it has.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Bytes that the path of a socket may have.
+const LONGEST: usize = 107;
 /// Requests that may wait for the management thread.
 pub const WAITING: usize = 64;
 
@@ -64,10 +66,22 @@ struct Desk {
 /// # Errors
 /// The socket cannot be made; another array that listens there is one reason.
 pub fn serve(path: &Path, asks: SyncSender<Ask>, events: Arc<EventLog>) -> io::Result<AdminSocket> {
+    let path = &short(path);
     let listener = listen(path)?;
     let desk = Desk { asks, events };
     thread::Builder::new().name("admin".to_owned()).spawn(move || accept(&listener, &desk))?;
     Ok(AdminSocket { path: path.to_owned() })
+}
+
+/// The path as seen from the working folder, where the whole is too long for a socket: the embedded
+/// default may be started deep down.
+fn short(path: &Path) -> PathBuf {
+    let relative = || path.strip_prefix(std::env::current_dir().ok()?).ok().map(Path::to_owned);
+    if path.as_os_str().len() > LONGEST {
+        relative().unwrap_or_else(|| path.to_owned())
+    } else {
+        path.to_owned()
+    }
 }
 
 fn listen(path: &Path) -> io::Result<UnixListener> {

@@ -49,7 +49,7 @@ pub mod exit {
 }
 
 /// The data folder of the embedded default.
-pub const EMBEDDED_DATA: &str = "./kagami-data";
+pub const EMBEDDED_DATA: &str = "kagami-data";
 
 /// The configuration in a file, or the embedded default, unchecked.
 ///

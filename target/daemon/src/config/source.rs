@@ -17,6 +17,7 @@ pub struct Source {
     text: String,
     name: String,
     folder: PathBuf,
+    embedded: bool,
 }
 
 impl Source {
@@ -39,14 +40,25 @@ impl Source {
         }
         let here = std::path::absolute(path).map_err(|error| fail(error.to_string()))?;
         let folder = here.parent().map(Path::to_owned).unwrap_or_default();
-        Ok(Self { text, name, folder })
+        Ok(Self { text, name, folder, embedded: false })
     }
 
     /// The embedded default, with its data in that folder.
     #[must_use]
     pub fn embedded(data: &Path) -> Self {
         let folder = std::path::absolute(".").unwrap_or_default();
-        Self { text: write::export(&Config::embedded(data)), name: "built-in".to_owned(), folder }
+        Self {
+            text: write::export(&Config::embedded(data)),
+            name: "built-in".to_owned(),
+            folder,
+            embedded: true,
+        }
+    }
+
+    /// Whether it is the embedded default, and no file.
+    #[must_use]
+    pub fn is_embedded(&self) -> bool {
+        self.embedded
     }
 
     /// What it is called in messages.

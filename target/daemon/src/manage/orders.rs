@@ -381,6 +381,11 @@ impl Daemon {
     }
 
     fn belongs(&self, kind: &str, name: &str) -> Refusal {
+        if self.source.is_embedded() {
+            return Refusal::state(format!(
+                "{kind} {name} belongs to the embedded default; serve a configuration file (`kagami config export` writes one) to change it"
+            ));
+        }
         let file = self.source.name();
         Refusal::state(format!("{kind} {name} belongs to {file}: change it there and reload (SIGHUP)"))
     }
