@@ -16,6 +16,7 @@ use crate::message::Message;
 use crate::nexus::ConnectionId;
 use crate::plan::{CorePlan, Shared};
 use crate::session::Session;
+use crate::task::Stage;
 use crate::token::{self, GENERATION, Owner};
 use kagami_cache::store::Cache;
 use kagami_iscsi::random::Random;
@@ -456,7 +457,11 @@ impl<I: Io> Core<I> {
                         let said_all = full.answers.is_empty() && full.urgent.is_empty();
                         if full.leaving.is_some() && said_all {
                             connection.last_words = Some(Close::LoggedOut);
-                        } else if self.stop != Stop::Serving && said_all && full.tasks.in_use() == 0 {
+                        } else if self.stop != Stop::Serving
+                            && said_all
+                            // What has not all of its data yet never gets it: nothing more is understood.
+                            && full.tasks.active().all(|(_, task)| task.stage == Stage::Collecting)
+                        {
                             connection.last_words = Some(Close::Stopping);
                         }
                     }
