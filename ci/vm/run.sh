@@ -65,7 +65,7 @@ if [[ $TARGET == kagamid ]]; then
     cat "$work/kagamid.cpio" >>"$work/initrd"
 fi
 for disk in polled files; do truncate -s ${NVME_MIB}M "$work/$disk.img"; done
-for disk in pull power0 power1; do truncate -s 32M "$work/$disk.img"; done
+for disk in pull pull2 power0 power1; do truncate -s 32M "$work/$disk.img"; done
 for disk in log0 log1 kept; do truncate -s 1G "$work/$disk.img"; done
 # disk CONTROLLER NAME NUMBER: one namespace of an emulated NVMe controller
 disks=()
@@ -78,6 +78,7 @@ disk nvme polled 1
 disk nvme files 2
 disks+=(-device "nvme,id=pull,serial=kagami-pull")
 disk pull pull 1
+disk pull pull2 2
 disks+=(-device "nvme,id=power,serial=kagami-power")
 number=0
 for name in power0 log0 power1 log1 kept; do
