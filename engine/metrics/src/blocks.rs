@@ -63,6 +63,12 @@ pub struct ReactorMetrics {
     pub wakes_sent: Counter,
     /// Timers that fired.
     pub timers: Counter,
+    /// Commands of this core's connections for units of other cores.
+    pub commands_crossed: Counter,
+    /// The share of the time that rounds with work took lately, in thousandths.
+    pub busy: Gauge,
+    /// How long commands of other cores' connections were on their way to this core.
+    pub queue_wait: Histogram,
 }
 
 /// Connections and sessions of one core.
@@ -74,6 +80,12 @@ pub struct NetworkMetrics {
     pub connections: Gauge,
     /// Connections accepted.
     pub accepted: Counter,
+    /// Connections that this core handed to another one.
+    pub moves_out: Counter,
+    /// Connections that another core handed to this one.
+    pub moves_in: Counter,
+    /// Moves that were given up, as a connection did not fall quiet in time.
+    pub moves_given_up: Counter,
     /// Connections refused because a bound was reached.
     pub refused: Counter,
     /// Logins that reached the full-feature phase.

@@ -19,7 +19,8 @@ mod histogram;
 pub mod prometheus;
 
 pub use blocks::{
-    CacheMetrics, CoreMetrics, Metrics, NetworkMetrics, PoolMetrics, ReactorMetrics, VolumeLabel, VolumeMetrics,
+    CacheMetrics, CoreMetrics, Metrics, NetworkMetrics, PoolMetrics, ReactorMetrics, VolumeLabel,
+    VolumeMetrics,
 };
 pub use cell::{Counter, Gauge};
 pub use histogram::{BUCKETS, Histogram, Snapshot, bucket_limit_nanos};

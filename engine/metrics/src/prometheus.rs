@@ -28,6 +28,10 @@ const CORE_COUNTERS: &[CoreCounter] = &[
     ("reactor_messages_delayed_total", "Messages that met a full queue.", |c| &c.reactor.messages_delayed),
     ("reactor_wakes_sent_total", "Sleeping cores woken by this one.", |c| &c.reactor.wakes_sent),
     ("reactor_timers_total", "Timers that fired.", |c| &c.reactor.timers),
+    ("commands_crossed_total", "Commands for units of other cores.", |c| &c.reactor.commands_crossed),
+    ("connections_moved_out_total", "Connections handed to another core.", |c| &c.network.moves_out),
+    ("connections_moved_in_total", "Connections taken from another core.", |c| &c.network.moves_in),
+    ("connection_moves_given_up_total", "Moves of busy connections given up.", |c| &c.network.moves_given_up),
     ("connections_accepted_total", "Connections accepted.", |c| &c.network.accepted),
     ("connections_refused_total", "Connections refused at a bound.", |c| &c.network.refused),
     ("connection_errors_total", "Connections closed for an error.", |c| &c.network.connection_errors),
@@ -50,6 +54,7 @@ const CORE_COUNTERS: &[CoreCounter] = &[
 ];
 
 const CORE_GAUGES: &[CoreGauge] = &[
+    ("core_busy_permille", "Share of the time that work took lately.", |c| &c.reactor.busy),
     ("sessions", "Open sessions.", |c| &c.network.sessions),
     ("connections", "Open connections.", |c| &c.network.connections),
     ("tasks", "Task slots in use.", |c| &c.network.tasks),
@@ -127,6 +132,13 @@ fn cores(metrics: &Metrics, out: &mut String) {
         for (index, core) in metrics.cores().iter().enumerate() {
             sample(out, name, &[("core", &index.to_string())], &pick(core).get().to_string());
         }
+    }
+    let name = "core_crossing_seconds";
+    head(out, name, "histogram", "Time of commands on their way from other cores.");
+    for (index, core) in metrics.cores().iter().enumerate() {
+        let mut sum = Snapshot::default();
+        core.reactor.queue_wait.add_to(&mut sum);
+        histogram(out, name, &[("core", &index.to_string())], &sum);
     }
     for (name, help, pick) in VOLUME_TIMES {
         let name = format!("core_{name}");

@@ -81,6 +81,10 @@ pub trait Io: Submit {
     /// Gives a socket's id back. Nothing may be in flight on it.
     fn release(&mut self, socket: SocketId);
 
+    /// Takes a socket back out of this core's hands, to be attached to another; its id is free. Nothing may be
+    /// in flight on it. `None`: it is no connected socket of this core.
+    fn detach(&mut self, socket: SocketId) -> Option<Self::Stream>;
+
     /// Makes a block device or file this core's own, while it runs. `polled`: its driver has poll queues,
     /// which are to be used.
     ///

@@ -275,6 +275,16 @@ impl Io for Ring {
         self.remove(socket.0);
     }
 
+    fn detach(&mut self, socket: SocketId) -> Option<Stream> {
+        if !self.table.is_socket(socket.0) {
+            return None;
+        }
+        match self.take_out(socket.0)? {
+            Entry::Socket(fd) => Some(Stream(fd)),
+            Entry::Listener(_) | Entry::File { .. } => None,
+        }
+    }
+
     fn add_device(&mut self, device: OwnedFd, polled: bool) -> Result<FileId, Errno> {
         self.add_file(device, polled)
     }

@@ -215,16 +215,23 @@ impl Ring {
     }
 
     fn remove(&mut self, index: u32) {
-        if let Some(entry) = self.table.remove(index) {
+        drop(self.take_out(index));
+    }
+
+    /// Takes an entry out of the kernel's tables and ours; whose it becomes has its descriptor.
+    fn take_out(&mut self, index: u32) -> Option<Entry> {
+        let entry = self.table.remove(index);
+        if let Some(entry) = &entry {
             // Taking a file out of the table cannot fail in a way that matters: the slot is
-            // overwritten by its next user, and the descriptor is closed below.
+            // overwritten by its next user.
             if self.features.registered_devices || !matches!(entry, Entry::File { .. }) {
                 let _ = self.main.update_file(index, -1);
             }
-            if let (Entry::File { polled: true, .. }, Some(queue)) = (&entry, &self.polled) {
+            if let (Entry::File { polled: true, .. }, Some(queue)) = (entry, &self.polled) {
                 let _ = queue.update_file(index, -1);
             }
         }
+        entry
     }
 
     /// Keeps a read of the eventfd in flight, so that a wake-up ends a wait.

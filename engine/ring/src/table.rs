@@ -40,6 +40,10 @@ impl Table {
         })
     }
 
+    pub(crate) fn is_socket(&self, index: u32) -> bool {
+        matches!(self.entries.get(index as usize), Some(Some(Entry::Socket(_))))
+    }
+
     pub(crate) fn is_file(&self, index: u32) -> bool {
         matches!(self.entries.get(index as usize), Some(Some(Entry::File { .. })))
     }

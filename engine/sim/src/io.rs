@@ -256,4 +256,18 @@ impl Io for SimIo {
             *entry = None;
         }
     }
+
+    fn detach(&mut self, socket: SocketId) -> Option<SimStream> {
+        let conn = self.conn(socket)?;
+        let alive = Arc::new(());
+        self.world.with(|state| {
+            if let Some(conn) = state.net.conn(conn) {
+                conn.end(Side::Server).owner = Owner::Travelling(Arc::downgrade(&alive));
+            }
+        });
+        if let Some(entry) = self.sockets.get_mut(socket.0 as usize) {
+            *entry = None;
+        }
+        Some(SimStream { conn, _alive: alive })
+    }
 }

@@ -228,6 +228,7 @@ impl Full {
             return;
         };
         task.unit = unit;
+        self.place.count(unit.core, hub.core);
         let command = Command {
             task: id,
             unit,
@@ -237,6 +238,7 @@ impl Full {
             offered: if task.writes { task.expected } else { 0 },
             data,
             received: task.received,
+            sent: io.now(),
         };
         if let Some(reply) = hub.dispatch(command, io) {
             self.reply(reply);

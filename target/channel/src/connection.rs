@@ -128,6 +128,9 @@ impl Connection {
             // What is in the window is looked at again soon, which the kernel must not have then.
             return;
         }
+        if matches!(&self.phase, Phase::Full(full) if full.place.hold.is_some() && full.landing.is_none()) {
+            return;
+        }
         if !self.link.make_room(hub) {
             self.close(io, Close::Resources);
             return;

@@ -14,10 +14,11 @@ use crate::login::Login;
 use crate::maker::UnitMaker;
 use crate::message::Message;
 use crate::nexus::ConnectionId;
+use crate::placement::Load;
 use crate::plan::{CorePlan, Shared};
 use crate::session::Session;
 use crate::task::Stage;
-use crate::token::{self, GENERATION, Owner};
+use crate::token::{self, Owner};
 use kagami_cache::store::Cache;
 use kagami_iscsi::random::Random;
 use kagami_reactor::{Completion, Doze, Errno, Handler, Io, Op, SocketId};
@@ -43,17 +44,17 @@ const MESSAGES: usize = 1024;
 /// One core of the array: channel controller and disk controller.
 pub struct Core<I: Io> {
     pub(crate) hub: Hub<I::Stream>,
-    plan: CorePlan,
-    shared: Arc<Shared>,
+    pub(crate) plan: CorePlan,
+    pub(crate) shared: Arc<Shared>,
     random: Box<dyn Random + Send>,
     inbox: Arc<Inbox>,
     maker: Option<Box<dyn UnitMaker<I>>>,
     wake: Box<dyn FnMut(CoreId) + Send>,
     listeners: Vec<Listener>,
-    connections: Vec<Option<Connection>>,
-    generations: Vec<u32>,
+    pub(crate) connections: Vec<Option<Connection>>,
+    pub(crate) generations: Vec<u32>,
     logging_in: u32,
-    free: Vec<u32>,
+    pub(crate) free: Vec<u32>,
     /// Connections to be looked at before the round ends; each at most once.
     dirty: Vec<u32>,
     marked: Vec<bool>,
@@ -64,7 +65,16 @@ pub struct Core<I: Io> {
     now: Time,
     /// Which core gets the next connection.
     next_core: u16,
-    stop: Stop,
+    /// Connections that fall quiet, to be moved, with their generations.
+    pub(crate) holding: Vec<(u32, u32)>,
+    /// The round had work; and how much time such rounds took since that was last weighed.
+    worked: bool,
+    pub(crate) busy_nanos: u64,
+    pub(crate) weighed: Time,
+    pub(crate) load: Load,
+    /// When a connection was last picked to be given away.
+    pub(crate) relieved: Time,
+    pub(crate) stop: Stop,
 }
 
 impl<I: Io> std::fmt::Debug for Core<I> {
@@ -81,7 +91,7 @@ struct Listener {
 
 /// How far the end has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stop {
+pub(crate) enum Stop {
     Serving,
     /// Commands under way are finished, connections are closed.
     Draining,
@@ -126,6 +136,12 @@ impl<I: Io> Core<I> {
             next_tick: Time(0),
             now: Time(0),
             next_core: 0,
+            holding: Vec::new(),
+            worked: false,
+            busy_nanos: 0,
+            weighed: Time(0),
+            load: Load::default(),
+            relieved: Time(0),
             stop: Stop::Serving,
             plan,
         }
@@ -144,14 +160,14 @@ impl<I: Io> Core<I> {
         self.connections.len() - self.free.len()
     }
 
-    fn mark(&mut self, index: u32) {
+    pub(crate) fn mark(&mut self, index: u32) {
         if let Some(marked) = self.marked.get_mut(index as usize).filter(|marked| !**marked) {
             *marked = true;
             self.dirty.push(index);
         }
     }
 
-    fn get(&mut self, index: u32, generation: u32) -> Option<&mut Connection> {
+    pub(crate) fn get(&mut self, index: u32, generation: u32) -> Option<&mut Connection> {
         let connection = self.connections.get_mut(index as usize)?.as_mut()?;
         (connection.id.generation == generation).then_some(connection)
     }
@@ -180,13 +196,22 @@ impl<I: Io> Core<I> {
         if self.logging_in >= self.plan.logging_in {
             self.close_oldest_login(io);
         }
-        let Some(index) = self.free.pop() else {
+        let here = self.hub.core;
+        if self.stop != Stop::Serving || !self.shared.loads.reserve(here, self.plan.connections) {
             self.hub.metrics.network.refused.inc();
             return;
-        };
-        let Ok(socket) = io.attach(stream) else {
+        }
+        let place = self.free.pop();
+        let attached = place.and_then(|index| match io.attach(stream) {
+            Ok(socket) => Some((index, socket)),
+            Err(_) => {
+                self.free.push(index);
+                None
+            }
+        });
+        let Some((index, socket)) = attached else {
             self.hub.metrics.network.refused.inc();
-            self.free.push(index);
+            self.shared.loads.leave(here);
             return;
         };
         let id = ConnectionId { core: self.hub.core, index, generation: self.generations[index as usize] };
@@ -220,7 +245,7 @@ impl<I: Io> Core<I> {
     }
 
     /// Understands what a connection has received.
-    fn process(&mut self, io: &mut I, index: u32) {
+    pub(crate) fn process(&mut self, io: &mut I, index: u32) {
         let Some(connection) = self.connections.get_mut(index as usize).and_then(Option::as_mut) else {
             return;
         };
@@ -273,7 +298,7 @@ impl<I: Io> Core<I> {
     }
 
     /// A connection failed, or was told to end.
-    fn ends(&mut self, io: &mut I, index: u32, reason: Close) {
+    pub(crate) fn ends(&mut self, io: &mut I, index: u32, reason: Close) {
         let metrics = &self.hub.metrics.network;
         let Some(connection) = self.connections.get_mut(index as usize).and_then(Option::as_mut) else {
             return;
@@ -310,12 +335,12 @@ impl<I: Io> Core<I> {
             return;
         };
         io.release(connection.socket);
-        let generation = &mut self.generations[index as usize];
-        *generation = (*generation + 1) & GENERATION;
-        self.free.push(index);
-        self.hub.metrics.network.connections.down();
+        self.vacate(connection.id);
         match connection.phase {
             Phase::Full(full) => {
+                if let Some(hold) = full.place.hold {
+                    self.shared.loads.leave(hold.to);
+                }
                 let only_connection = full.leaving == Some(Leaving::Connection);
                 self.left(&full.session, only_connection);
             }
@@ -330,7 +355,7 @@ impl<I: Io> Core<I> {
 
     /// A session has one connection less. At error recovery level 0 it does not outlive a
     /// connection that failed (RFC 7143 7.1.4.1).
-    fn left(&mut self, session: &Arc<Session>, only_connection: bool) {
+    pub(crate) fn left(&mut self, session: &Arc<Session>, only_connection: bool) {
         if !only_connection && !session.is_ending() {
             self.end_session(session);
         }
@@ -343,7 +368,9 @@ impl<I: Io> Core<I> {
     fn message(&mut self, io: &mut I, message: Message<I::Stream>) {
         match message {
             Message::Adopt(stream) => self.adopt(io, stream),
+            Message::Move(moving) => self.arrive(io, *moving),
             Message::Command(command) => {
+                self.hub.metrics.reactor.queue_wait.record(io.now().nanos_since(command.sent));
                 if let Some(reply) = self.hub.execute(command, io) {
                     self.hub.send_reply(reply);
                 }
@@ -472,6 +499,10 @@ impl<I: Io> Core<I> {
         }
         for index in dirty.drain(..) {
             let Some(connection) = self.connections[index as usize].as_mut() else { continue };
+            if let Some(to) = connection.ready_to_move() {
+                self.hand_over(io, index, to);
+                continue;
+            }
             if connection.closing.is_none() {
                 connection.receive(io, &mut self.hub);
                 if connection.is_held_up() {
@@ -506,6 +537,7 @@ impl<I: Io> Core<I> {
         let now = io.now();
         self.next_tick = now + TICK;
         self.measure();
+        self.weigh(now);
         for index in self.indices() {
             let Some(connection) = self.connections[index as usize].as_mut() else { continue };
             let silent = now.since(connection.last_heard);
@@ -639,6 +671,7 @@ impl<I: Io> Core<I> {
 impl<I: Io> Handler<I> for Core<I> {
     fn on_completion(&mut self, io: &mut I, completion: Completion) {
         let Completion { token, result, op } = completion;
+        self.worked = true;
         match (token::owner(token), op) {
             (Owner::Receive { index, generation }, Op::Receive(_, buffer)) => {
                 let Some(connection) = self.get(index, generation) else { return };
@@ -649,9 +682,14 @@ impl<I: Io> Handler<I> for Core<I> {
                     Err(error) => self.ends(io, index, Close::Socket(error)),
                     Ok(count) => {
                         connection.last_heard = io.now();
+                        let mut wishes = false;
                         if let Phase::Full(full) = &mut connection.phase {
                             // A host that sends is there.
                             full.pinged = None;
+                            wishes = full.place.wish.is_some();
+                        }
+                        if wishes {
+                            self.begin_move(index, io.now());
                         }
                         let network = &self.hub.metrics.network;
                         network.receives.inc();
@@ -693,7 +731,11 @@ impl<I: Io> Handler<I> for Core<I> {
     }
 
     fn on_round(&mut self, io: &mut I) -> bool {
-        self.now = io.now();
+        let now = io.now();
+        if std::mem::take(&mut self.worked) {
+            self.busy_nanos += now.nanos_since(self.now);
+        }
+        self.now = now;
         let mut worked = self.control(io);
         let mut messages = std::mem::take(&mut self.messages);
         self.hub.port.poll(MESSAGES, |_, message| messages.push(message));
@@ -705,6 +747,9 @@ impl<I: Io> Handler<I> for Core<I> {
         worked |= !self.dirty.is_empty();
         if !self.waiting.is_empty() {
             self.retry_waiting(io);
+        }
+        if !self.holding.is_empty() {
+            self.watch_moves(io);
         }
         worked |= self.deliver();
         self.arm_listeners(io);
@@ -727,17 +772,19 @@ impl<I: Io> Handler<I> for Core<I> {
         self.hub.send_delayed();
         let wake = &mut self.wake;
         self.hub.port.flush(wake);
+        self.worked |= worked;
         worked
     }
 
     fn next_deadline(&self) -> Time {
         let mut next = self.hub.next_deadline();
-        if self.connections() > 0 || self.stop != Stop::Serving {
+        if self.connections() > 0 || self.load.busy > 0 || self.stop != Stop::Serving {
             next = next.min(self.next_tick);
         }
         let waits = !self.waiting.is_empty()
             || self.hub.has_delayed()
             || self.hub.is_retiring()
+            || !self.holding.is_empty()
             || self.stop != Stop::Serving;
         if waits || self.listeners.iter().any(|listener| !listener.armed) {
             next = next.min(self.now + RETRY);

@@ -12,6 +12,7 @@ use crate::control::Leaving;
 use crate::hub::Hub;
 use crate::message::Manage;
 use crate::nexus::ConnectionId;
+use crate::placement::Place;
 use crate::session::Session;
 use crate::task::{Stage, Tasks};
 use kagami_iscsi::build::Counters;
@@ -61,6 +62,8 @@ pub(crate) struct Full {
     pub(crate) retry: Vec<u16>,
     /// The host has logged out; the connection ends when the answer is out.
     pub(crate) leaving: Option<Leaving>,
+    /// Whether it lives on the right core.
+    pub(crate) place: Place,
     pub(crate) access: Arc<dyn Access>,
     pub(crate) ends: Ends,
 }

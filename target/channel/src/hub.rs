@@ -341,6 +341,7 @@ impl<S: Send> Hub<S> {
         if command.unit.core == self.core {
             self.execute(command, io)
         } else {
+            self.metrics.reactor.commands_crossed.inc();
             self.send(command.unit.core, Message::Command(command));
             None
         }
@@ -392,6 +393,10 @@ impl<S: Send> Hub<S> {
 
     /// A session has begun.
     pub(crate) fn attach(&mut self, session: Arc<Session>) {
+        if session.is_ending() {
+            // It may have been forgotten already, where it has moved between cores: nobody would a second time.
+            return;
+        }
         let place = session.nexus.0 as usize;
         if self.sessions.len() <= place {
             self.sessions.resize(place + 1, None);

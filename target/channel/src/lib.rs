@@ -11,13 +11,14 @@
 //! | `hub` | a core without its connections: units, memory, other cores |
 //! | `connection`, `outbox` | a socket's bytes in both directions |
 //! | `login`, `full`, `receive`, `command`, `answer`, `manage`, `control`, `text` | the phases of a connection |
+//! | `placement`, `moving` | on which core a connection should live, and how it gets there |
 //! | `session`, `registry` | what a session shares over cores, and all sessions |
 //! | `maker`, `inbox` | units that come and go, and what else the daemon's threads tell a core |
 //! | `unit` | a logical unit on its home core: device server, volume, tasks between |
 //!
 //! # Who owns what
 //!
-//! A connection belongs to the core that it was given to; so do its tasks, until a task's
+//! A connection belongs to the core that it was given to, until that hands it to another; so do its tasks, until a task's
 //! command is sent to the unit's home core, which owns it until the reply. A unit belongs to
 //! its home core for good. A session is shared: its command window is three atomic words, all
 //! else in it never changes. See `docs/architecture.md`.
@@ -39,9 +40,11 @@ mod login;
 mod maker;
 mod manage;
 mod message;
+mod moving;
 mod nexus;
 mod order;
 mod outbox;
+mod placement;
 mod plan;
 mod receive;
 mod registry;
@@ -59,7 +62,9 @@ pub use hub::Keeper;
 pub use inbox::{Control, Inbox, Usage};
 pub use maker::{Seed, UnitMaker};
 pub use message::{Command, Ending, Manage, Message, Reply, Scope, UnitAddress};
+pub use moving::Moving;
 pub use nexus::{ConnectionId, TaskId};
+pub use placement::MovePlan;
 pub use plan::{CoreParts, CorePlan, Shared};
 pub use registry::Registry;
 pub use session::{Arrival, Session, SessionIdentity, Sight, Visible};

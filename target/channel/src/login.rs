@@ -7,6 +7,7 @@ use crate::full::Full;
 use crate::hub::Hub;
 use crate::nexus::ConnectionId;
 use crate::outbox::Payload;
+use crate::placement::Place;
 use crate::plan::CorePlan;
 use crate::registry::{self, Candidate};
 use crate::session::Session;
@@ -240,6 +241,7 @@ impl Login {
                 held_back: VecDeque::new(),
                 retry: Vec::new(),
                 leaving: None,
+                place: Place::new(&plan.moves),
                 access: Arc::clone(&self.access),
                 ends: self.ends,
                 session,

@@ -1,5 +1,6 @@
 //! What cores say to each other. Every message is moved, none is shared.
 
+use crate::moving::Moving;
 use crate::nexus::{ConnectionId, TaskId};
 use crate::session::Session;
 use kagami_iscsi::pdu::{Itt, TaskAttribute, TmfFunction};
@@ -36,6 +37,8 @@ pub struct Command {
     pub data: Scatter,
     /// When it arrived.
     pub received: Time,
+    /// When it was sent to another core, where it was.
+    pub sent: Time,
 }
 
 /// The end of a command, on its way back.
@@ -113,6 +116,8 @@ impl Manage {
 pub enum Message<S> {
     /// A connection was accepted and is yours now.
     Adopt(S),
+    /// A connection that serves is yours now.
+    Move(Box<Moving<S>>),
     /// Execute this.
     Command(Command),
     /// This is done.

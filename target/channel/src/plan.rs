@@ -5,6 +5,7 @@ use crate::directory::Directory;
 use crate::hub::Keeper;
 use crate::inbox::Inbox;
 use crate::message::Message;
+use crate::placement::{Loads, MovePlan};
 use crate::registry::Registry;
 use crate::unit::Unit;
 use kagami_cache::store::CachePlan;
@@ -29,6 +30,8 @@ pub struct CorePlan {
     pub most_reading: u64,
     /// How large the cache of the core's volumes is, and how many of them it can have.
     pub cache: CachePlan,
+    /// When connections move to other cores.
+    pub moves: MovePlan,
     /// How long a login may take.
     pub login_timeout: Duration,
     /// After how long a silence a host is pinged; zero: never.
@@ -50,6 +53,7 @@ impl Default for CorePlan {
             window: 128,
             most_reading: 4 << 20,
             cache: CachePlan { pages: 64, volumes: 64, margin: 0, seed: 0 },
+            moves: MovePlan::default(),
             login_timeout: Duration::from_secs(15),
             ping_interval: Duration::from_secs(15),
             ping_timeout: Duration::from_secs(15),
@@ -67,6 +71,8 @@ pub struct Shared {
     directory: RwLock<Arc<Directory>>,
     /// Cores that have closed their last connection, at the end.
     pub(crate) quiet_cores: AtomicUsize,
+    /// How busy the cores are, and how many connections they have.
+    pub(crate) loads: Loads,
 }
 
 impl Shared {
@@ -74,6 +80,7 @@ impl Shared {
     #[must_use]
     pub fn new(registry: Registry, access: Arc<dyn Access>, directory: Directory) -> Self {
         Self {
+            loads: Loads::new(registry.cores()),
             registry: Arc::new(registry),
             access: RwLock::new(access),
             directory: RwLock::new(Arc::new(directory)),

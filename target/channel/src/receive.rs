@@ -40,7 +40,7 @@ impl Full {
         hub: &mut Hub<I::Stream>,
     ) -> Result<(), Close> {
         self.stalled = false;
-        if self.landing.is_none() {
+        if self.landing.is_none() && self.place.hold.is_none() {
             hub.look_ahead(&self.framing_in, link.pending());
         }
         loop {
@@ -49,6 +49,10 @@ impl Full {
                     return Ok(());
                 }
                 continue;
+            }
+            if self.place.hold.is_some() {
+                // What comes now is understood at the other core.
+                return Ok(());
             }
             // The window is taken out while its bytes are looked at, so that everything else of
             // the connection can be changed meanwhile.

@@ -122,6 +122,11 @@ impl Registry {
         true
     }
 
+    /// The cores that it is for.
+    pub(crate) fn cores(&self) -> usize {
+        self.cores
+    }
+
     /// How many sessions there are.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -8,6 +8,7 @@ use crate::message::{Command, Ending, Manage, Reply};
 use crate::nexus::TaskId;
 use crate::order::Order;
 use crate::session::Session;
+use kagami_cache::store::{Cache, Store, StoreContext, StorePlan};
 use kagami_iscsi::pdu::{TaskAttribute, TmfFunction};
 use kagami_memory::{Pool, Purpose, Scatter, ScatterMut};
 use kagami_metrics::VolumeMetrics;
@@ -15,7 +16,6 @@ use kagami_scsi::{
     Attention, DataOut, Deferred, Disposition, Failure, LogicalUnit, NexusId, Reset, Status, TransportId,
 };
 use kagami_types::{BlockCount, BlockError, BlockOp, Lba, Lun, Time, Uuid};
-use kagami_cache::store::{Cache, Store, StoreContext, StorePlan};
 use kagami_volume::{Aborted, Outcome, Tag, Volume};
 use std::sync::Arc;
 

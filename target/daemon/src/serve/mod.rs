@@ -21,7 +21,7 @@ pub use unit::{Served, Storage};
 use crate::config::Idle;
 use crate::config::units::format_size;
 use crate::plan::Plan;
-use kagami_channel::{Control, CorePlan, Directory, Inbox, Message, Registry, Shared, UnitAddress};
+use kagami_channel::{Control, CorePlan, MovePlan, Directory, Inbox, Message, Registry, Shared, UnitAddress};
 use kagami_memory::{Arena, ArenaPlan, Backing, Class, HugePages, MemoryError};
 use kagami_metrics::Metrics;
 use kagami_queue::Mesh;
@@ -306,6 +306,7 @@ fn limits(plan: &Plan, window: u16) -> CorePlan {
         most_reading: (u64::from(plan.memory.pages - plan.memory.ram_pages) * 4096 / 64)
             .clamp(1 << 20, 8 << 20),
         cache: unit::cache_plan(plan),
+        moves: MovePlan::default(),
         login_timeout: plan.network.login_timeout,
         ping_interval: plan.network.nop_interval,
         ping_timeout: plan.network.nop_timeout,
