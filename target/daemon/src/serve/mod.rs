@@ -21,7 +21,7 @@ pub use unit::{Served, Storage};
 use crate::config::Idle;
 use crate::config::units::format_size;
 use crate::plan::Plan;
-use kagami_channel::{Control, CorePlan, MovePlan, Directory, Inbox, Message, Registry, Shared, UnitAddress};
+use kagami_channel::{Control, CorePlan, Directory, Inbox, Message, MovePlan, Registry, Shared, UnitAddress};
 use kagami_memory::{Arena, ArenaPlan, Backing, Class, HugePages, MemoryError};
 use kagami_metrics::Metrics;
 use kagami_queue::Mesh;
