@@ -114,7 +114,8 @@ path = "$on"
 cache = "$1"
 $([[ -b $on ]] || echo "size = \"${size_mib}MiB\"")
 END
-    "$KAGAMID" --config "$work/kagami.toml" >"$work/kagamid.log" 2>&1 &
+    # An earlier run, or another array, may have marked it.
+    "$KAGAMID" --config "$work/kagami.toml" --adopt device >"$work/kagamid.log" 2>&1 &
     pid=$!
     for _ in $(seq 100); do
         if grep -q '^ready' "$work/kagamid.log"; then return; fi
