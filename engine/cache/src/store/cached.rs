@@ -6,10 +6,11 @@
 use super::StoreContext;
 use super::cache::Place;
 use super::counters::StoreCounters;
-use super::frame::Extent;
+use super::frame::{Extent, PAGE};
 use super::health::{Health, State};
 use super::plan::StorePlan;
 use super::ranges::{Mode, Ranges};
+use super::space::Space;
 use super::task::{Drain, Fill, Flight, Step, Task};
 use crate::{Streams, Throttle};
 use kagami_memory::{Scatter, ScatterMut};
@@ -62,6 +63,8 @@ pub(super) struct Cached {
     pub(super) plan: StorePlan,
     pub(super) geometry: Geometry,
     pub(super) write_back: bool,
+    /// Which pages a write cannot fail at for want of room.
+    pub(super) space: Space,
     pub(super) read_only: bool,
     pub(super) quiesced: bool,
     pub(super) draining: bool,
@@ -156,6 +159,7 @@ impl Cached {
             active: Vec::with_capacity(slots + 1),
             flush_now: Vec::with_capacity(slots),
             flush_next: Vec::with_capacity(slots),
+            space: Space::new(plan.room, volume.geometry().bytes().div_ceil(PAGE)),
             throttle: Throttle::new(plan.dirty / 2, plan.dirty),
             streams: Streams::new(plan.ahead),
             clock: 0,

@@ -251,7 +251,10 @@ impl Cached {
         };
         let wanted = self.land(cx, f, &flight, result);
         match result {
-            Ok(()) => self.health.succeeded(),
+            Ok(()) => {
+                self.health.succeeded();
+                self.space.written(flight.extent);
+            }
             Err(BlockError::Busy) => {
                 // No slot or page at the volume behind: nothing was tried.
                 self.pause = now + RETRY;

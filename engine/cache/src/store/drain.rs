@@ -211,7 +211,8 @@ impl Cached {
         if let Some((_, error)) = drain.fault {
             return self.finish_with(cx, t, Err(error));
         }
-        if drain.needs_flush && !broken::is(Broken::FuaInCache) {
+        // A write that only needed its room waits for the device, not for its flush.
+        if drain.needs_flush && drain.stable && !broken::is(Broken::FuaInCache) {
             return self.flush_behind(cx, t);
         }
         self.finish_with(cx, t, Ok(()));

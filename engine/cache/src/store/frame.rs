@@ -86,6 +86,12 @@ pub(crate) struct Extent {
 }
 
 impl Extent {
+    /// The pages that it covers whole.
+    pub(crate) fn whole_pages(self) -> std::ops::Range<u64> {
+        let first = self.start.div_ceil(PAGE);
+        first..(self.end >> PAGE_SHIFT).max(first)
+    }
+
     /// The first page that it touches.
     pub(crate) const fn first(self) -> u64 {
         self.start >> PAGE_SHIFT

@@ -52,6 +52,7 @@ mod health;
 mod plan;
 mod ranges;
 mod read;
+mod space;
 mod task;
 mod through;
 mod write;
@@ -61,6 +62,7 @@ pub use context::StoreContext;
 pub use counters::StoreCounters;
 pub use health::{DeferredError, State, Trouble};
 pub use plan::{CachePlan, StorePlan, StorePlanError};
+pub use space::Room;
 
 use cached::Cached;
 use kagami_memory::Scatter;
@@ -170,6 +172,7 @@ impl Store {
             Kind::Cached(cached) => {
                 cached.volume.grow(blocks)?;
                 cached.geometry = cached.volume.geometry();
+                cached.space.grow(cached.geometry.bytes().div_ceil(frame::PAGE));
                 Ok(())
             }
         }

@@ -1,5 +1,6 @@
 //! What a core's cache and a cached volume are made of: computed once from the configuration.
 
+use super::Room;
 use std::time::Duration;
 
 /// All that a [`Cache`](super::Cache) is constructed from.
@@ -46,6 +47,8 @@ pub struct StorePlan {
     pub timeout: Duration,
     /// A device that has taken nothing for as long is dead: new writes are refused.
     pub dead_after: Duration,
+    /// Whether the device has room for every block before it is written.
+    pub room: Room,
 }
 
 impl StorePlan {
@@ -66,6 +69,7 @@ impl StorePlan {
             age: Duration::from_secs(1),
             timeout: Duration::from_secs(30),
             dead_after: Duration::from_secs(60),
+            room: Room::Sure,
         }
     }
 }

@@ -131,8 +131,15 @@ impl Cached {
             && matches!(task.op, BlockOp::CompareAndWrite(..));
         if writes(&task.op) && !untouched && !broken::is(Broken::KeepStale) {
             let mut at = 0;
+            let gives_back = matches!(
+                self.tasks[usize::from(t)].op,
+                BlockOp::Unmap(_) | BlockOp::WriteSame { unmap: true, .. }
+            );
             while let Some(pages) = self.pages_of(t, at) {
                 self.forget(cx, &pages);
+                if gives_back {
+                    self.space.discarded(pages.clone());
+                }
                 if result == Err(BlockError::TimedOut) {
                     self.doubt(self.bytes_of(&pages));
                 }

@@ -41,9 +41,10 @@ impl Cached {
         }
         let stable = access.fua || !self.write_back;
         let pages = extent.first()..extent.last();
+        let through = stable || !self.space.has(&pages);
         let blocked = !self.ranges.is_empty() && self.ranges.blocks(Mode::Write, &pages);
         if !blocked
-            && !stable
+            && !through
             && self.waiting.is_empty()
             && self.install(cx, extent, &mut data, access.dpo) == Install::Done
         {
@@ -58,7 +59,7 @@ impl Cached {
             self.waiting.push_back(t);
         }
         self.work(cx);
-        if !stable && self.waiting.back() == Some(&t) {
+        if !through && self.waiting.back() == Some(&t) {
             self.counters.throttled += 1;
         }
         None
@@ -96,11 +97,13 @@ impl Cached {
             self.counters.throttled_nanos += cx.io.now().nanos_since(began);
             let task = &mut self.tasks[usize::from(t)];
             task.data.clear();
-            if access.fua || !self.write_back {
+            let stable = access.fua || !self.write_back;
+            let pages = extent.first()..extent.last();
+            if stable || !self.space.has(&pages) {
                 task.step = Step::Drain;
                 self.progress(cx, t);
                 self.unlock(t);
-                self.begin_drain(t, extent.first()..extent.last(), true);
+                self.begin_drain(t, pages, stable);
                 self.drain_goes_on(cx, t);
             } else {
                 task.step = Step::Drain;

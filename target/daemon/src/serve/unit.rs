@@ -2,13 +2,14 @@
 
 use crate::config::{CacheMode, Role};
 use crate::plan::{Plan, VolumePlan};
-use kagami_cache::store::{CachePlan, StorePlan};
+use kagami_cache::store::{CachePlan, Room, StorePlan};
 use kagami_channel::{Unit, volume_base};
 use kagami_memory::Page;
 use kagami_ring::Ring;
 use kagami_scsi::{Limits, LogicalUnit, LuConfig, Rotation, TargetName, TargetPort, WriteCache};
 use kagami_types::{BlockCount, Naa, Uuid};
 use kagami_volume::{DeviceLimits, Geometry, MAX_SLOTS, Volume};
+use rustix::fs::FileType;
 use std::hash::{BuildHasher, RandomState};
 use std::os::fd::OwnedFd;
 
@@ -207,8 +208,21 @@ fn cached(plan: &VolumePlan, storage: &Storage, cache_pages: u32) -> Option<Stor
         slots: u16::try_from(plan.slots).unwrap_or(room).clamp(1, room),
         dirty: (cache_pages / 4 * 3).min(plan.page_quota).max(1),
         timeout: plan.io_timeout,
+        room: room_of(storage),
         ..usual
     })
+}
+
+/// What is known of the room of a volume's blocks: of a file, whether it has as many as it is long.
+fn room_of(storage: &Storage) -> Room {
+    let Storage::Disk { fd, .. } = storage else { return Room::Sure };
+    match rustix::fs::fstat(fd) {
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
+            Room::AsWritten { now: i128::from(stat.st_blocks) * 512 >= i128::from(stat.st_size) }
+        }
+        Ok(_) => Room::Sure,
+        Err(_) => Room::AsWritten { now: false },
+    }
 }
 
 /// PRODUCT REVISION LEVEL: the first four characters of the version.

@@ -1,6 +1,7 @@
 //! Tests of the cached volume.
 
 mod model;
+mod room;
 mod shared;
 mod steady;
 mod steps;

@@ -5,8 +5,8 @@
 //! store, to its orderly end or to a crash.
 
 use super::support::{Bench, TIMEOUT, limits, range};
-use crate::store::State;
 use crate::store::broken::{self, Broken};
+use crate::store::{Room, State};
 use kagami_memory::Scatter;
 use kagami_reactor::{Errno, Op};
 use kagami_types::{Access, BlockCount, BlockError, BlockOp, BlockSize, Lba};
@@ -123,6 +123,7 @@ impl World {
             plan.slots = 16;
             plan.ahead = if rng.one_in(2) { 64 } else { 0 };
             plan.write_back = write_back;
+            plan.room = if rng.one_in(4) { Room::AsWritten { now: rng.one_in(2) } } else { Room::Sure };
             plan.dead_after = Duration::from_secs(if rng.one_in(2) { 2 } else { 20 });
         });
         let count = (PAGES << 12) / u64::from(size.bytes());
