@@ -89,6 +89,10 @@ happenings! {
     Stall = "core: stalled",
     /// A command or its answer went from one core to another.
     Crossed = "core: messages between cores",
+    /// A connection went from one core to another.
+    Moved = "core: connection moved to another",
+    /// A connection did not fall quiet in time, and stayed.
+    MoveGivenUp = "core: move of a busy connection given up",
     /// A read found everything in the cache.
     CacheHit = "cache: read hit",
     /// A read found a part of it in the cache.

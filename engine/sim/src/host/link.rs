@@ -49,6 +49,8 @@ pub(super) struct Link {
     pub(super) last_heard: Time,
     pub(super) ping: Option<(Itt, Time)>,
     input: Vec<u8>,
+    /// What of it has been taken.
+    taken: usize,
     output: Vec<u8>,
     opened: Time,
 }
@@ -68,6 +70,7 @@ impl Link {
             last_heard: now,
             ping: None,
             input: Vec::new(),
+            taken: 0,
             output: Vec::new(),
             opened: now,
         }
@@ -160,6 +163,7 @@ impl Link {
 
     /// Receives what has come.
     pub(super) fn receive(&mut self, world: &World) -> Result<(), Trouble> {
+        self.input.drain(..std::mem::take(&mut self.taken));
         match world.receive(self.conn, &mut self.input, usize::MAX) {
             Ok(Some(0)) => Ok(()),
             Ok(Some(_)) => {
@@ -174,14 +178,15 @@ impl Link {
     /// The next whole PDU that has come.
     pub(super) fn next(&mut self, world: &World) -> Result<Option<Incoming>, Trouble> {
         let framing = self.framing(false);
-        let header = match framing.read_header(&self.input) {
+        let input = self.input.get(self.taken..).unwrap_or_default();
+        let header = match framing.read_header(input) {
             Ok(Some(header)) => header,
             Ok(None) => return Ok(None),
             Err(FrameError::HeaderDigest) => return Err(self.digest_error(world, "header")),
             Err(error) => return Err(Trouble::Wrong(format!("bad framing: {error}"))),
         };
         let (begin, end) = (header.len, header.wire_len());
-        let Some(segment) = self.input.get(begin..end) else { return Ok(None) };
+        let Some(segment) = input.get(begin..end) else { return Ok(None) };
         if !framing.data_digest_ok(segment) {
             return Err(self.digest_error(world, "data"));
         }
@@ -190,7 +195,7 @@ impl Link {
         }
         let data = segment.get(..header.data_len as usize).unwrap_or_default().to_vec();
         let incoming = Incoming { bhs: *header.bhs, data };
-        self.input.drain(..end);
+        self.taken += end;
         Ok(Some(incoming))
     }
 

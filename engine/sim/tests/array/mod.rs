@@ -7,7 +7,9 @@ mod parts;
 pub use broken::Broken;
 
 use kagami_cache::store::{CachePlan, StorePlan};
-use kagami_channel::{Control, Core, CoreParts, CorePlan, Directory, Inbox, Registry, Shared, UnitAddress};
+use kagami_channel::{
+    Control, Core, CoreParts, CorePlan, Directory, Inbox, MovePlan, Registry, Shared, UnitAddress,
+};
 use kagami_iscsi::name::IscsiName;
 use kagami_memory::{Arena, ArenaPlan, Class, HugePages, PageMut, Purpose};
 use kagami_metrics::Metrics;
@@ -57,6 +59,7 @@ pub struct SimArray {
     metrics: Option<Arc<Metrics>>,
     broken: Option<Broken>,
     cache: CachePlan,
+    moves: MovePlan,
     /// Where memory is short: how many pages hosts can have.
     spare: Option<u32>,
     /// All others.
@@ -127,6 +130,7 @@ impl Array for SimArray {
                 window: self.window,
                 ping_interval: self.ping_interval,
                 cache: self.cache,
+                moves: self.moves,
                 ..CorePlan::default()
             };
             let others = wakers.clone();
@@ -172,16 +176,32 @@ pub fn arena() -> Arena {
 /// Runs a seed: everything about the array, its hosts and its world is drawn from it; `tune` has
 /// the last word on what goes wrong.
 pub fn run(seed: u64, arena: Arena, tune: impl FnOnce(&mut Options)) -> Result<Report, Box<Failure>> {
-    run_broken(seed, arena, None, tune)
+    run_as(seed, arena, Setup::default(), tune)
 }
 
-/// The same with an array that is broken.
-pub fn run_broken(
+/// What is not left to chance. The default leaves everything.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Setup {
+    /// The array is broken.
+    pub broken: Option<Broken>,
+    /// Volumes are behind a cache, or not.
+    pub cached: Option<bool>,
+    /// Hosts change modes, reserve and reset, once in so many commands each.
+    pub unrest: Option<u64>,
+    /// After how many seconds the array gives a device command up.
+    pub io_timeout: Option<u64>,
+    /// Three cores, between which connections move whenever two commands went to another one.
+    pub moves: bool,
+}
+
+/// The same with something that is not left to chance.
+pub fn run_as(
     seed: u64,
     arena: Arena,
-    broken: Option<Broken>,
+    setup: Setup,
     tune: impl FnOnce(&mut Options),
 ) -> Result<Report, Box<Failure>> {
+    let Setup { broken, .. } = setup;
     let mut rng = Rng::new(seed ^ 0x6b61_6761_6d69);
     let mut options = Options::random(&mut rng);
     tune(&mut options);
@@ -189,7 +209,8 @@ pub fn run_broken(
         options.trace = lines;
     }
     // Short ones only where devices hang: a slow disk or a core that stalls must not pass for that.
-    let io_timeout = if options.disk.hang > 0 { rng.choose([1, 10, 30]) } else { 30 } * 1_000_000_000;
+    let seconds = if options.disk.hang > 0 { rng.choose([1, 10, 30]) } else { 30 };
+    let io_timeout = setup.io_timeout.unwrap_or(seconds) * 1_000_000_000;
     options.disk.late = io_timeout;
     options.disk.apart = broken.is_none_or(|broken| !broken.is_back_end());
     options.net.tamper = match broken {
@@ -198,8 +219,13 @@ pub fn run_broken(
         _ => None,
     };
     let mut sim = Sim::new(seed, options);
-    let (chap, resets) = (rng.one_in(4), rng.one_in(3));
+    let restless = setup.unrest.is_some();
+    let (chap, resets) = (rng.one_in(4), rng.one_in(3) || restless);
     let cores = u16::try_from(rng.between(1, 3)).unwrap_or(1);
+    let (cores, moves) = match setup.moves {
+        true => (3, parts::RESTLESS),
+        false => (cores, parts::moves(&mut Rng::new(seed ^ 0x6d6f_7665))),
+    };
     let cache = CachePlan { pages: rng.choose([64, 100, 400]), volumes: 4, margin: 0, seed: rng.word() };
     let mut volumes = Vec::new();
     let mut luns = Vec::new();
@@ -221,8 +247,10 @@ pub fn run_broken(
         sim.judge(&checker);
         let home = u16::try_from(rng.below(cores.into())).unwrap_or(0);
         let slots = rng.choose([4, 32, 256]);
-        let cache = rng.one_in(2).then(|| parts::store_plan(&mut rng, cache, io_timeout, slots, write_back));
-        let cache = cache.filter(|_| broken.is_none());
+        let cached = setup.cached.unwrap_or(rng.one_in(2));
+        let cache = cached.then(|| parts::store_plan(&mut rng, cache, io_timeout, slots, write_back));
+        // A cache would hide it: what it reads, it keeps.
+        let cache = cache.filter(|_| broken != Some(Broken::WholeCommands));
         let checker = match cache {
             Some(_) => checker.with_whole_commands(u64::MAX),
             None => checker,
@@ -250,7 +278,7 @@ pub fn run_broken(
     let disk = options.disk;
     let faulty = disk.error + disk.no_space + disk.hang + disk.gone > 0 || broken == Some(Broken::GivenUp);
     let mut actors: Vec<Box<dyn Actor>> = Vec::new();
-    let (modes, reserves) = (rng.one_in(2), rng.one_in(3));
+    let (modes, reserves) = (rng.one_in(2) || restless, rng.one_in(3) || restless);
     let net = options.net;
     let calm = !faulty && !resets && !reserves && options.core.stall + options.crash.count == 0;
     let prompt = calm && net.cut + net.flip + net.refuse == 0;
@@ -269,7 +297,7 @@ pub fn run_broken(
             depth: rng.choose([1, 8, 32]),
             connections: rng.choose([1, 1, 2, 4]),
             resets,
-            unrest: rng.choose([8, 20, 60]),
+            unrest: setup.unrest.unwrap_or(rng.choose([8, 20, 60])),
             modes,
             reserves,
             patience: rng.choose([if prompt { 30 } else { 1 }, 15, 40]) * 1_000_000_000,
@@ -300,6 +328,7 @@ pub fn run_broken(
         metrics: None,
         broken,
         cache,
+        moves,
         spare,
         hog: Vec::new(),
     };

@@ -4,13 +4,13 @@
 use super::Volume;
 use super::broken::{Broken, Liar};
 use kagami_cache::store::{CachePlan, StorePlan};
-use kagami_channel::{Access, Control, Ends, Inbox, Keep, Keeper, Unit, Visible, volume_base};
+use kagami_channel::{Access, Control, Ends, Inbox, Keep, Keeper, MovePlan, Unit, Visible, volume_base};
 use kagami_iscsi::chap::{Account, Credentials};
 use kagami_iscsi::login::{Applicant, Authentication, Denial, TargetSettings};
 use kagami_iscsi::name::IscsiName;
 use kagami_iscsi::negotiate::{DigestPreference, Preferences};
 use kagami_memory::Page;
-use kagami_metrics::{CacheMetrics, Metrics};
+use kagami_metrics::{CacheMetrics, Metrics, NetworkMetrics};
 use kagami_reactor::FileId;
 use kagami_scsi::{Limits, LogicalUnit, LuConfig, Role, Rotation, TargetName, TargetPort, WriteCache};
 use kagami_sim::{Happening, Rng, World};
@@ -110,10 +110,28 @@ pub fn store_plan(rng: &mut Rng, cache: CachePlan, timeout: u64, slots: u16, wri
     }
 }
 
+/// Connections that follow every second command.
+pub const RESTLESS: MovePlan =
+    MovePlan { window: 2, pause: Duration::ZERO, drain: Duration::from_millis(20), calm: 1001, full: 1001 };
+
+/// Connections that move often, by both rules; a stream of its own.
+pub fn moves(rng: &mut Rng) -> MovePlan {
+    MovePlan {
+        window: rng.choose([2, 4, 16, 0]),
+        pause: Duration::from_micros(rng.choose([0, 500, 20_000])),
+        drain: Duration::from_millis(rng.choose([1, 20, 100])),
+        calm: rng.choose([0, 500, 1001]),
+        full: rng.choose([0, 0, 900]),
+    }
+}
+
 /// Tells the world what the array's own counters say.
 pub fn count(world: &World, metrics: &Metrics, volumes: usize, pages: u32) {
     let sent = metrics.cores().iter().map(|core| core.reactor.messages_sent.get()).sum();
     world.count(Happening::Crossed, sent);
+    let network = |pick: fn(&NetworkMetrics) -> u64| metrics.core_sum(|core| pick(&core.network));
+    world.count(Happening::Moved, network(|network| network.moves_in.get()));
+    world.count(Happening::MoveGivenUp, network(|network| network.moves_given_up.get()));
     for row in 0..volumes {
         let sum = |pick: fn(&CacheMetrics) -> u64| metrics.volume_sum(row, |volume| pick(&volume.cache));
         let fills = sum(|cache| cache.fills.get());
