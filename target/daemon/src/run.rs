@@ -557,6 +557,10 @@ pub(crate) fn to_served(volume: BoundVolume, state: Option<Vec<u8>>) -> Served {
     };
     let physical_exponent = u8::try_from((physical.max(block) / block).ilog2()).unwrap_or(0).min(15);
     let blocks = plan.block_size.blocks_in(size);
+    let (optimal_transfer, unmap_granularity) = device.as_ref().map_or((0, 0), |device| {
+        let facts = &device.facts;
+        (facts.optimal_transfer, if facts.discard { facts.discard_granularity } else { 0 })
+    });
     let storage = match (device, &plan.backend) {
         (Some(device), _) => {
             let facts = device.facts;
@@ -580,6 +584,8 @@ pub(crate) fn to_served(volume: BoundVolume, state: Option<Vec<u8>>) -> Served {
         physical_exponent,
         thin,
         rotation,
+        optimal_transfer,
+        unmap_granularity,
         state,
     }
 }

@@ -97,6 +97,8 @@ fn served(plan: &Plan) -> Vec<Served> {
                 physical_exponent: 3,
                 thin: true,
                 rotation: Rotation::SolidState,
+                optimal_transfer: 0,
+                unmap_granularity: 0,
                 state: None,
                 plan: volume.clone(),
             }

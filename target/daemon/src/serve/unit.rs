@@ -32,6 +32,10 @@ pub struct Served {
     pub thin: bool,
     /// What its medium is.
     pub rotation: Rotation,
+    /// The transfer that its device likes best, in bytes; 0: it does not say.
+    pub optimal_transfer: u32,
+    /// The unit in which its device gives blocks back, in bytes; 0: it does not say.
+    pub unmap_granularity: u32,
     /// Reservations and mode pages, as they were kept.
     pub state: Option<Vec<u8>>,
 }
@@ -104,7 +108,7 @@ pub(super) fn build(
     zeroes: &Page,
     ring: &mut Ring,
 ) -> Result<Unit, String> {
-    let Served { plan, uuid, naa, blocks, storage, physical_exponent, thin, rotation, state } = served;
+    let Served { plan, uuid, naa, blocks, storage, physical_exponent, thin, rotation, state, .. } = served;
     let geometry = Geometry { block_size: plan.block_size, blocks };
     let write_back = plan.cache == CacheMode::WriteBack;
     let cached = cached(&plan, &storage, target.cache_pages);
@@ -151,6 +155,11 @@ pub(super) fn build(
     });
     let max_transfer = largest.min(target.largest >> plan.block_size.shift());
     let max_compare_and_write = u8::try_from((largest / 4).min(128)).unwrap_or(128);
+    let usual = Limits::usual(plan.block_size);
+    let or_usual = |bytes: u32, usual: u32| match bytes >> plan.block_size.shift() {
+        0 => usual,
+        blocks => blocks,
+    };
     let mut server = LogicalUnit::new(LuConfig {
         lun: plan.lun,
         uuid,
@@ -172,7 +181,9 @@ pub(super) fn build(
             write_same_to_end: false,
             // One command's work is bounded by the same length as a write's.
             max_write_same: u64::from(max_transfer),
-            ..Limits::usual(plan.block_size)
+            optimal_transfer: or_usual(served.optimal_transfer, usual.optimal_transfer).min(max_transfer),
+            unmap_granularity: or_usual(served.unmap_granularity, usual.unmap_granularity),
+            ..usual
         },
         read_only: plan.read_only,
         write_cache: WriteCache { enabled: write_back, changeable: true },
