@@ -10,9 +10,10 @@
 //! | --- | --- |
 //! | `run` | the runner: turns, crashes, restarts, liveness |
 //! | `world` | the clock, the events, what hosts do with the network |
+//! | `trap` | crashes that come with the n-th operation of a kind |
 //! | `io` | [`SimIo`], one core's view: the simulator's side of the I/O traits |
 //! | `net`, `disk` | how the network and the disks behave and misbehave |
-//! | [`checker`] | what a block may hold, after all that was written, flushed and lost |
+//! | [`checker`] | what a block may hold, after all that was written, flushed and lost; whole commands, WCE, reservations |
 //! | [`host`] | an iSCSI initiator with a random workload |
 //! | [`coverage`], `trace` | what happened over all seeds, and last in this one |
 //!
@@ -24,12 +25,49 @@
 //! hosts have done their part, nothing goes wrong any more, everything is read and checked, and
 //! the array has to stop in good order. A [`Failure`] has the seed and the last events.
 //!
+//! # What goes wrong
+//!
+//! Disks have a volatile cache and take their time: operations act in pieces, in any order, beside each
+//! other; they fail, hang, come late, find no space, move less than asked, go away and return. A
+//! power failure leaves of every sector that is not stable any version since the stable one, sector by
+//! sector, so it loses, keeps, tears and reorders; what is in flight is there in any part. A crash comes at a
+//! time or with the n-th write, flush, completion, message or accept, several in a run. Connections are cut at any
+//! byte, fragmented, delayed, silenced, have bits flipped under digests. Cores stall, rings fill up, memory is
+//! short. Which of these a run has, and how much, is drawn from its seed ([`Options::random`]).
+//!
+//! What nobody could mend without checksums (misdirected reads and writes, dropped writes, rot, lost
+//! completions: [`options::Lies`]) is only in runs that expect to fail: they prove the checker, as do the
+//! arrays that are broken on purpose in `tests/array/broken.rs`.
+//!
+//! # What must hold
+//!
+//! - Every block read is what some write left that may be the last one, given when each was issued, ended
+//!   and seen; after a crash also what was stable: FUA, WCE=0, a flush of the range, a READ with FUA.
+//! - A read never sees a part of a command that takes effect at once: COMPARE AND WRITE and WRITE AND
+//!   VERIFY everywhere, every WRITE behind the cache.
+//! - A write that was given up (the device did not answer in time) may have its effect as long as the disk has
+//!   it under way, never after a newer write to the same place, and not later: also when a task management
+//!   function has ended it. (SAM-5 wants nothing to happen after the function's answer. A device that does not
+//!   answer leaves no such answer; the array gives one and holds the range.)
+//! - A command that was refused had no effect. Comparisons are right, and replace a value once.
+//! - No disk has two writes to a sector under way at once.
+//! - WCE, reservations and their conflicts follow the standard, over restarts too, wherever the order of the
+//!   hosts' changes is known.
+//! - The protocol: numbers, windows, bursts, residuals, tags, digests (RFC 7143).
+//! - Everything ends: no command without an answer, no array that does not stop, no page lost.
+//!
+//! # By hand
+//!
+//! `tests/seeds.rs` says how to replay a seed; `examples/explore.rs` runs any number of them, on all cores.
+//!
 //! A later step plugs in here: another array is another core set and portal, a link between arrays
 //! is an [`Io`](kagami_reactor::Io) connection of a core (`SimIo` accepts today; connecting from a core
 //! comes with the link), a journal is a disk with a checker of its own.
 //!
-//! What it does not do: real time, threads (the queues between cores are checked with loom), and
-//! packets (TCP is taken at its word). Only tests use this crate.
+//! What it does not do: real time, threads (the queues between cores are checked with loom), packets
+//! (TCP is taken at its word), the order that ORDERED commands ask for (they are sent, not judged), and
+//! deferred errors (they are taken as the failure of the command that reports them). Only tests use
+//! this crate.
 #![forbid(unsafe_code)]
 
 pub mod checker;
