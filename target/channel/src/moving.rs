@@ -101,7 +101,9 @@ impl<I: Io> Core<I> {
         let Phase::Full(full) = &mut connection.phase else { return };
         let Some(Wish { to, relief }) = full.place.wish.filter(|_| full.place.may_move(now)) else { return };
         let loads = &self.shared.loads;
-        if !relief && !placement::may_go_home(&self.plan.moves, loads.of(here), loads.of(to)) {
+        if !relief
+            && !placement::may_go_home(&self.plan.moves, loads.of(here), loads.of(to), full.place.given_away)
+        {
             full.place.wish = None;
             return;
         }
@@ -113,7 +115,7 @@ impl<I: Io> Core<I> {
             return;
         }
         loads.shift(here, to);
-        full.place.hold = Some(Hold { to, since: now });
+        full.place.hold = Some(Hold { to, relief, since: now });
         self.holding.push((index, generation));
     }
 

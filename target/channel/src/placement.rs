@@ -57,9 +57,14 @@ pub(crate) struct Load {
     pub(crate) active: u32,
 }
 
-/// The home rule: whether a connection may follow its commands from the core `here` to the core `there`.
-pub(crate) fn may_go_home(plan: &MovePlan, here: Load, there: Load) -> bool {
-    there.busy < plan.calm || there.active <= here.active
+/// The home rule: whether a connection may follow its commands from the core `here` to the core `there`. One that
+/// was given away returns only where its home would have room for it, or it would go to and fro.
+pub(crate) fn may_go_home(plan: &MovePlan, here: Load, there: Load, given_away: bool) -> bool {
+    let share = here.busy / here.active.max(1);
+    match given_away {
+        true => there.busy < plan.calm && there.busy + share < plan.full / 4 * 3,
+        false => there.busy < plan.calm || there.active <= here.active,
+    }
 }
 
 /// The relief rule: to which of the cores one that has the load `here` gives a connection.
@@ -203,6 +208,8 @@ pub(crate) struct Place {
     pub(crate) hold: Option<Hold>,
     /// Commands since the core last looked.
     pub(crate) recent: u32,
+    /// It is here by the relief rule.
+    pub(crate) given_away: bool,
     not_before: Time,
     pause: u32,
 }
@@ -218,6 +225,7 @@ pub(crate) struct Wish {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Hold {
     pub(crate) to: CoreId,
+    pub(crate) relief: bool,
     pub(crate) since: Time,
 }
 
@@ -228,6 +236,7 @@ impl Place {
             wish: None,
             hold: None,
             recent: 0,
+            given_away: false,
             not_before: Time(0),
             pause: 1,
         }
@@ -249,7 +258,8 @@ impl Place {
 
     /// It came to another core.
     pub(crate) fn arrived(&mut self, plan: &MovePlan, now: Time) {
-        *self = Self { not_before: now + plan.pause, ..Self::new(plan) };
+        let given_away = self.hold.is_some_and(|hold| hold.relief);
+        *self = Self { not_before: now + plan.pause, given_away, ..Self::new(plan) };
     }
 
     /// It did not fall quiet in time.
@@ -278,8 +288,8 @@ mod tests {
 
     #[test]
     fn a_connection_follows_its_commands_to_a_calm_core() {
-        assert!(may_go_home(&PLAN, load(100, 1), load(499, 40)));
-        assert!(!may_go_home(&PLAN, load(100, 1), load(500, 40)));
+        assert!(may_go_home(&PLAN, load(100, 1), load(499, 40), false));
+        assert!(!may_go_home(&PLAN, load(100, 1), load(500, 40), false));
     }
 
     #[test]
@@ -287,14 +297,14 @@ mod tests {
         // Four of each core lie wrongly: all of them come home, one after the other.
         let (mut a, mut b) = (load(1000, 4), load(1000, 4));
         for _ in 0..4 {
-            assert!(may_go_home(&PLAN, a, b));
+            assert!(may_go_home(&PLAN, a, b, false));
             (a.active, b.active) = (a.active - 1, b.active + 1);
-            assert!(may_go_home(&PLAN, b, a));
+            assert!(may_go_home(&PLAN, b, a, false));
             (a.active, b.active) = (a.active + 1, b.active - 1);
         }
         // Eight of one hot LUN: one more there than here, and no further.
         let (mut here, mut home) = (load(900, 4), load(1000, 4));
-        while may_go_home(&PLAN, here, home) {
+        while may_go_home(&PLAN, here, home, false) {
             (here.active, home.active) = (here.active - 1, home.active + 1);
         }
         assert_eq!((here.active, home.active), (3, 5));
@@ -309,7 +319,10 @@ mod tests {
         assert_eq!(ask(load(1000, 1)), None, "a single connection gains nothing");
         assert_eq!(relief(&PLAN, load(950, 4), others.into_iter().take(1)), None);
         // What was given away does not come back while the core it left is not calm.
-        assert!(!may_go_home(&PLAN, load(100, 1), load(950, 3)));
+        assert!(!may_go_home(&PLAN, load(450, 1), load(950, 1), true));
+        // Nor where it would only be full again.
+        assert!(!may_go_home(&PLAN, load(450, 1), load(450, 1), true));
+        assert!(may_go_home(&PLAN, load(450, 1), load(200, 1), true));
     }
 
     #[test]
