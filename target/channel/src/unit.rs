@@ -219,6 +219,10 @@ impl Unit {
         command: Command,
         cx: &mut UnitContext<'_>,
     ) -> Option<Reply> {
+        if self.free.is_empty() && kagami_scsi::may_defer(&command.cdb) {
+            // Its change takes effect at once and then waits in a slot: without one it must not begin.
+            return Some(Reply { task: command.task, end: Ending::busy(), data: command.data, wanted: 0 });
+        }
         let block_size = self.volume.geometry().block_size;
         let transfer = kagami_scsi::transfer(&command.cdb, block_size);
         cx.parameters.clear();
@@ -314,6 +318,8 @@ impl Unit {
     ) -> Option<Reply> {
         let task = command.task;
         cx.metrics.others.inc();
+        // It may have been a MODE SELECT.
+        self.volume.set_write_back(self.server.write_cache_enabled());
         let mut wanted = wanted;
         let end = match disposition {
             Disposition::Good => Ending::Good,
@@ -413,7 +419,8 @@ impl Unit {
         if !deferred.abort.is_empty() {
             begin(self);
             let then = Then::Deferred(slot, serial);
-            self.abort_where(|_, nexus| deferred.abort.contains(&nexus), command.nexus, then, cx);
+            // Not those that wait for others' end themselves: two of them could wait for each other.
+            self.abort_where(|_, nexus| deferred.abort.contains(&nexus), command.nexus, false, then, cx);
         }
         if deferred.flush {
             let all = BlockOp::Flush { lba: Lba(0), blocks: BlockCount(0) };
@@ -560,6 +567,7 @@ impl Unit {
         &mut self,
         pick: impl Fn(Option<TaskId>, NexusId) -> bool,
         by: NexusId,
+        deferred_too: bool,
         then: Then,
         cx: &mut UnitContext<'_>,
     ) {
@@ -568,12 +576,16 @@ impl Unit {
         let mut serials = Vec::new();
         let mut tags = Vec::new();
         for (slot, task) in (0u16..).zip(self.tasks.iter_mut()) {
-            let picked = |task: &UnitTask| task.deferred == 0 && pick(task.task, task.nexus);
+            let picked =
+                |task: &UnitTask| (deferred_too || task.deferred == 0) && pick(task.task, task.nexus);
             if let Some(task) = task.as_mut().filter(|task| picked(task)) {
                 let told = with_status && task.nexus != by;
                 task.aborted = if told { Abort::WithStatus } else { Abort::Silent };
                 serials.push(task.serial);
-                tags.push(tag(slot, task.serial));
+                // A change on its way to the tables cannot be taken back: it is waited for, and ends unanswered.
+                if task.deferred == 0 {
+                    tags.push(tag(slot, task.serial));
+                }
             }
         }
         if serials.is_empty() {
@@ -596,6 +608,8 @@ impl Unit {
             TmfFunction::LogicalUnitReset | TmfFunction::TargetWarmReset | TmfFunction::TargetColdReset => {
                 let cold = manage.function == TmfFunction::TargetColdReset;
                 self.server.reset(if cold { Reset::Power } else { Reset::LogicalUnit });
+                // The mode pages are the saved ones again.
+                self.volume.set_write_back(self.server.write_cache_enabled());
             }
             TmfFunction::ClearTaskSet if !self.server.task_aborted_status() => {
                 let under_way = self.tasks.iter().flatten().map(|task| task.nexus);
@@ -610,14 +624,14 @@ impl Unit {
             Some(only) => task == Some(only),
             None => manage.concerns(nexus),
         };
-        self.abort_where(pick, manage.nexus, Then::Managed(manage), cx);
+        self.abort_where(pick, manage.nexus, true, Then::Managed(manage), cx);
     }
 
     /// A session is over: its tasks end, the device server forgets it.
     pub(crate) fn detach(&mut self, session: &Arc<Session>, cx: &mut UnitContext<'_>) {
         let nexus = session.nexus;
         self.server.detach(nexus);
-        self.abort_where(|_, other| other == nexus, nexus, Then::Detached(Arc::clone(session)), cx);
+        self.abort_where(|_, other| other == nexus, nexus, true, Then::Detached(Arc::clone(session)), cx);
     }
 
     /// Makes all that was written stable, for nobody in particular.

@@ -64,6 +64,13 @@ pub fn first_block(cdb: &Cdb) -> u64 {
     }
 }
 
+/// Whether [`execute`](crate::LogicalUnit::execute) may end such a command with
+/// [`Deferred`](crate::Disposition::Deferred).
+#[must_use]
+pub fn may_defer(cdb: &Cdb) -> bool {
+    matches!(lookup(cdb), Found::Row(row) if matches!(row.op, Op::ModeSelect | Op::PersistentOut))
+}
+
 /// The blocks of data that go with the command, at most 2^32.
 fn blocks_moved(cdb: &Cdb, row: &Row) -> u64 {
     let (_, blocks) = extent(cdb, row.form);

@@ -68,7 +68,7 @@ mod vpd;
 
 pub use absent::absent;
 pub use attention::Attention;
-pub use cdb::{Cdb, MAX_PARAMETERS, Transfer, first_block, transfer};
+pub use cdb::{Cdb, MAX_PARAMETERS, Transfer, first_block, may_defer, transfer};
 pub use config::{ConfigError, Limits, LuConfig, Role, Rotation, TargetName, TargetPort, WriteCache};
 pub use disposition::{DataOut, Deferred, Disposition, Failure, ReportLuns};
 pub use nexus::{AttachError, NexusId};

@@ -191,11 +191,27 @@ impl Cached {
 
     /// A drain goes on: over its pages again, where something is left.
     fn drain_turn(&mut self, cx: &mut StoreContext<'_>, owner: u16) -> bool {
-        let drain = &mut self.drains[usize::from(owner)];
-        if drain.cursor >= drain.end && drain.again != NEVER {
-            (drain.cursor, drain.again) = (drain.again, NEVER);
+        // Twice, as what has no slot behind is not to be tried in a loop.
+        for _ in 0..2 {
+            let drain = &mut self.drains[usize::from(owner)];
+            if drain.cursor >= drain.end && drain.again != NEVER {
+                (drain.cursor, drain.again) = (drain.again, NEVER);
+            }
+            if self.drain(cx, owner) {
+                return true;
+            }
+            let drain = self.drains[usize::from(owner)];
+            if drain.cursor < drain.end || drain.again == NEVER {
+                return false;
+            }
+            // The flight that is waited for may have ended while the drain was elsewhere: then nobody says so again.
+            let frame = cx.cache.frame(self.plan.number, drain.again);
+            if frame.is_some_and(|frame| frame.flight != NONE) {
+                return false;
+            }
         }
-        self.drain(cx, owner)
+        self.retry_later(cx, owner);
+        false
     }
 
     /// A task's drain goes on.
