@@ -177,13 +177,6 @@ impl History {
         self.versions.iter().filter(move |version| version.issued < NEVER && !hidden(version))
     }
 
-    /// Everybody has to see that write from now on, or something later.
-    pub(super) fn see(&mut self, write: WriteId, now: Tick) {
-        for version in self.versions.iter_mut().filter(|version| version.write == write) {
-            version.visible = version.visible.min(now);
-        }
-    }
-
     /// Judges what a read found that was issued then, when `oldest` was the lowest number of the disk's
     /// writes under way, and learns from it. Returns the write that was found, where that is certain.
     pub(super) fn check(

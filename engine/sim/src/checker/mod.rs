@@ -271,10 +271,9 @@ impl Checker {
         // An answer from before the crash, come late: it promises what was flushed, and no more.
         let late = write.issued < inner.last_crash && ending == Ending::Done;
         let ending = if late { Ending::Unknown } else { ending };
-        if let Some(command) = inner.commands.get(write.id) {
-            command.ended = command.ended.min(now);
-            command.whole &= matches!(ending, Ending::Done | Ending::Stable);
-        }
+        let good = matches!(ending, Ending::Done | Ending::Stable);
+        let part = inner.commands.end(write.id, good, now);
+        inner.wrong = inner.wrong.take().or(part);
         let (next, _) = inner.under_way();
         let mut refused = false;
         for run in write.units {
@@ -326,13 +325,7 @@ impl Checker {
                 .map_err(|what| format!("unit {unit} {what}"))?;
             seen.push(write);
         }
-        for write in inner.commands.judge(first, &seen)? {
-            let units = inner.commands.get(write).map(|command| command.units.clone()).unwrap_or_default();
-            for run in units {
-                inner.of(run).iter_mut().for_each(|history| history.see(write, now));
-            }
-        }
-        Ok(())
+        inner.commands.judge(first, &seen)
     }
 
     /// The WCE bit is to be changed, or (`None`) set back by a reset.

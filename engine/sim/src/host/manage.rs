@@ -87,6 +87,7 @@ impl Session {
             0..4 => TmfFunction::AbortTaskSet,
             4..8 => TmfFunction::ClearTaskSet,
             8..13 => TmfFunction::LogicalUnitReset,
+            _ if plan.exact => TmfFunction::TargetWarmReset,
             13..15 => TmfFunction::TargetWarmReset,
             _ => TmfFunction::TargetColdReset,
         };

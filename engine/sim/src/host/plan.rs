@@ -85,6 +85,8 @@ pub struct HostPlan {
     /// may be answered although a task management function has ended them; and nobody knows whether
     /// the write cache is on after a reset. None of this must be; it is for an array of which it is known.
     pub loose_changes: bool,
+    /// Never asks for a cold reset, after which sessions end in an order that no seed decides.
+    pub exact: bool,
     /// Never asks for digests.
     pub plain: bool,
     /// Nothing happens that excuses a command without an answer.

@@ -184,6 +184,8 @@ pub fn run(seed: u64, arena: Arena, tune: impl FnOnce(&mut Options)) -> Result<R
 pub struct Setup {
     /// The array is broken.
     pub broken: Option<Broken>,
+    /// The run must be the same when it is repeated, bit by bit.
+    pub exact: bool,
     /// Volumes are behind a cache, or not.
     pub cached: Option<bool>,
     /// Hosts change modes, reserve and reset, once in so many commands each.
@@ -304,6 +306,7 @@ pub fn run_as(
             faulty,
             gives_up: (disk.hang > 0).then_some(io_timeout),
             loose_changes: true,
+            exact: setup.exact,
             plain: options.net.tamper.is_some(),
             prompt,
         };
