@@ -305,7 +305,7 @@ pub fn run_as(
             patience: rng.choose([if prompt { 30 } else { 1 }, 15, 40]) * 1_000_000_000,
             faulty,
             gives_up: (disk.hang > 0).then_some(io_timeout),
-            loose_changes: true,
+            loose_changes: false,
             exact: setup.exact,
             plain: options.net.tamper.is_some(),
             prompt,
