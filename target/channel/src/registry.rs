@@ -6,7 +6,7 @@ use crate::session::{Session, SessionIdentity, Visible};
 use kagami_iscsi::pdu::{Isid, Tsih};
 use kagami_iscsi::serial::CmdSn;
 use kagami_scsi::NexusId;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The sessions, by the number that this side gave them.
@@ -20,7 +20,7 @@ pub struct Registry {
 
 #[derive(Debug, Default)]
 struct Inner {
-    sessions: HashMap<u16, Entry>,
+    sessions: BTreeMap<u16, Entry>,
     next: u16,
     free_nexuses: Vec<u32>,
     nexuses: u32,

@@ -116,7 +116,8 @@ impl LogicalUnit {
             self.refresh_gates();
             self.establish_all(Some(nexus), Attention::ModeChanged);
         }
-        let flush = before.write_cache() && !self.mode.write_cache();
+        // Also where the cache is off already: the flush that went with that may have failed.
+        let flush = named.contains(Flags::WRITE_CACHE) && !self.mode.write_cache();
         let persist = (self.mode.saved != before.saved).then(|| self.snapshot());
         if flush || persist.is_some() {
             return Disposition::Deferred(Box::new(Deferred { persist, flush, abort: Vec::new() }));

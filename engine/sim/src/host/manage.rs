@@ -141,7 +141,8 @@ impl Session {
     /// Asks on a connection where the session's own target is.
     pub(super) fn ask(&mut self, at: usize) {
         let itt = self.new_itt();
-        let Some(link) = self.links.get(at) else { return };
+        // One that still logs in has no digests yet, and may ask nothing.
+        let Some(link) = self.links.get(at).filter(|link| link.is_full()) else { return };
         self.question = Some((link.cid, SendTargets::new(itt, &Wanted::Own)));
         self.go_on_asking(at);
     }
