@@ -80,6 +80,22 @@ pub enum BlockOp {
     },
 }
 
+impl BlockOp {
+    /// Whether the operation changes the blocks.
+    #[inline]
+    #[must_use]
+    pub const fn writes(&self) -> bool {
+        match self {
+            Self::Write(..)
+            | Self::WriteVerify { .. }
+            | Self::CompareAndWrite(..)
+            | Self::WriteSame { .. }
+            | Self::Unmap(_) => true,
+            Self::Read(..) | Self::Verify { .. } | Self::Flush { .. } | Self::LbaStatus { .. } => false,
+        }
+    }
+}
+
 /// What VERIFY compares the medium with (SBC-4 5.34, BYTCHK).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compare {

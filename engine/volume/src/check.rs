@@ -35,21 +35,6 @@ pub(crate) fn range(geometry: &Geometry, range: BlockRange) -> Result<Extent, Bl
     extent(geometry, range.lba, BlockCount(u64::from(range.blocks)))
 }
 
-/// Whether the operation changes the blocks.
-#[inline]
-pub(crate) fn writes(op: &BlockOp) -> bool {
-    match op {
-        BlockOp::Write(..)
-        | BlockOp::WriteVerify { .. }
-        | BlockOp::CompareAndWrite(..)
-        | BlockOp::WriteSame { .. }
-        | BlockOp::Unmap(_) => true,
-        BlockOp::Read(..) | BlockOp::Verify { .. } | BlockOp::Flush { .. } | BlockOp::LbaStatus { .. } => {
-            false
-        }
-    }
-}
-
 /// Checks the operation's blocks and the length of the data that came with it, and returns the bytes
 /// that it is about; for UNMAP, the bytes from its first range's start to its last one's end.
 ///

@@ -106,7 +106,7 @@ impl Volume {
         if self.quiesced {
             return Err(BlockError::Busy);
         }
-        if self.read_only && check::writes(op) {
+        if self.read_only && op.writes() {
             return Err(BlockError::WriteProtected);
         }
         check::check(&self.geometry, op, data)

@@ -25,10 +25,10 @@ impl<S: Send> Hub<S> {
             if bhs.opcode() == Some(Opcode::ScsiCommand) {
                 let command = bhs.as_scsi_command();
                 let unit = Lun::from_wire(command.lun).ok().and_then(|lun| self.directory.unit(lun));
-                let Some(unit) = unit.filter(|unit| unit.core == self.core) else { return };
-                let Some(Some(there)) = self.units.get(unit.index as usize) else { return };
+                let Some(unit) = unit.filter(|unit| unit.core == self.core) else { break };
+                let Some(Some(there)) = self.units.get(unit.index as usize) else { break };
                 if !there.volume.keeps_pages() {
-                    return;
+                    break;
                 }
                 let lba = Lba(kagami_scsi::first_block(&command.cdb));
                 let reads = command.flags.contains(CommandFlags::READ);

@@ -105,7 +105,7 @@ impl<S: Send> Hub<S> {
             core: port.core(),
             delayed: (0..port.cores()).map(|_| VecDeque::new()).collect(),
             pool,
-            // What a unit asks of the cache was checked when it was made.
+            // The daemon computes both from one plan; a unit that did not fit would not be served.
             units: units.into_iter().map(|unit| unit.enter(&mut cache).ok()).collect(),
             cache,
             port,

@@ -226,7 +226,7 @@ impl Cached {
         if self.quiesced {
             return Err(BlockError::Busy);
         }
-        let writes = writes(op);
+        let writes = op.writes();
         if writes && self.read_only {
             return Err(BlockError::WriteProtected);
         }
@@ -660,19 +660,4 @@ impl Cached {
 pub(super) fn ended(result: Result<(), BlockError>, mut data: Scatter) -> Outcome {
     data.clear();
     Outcome { result, data, status: Vec::new() }
-}
-
-/// Whether the operation changes the blocks.
-#[inline]
-pub(super) fn writes(op: &BlockOp) -> bool {
-    match op {
-        BlockOp::Write(..)
-        | BlockOp::WriteVerify { .. }
-        | BlockOp::CompareAndWrite(..)
-        | BlockOp::WriteSame { .. }
-        | BlockOp::Unmap(_) => true,
-        BlockOp::Read(..) | BlockOp::Verify { .. } | BlockOp::Flush { .. } | BlockOp::LbaStatus { .. } => {
-            false
-        }
-    }
 }

@@ -6,7 +6,7 @@
 
 use super::StoreContext;
 use super::broken::{self, Broken};
-use super::cached::{Cached, MAX_APART, Whose, ended, writes};
+use super::cached::{Cached, MAX_APART, Whose, ended};
 use super::frame::{Extent, PAGE_SHIFT};
 use super::ranges::Mode;
 use super::task::Step;
@@ -129,7 +129,7 @@ impl Cached {
         let task = &self.tasks[usize::from(t)];
         let untouched = matches!(result, Err(BlockError::Miscompare(_) | BlockError::Busy))
             && matches!(task.op, BlockOp::CompareAndWrite(..));
-        if writes(&task.op) && !untouched && !broken::is(Broken::KeepStale) {
+        if task.op.writes() && !untouched && !broken::is(Broken::KeepStale) {
             let mut at = 0;
             let gives_back = matches!(
                 self.tasks[usize::from(t)].op,
