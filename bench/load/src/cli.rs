@@ -3,8 +3,8 @@
 use crate::error::Error;
 use crate::initiator::Connector;
 use crate::units;
-use crate::url::Url;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use kagami_initiator::Url;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -112,6 +112,10 @@ pub struct LoadArgs {
     /// Commands under way on each connection.
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub depth: u16,
+    /// Once a connection is full, send nothing before only that many commands are left under way, then fill it
+    /// again (fio's iodepth_low). The usual is one below --depth: a new command for every answer.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=4096))]
+    pub depth_low: Option<u16>,
     /// Bytes in a command.
     #[arg(long, value_parser = units::size, default_value = "4KiB", value_name = "SIZE")]
     pub block: u64,
@@ -333,8 +337,12 @@ impl ConnectArgs {
             fits.ok_or_else(|| Error::Usage(format!("--{name} must be from 512 bytes to 16 MiB less one")))
         };
         let max_burst = length("max-burst", self.max_burst)?;
+        if self.url.login.as_ref().is_some_and(|login| login.secret.is_none()) {
+            return Err(Error::Usage("the part before @ in the address is user%secret".to_owned()));
+        }
         Ok(Connector {
             url: self.url.clone(),
+            secret: None,
             mutual: self.mutual.clone(),
             initiator: self.initiator.clone(),
             header_digest: matches!(self.digests, Digests::Header | Digests::Both),

@@ -22,6 +22,18 @@ pub enum Error {
     Mismatch(String),
 }
 
+impl From<kagami_initiator::Error> for Error {
+    fn from(error: kagami_initiator::Error) -> Self {
+        use kagami_initiator::Error as From;
+        let text = error.to_string();
+        match error {
+            From::Unreachable(_) => Self::Unreachable(text),
+            From::TimedOut(_) => Self::TimedOut(text),
+            From::Lost(_) | From::Status { .. } | From::Failed(_) => Self::Failed(text),
+        }
+    }
+}
+
 impl Error {
     /// The same error with other words.
     #[must_use]

@@ -9,7 +9,7 @@
 //! | [`sessions`] | `kagami-bench sessions`: many sessions, a little I/O on each |
 //!
 //! It measures targets; it shares no code with the one in this repository beyond the protocol's
-//! headers, CRC and login.
+//! headers, CRC and login. Address, login and commands are `kagami_initiator`'s.
 #![forbid(unsafe_code)]
 
 pub mod cli;
@@ -21,7 +21,6 @@ pub mod replay;
 pub mod rng;
 pub mod sessions;
 pub mod units;
-pub mod url;
 pub mod verify;
 mod wait;
 

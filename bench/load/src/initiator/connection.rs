@@ -1,10 +1,8 @@
 //! A connection in full feature phase: its tasks, its sequence numbers, its rules (RFC 7143 4.2, 11).
 
-use super::Host;
-use super::connect::Established;
 use super::receive::{FRONT, Receive, Sink};
-use super::scsi::{Command, Direction, Outcome, Sense, Status};
 use super::transmit::Transmit;
+use super::{Command, Direction, Established, Host, Outcome, Sense, Status};
 use kagami_iscsi::crc::Crc32c;
 use kagami_iscsi::negotiate::Parameters;
 use kagami_iscsi::pdu::{

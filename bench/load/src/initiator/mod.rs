@@ -7,19 +7,16 @@
 //! sent from where the [`Host`] keeps them.
 //!
 //! Not here: what to read or write and what to do with results ([`Host`], implemented by `load`,
-//! `verify` and `sessions`), and the login, which is `kagami_iscsi`'s. Error recovery level 0: any
+//! `verify` and `sessions`), and the login, which is `kagami_initiator`'s. Error recovery level 0: any
 //! broken rule ends the connection.
 
-mod connect;
 mod connection;
 mod receive;
-mod scsi;
 mod simple;
 mod transmit;
 
-pub use connect::{Connector, Established, Seat, isid};
 pub use connection::{Connection, Lost, Progress, Window};
-pub use scsi::{Command, Direction, Outcome, Sense, Status};
+pub use kagami_initiator::{Command, Connector, Direction, Established, Outcome, Seat, Sense, Status, isid};
 pub use simple::{Unit, probe, simple};
 
 /// The length of the buffer that [`Connection::receive`] wants, shared by the connections of a thread.

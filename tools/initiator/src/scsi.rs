@@ -1,4 +1,4 @@
-//! The few SCSI commands that a generator sends, and how they end (SAM-5 5.3, SBC-4 5, SPC-5 4.4).
+//! The few SCSI commands that the tools send, and how they end (SAM-5 5.3, SBC-4 5, SPC-5 4.4).
 
 use std::fmt;
 
@@ -59,6 +59,14 @@ impl Command {
         let mut cdb = long_cdb(0x9e, 0x10, 0, 0);
         cdb[13] = 32;
         Self { lun, cdb, data: Direction::Read(32) }
+    }
+
+    /// INQUIRY of the standard data (SPC-5 6.6).
+    #[must_use]
+    pub fn inquiry(lun: [u8; 8]) -> Self {
+        let mut cdb = [0; 16];
+        cdb[..5].copy_from_slice(&[0x12, 0, 0, 0, 96]);
+        Self { lun, cdb, data: Direction::Read(96) }
     }
 
     /// MODE SENSE (6) of the caching mode page, without block descriptors (SPC-5 6.14, SBC-4 6.4.5).

@@ -1,10 +1,10 @@
 //! From an address to a connection in full feature phase: TCP, socket options, login.
 
-use crate::error::Error;
-use crate::url::Url;
+use crate::Error;
+use crate::url::{Portal, Url};
 use kagami_iscsi::chap::{Account, Algorithm, ChapConfigError, Credentials};
 use kagami_iscsi::frame::Framing;
-use kagami_iscsi::login::{InitiatorConfig, InitiatorLogin};
+use kagami_iscsi::login::{InitiatorConfig, InitiatorError, InitiatorLogin};
 use kagami_iscsi::name::IscsiName;
 use kagami_iscsi::negotiate::{DigestPreference, Parameters, Preferences};
 use kagami_iscsi::pdu::{BHS_LEN, Cid, Isid, Tsih};
@@ -14,11 +14,16 @@ use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
+/// Redirections that are followed for one portal of the address.
+const MOST_MOVES: usize = 3;
+
 /// What a login is to ask for; the rest is the protocol's default.
 #[derive(Clone, Debug)]
 pub struct Connector {
-    /// Where.
+    /// Where, and who logs in; without a secret there, [`secret`](Self::secret) is needed.
     pub url: Url,
+    /// The user's secret, where the address does not have it.
+    pub secret: Option<String>,
     /// User name and secret that the target is to prove, where it must.
     pub mutual: Option<(String, String)>,
     /// Our name.
@@ -92,22 +97,85 @@ pub fn isid(run: u32, number: u16) -> Isid {
     Isid([0x80, a, b, c, d, e])
 }
 
+/// How a login attempt ended otherwise than well.
+enum Setback {
+    /// The target is elsewhere (RFC 7143 11.13.5, class 1).
+    Moved(Portal),
+    /// For good.
+    Failed(String),
+}
+
+impl<E: std::fmt::Display> From<E> for Setback {
+    fn from(error: E) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
 impl Connector {
-    /// Opens a connection and logs in.
-    ///
-    /// # Errors
-    /// [`Error::Unreachable`]: no TCP connection, no answer in time, or the login was refused.
-    pub fn connect(&self, seat: &Seat) -> Result<Established, Error> {
-        let stream = self.open()?;
-        self.login(stream, seat)
-            .map_err(|why| Error::Unreachable(format!("login to {} failed: {why}", self.url)))
+    /// A connector with the protocol's usual lengths: immediate data, everything else by R2T, no
+    /// digests, one connection.
+    #[must_use]
+    pub fn plain(url: Url, initiator: String, timeout: Duration) -> Self {
+        Self {
+            url,
+            secret: None,
+            mutual: None,
+            initiator,
+            header_digest: false,
+            data_digest: false,
+            immediate_data: true,
+            initial_r2t: true,
+            first_burst: 64 << 10,
+            max_burst: 256 << 10,
+            receive_segment: 64 << 10,
+            max_connections: 1,
+            congestion: None,
+            timeout,
+        }
     }
 
-    fn open(&self) -> Result<TcpStream, Error> {
-        let place = (self.url.host.as_str(), self.url.port);
-        let unreachable = |why: &dyn std::fmt::Display| {
-            Error::Unreachable(format!("cannot connect to {}:{}: {why}", place.0, place.1))
-        };
+    /// Opens a connection to the first portal that lets us in, and logs in. Follows a target that says
+    /// that it is elsewhere, a few times.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`]: no TCP connection, no answer in time, or the login was refused; what the
+    /// last portal said.
+    pub fn connect(&self, seat: &Seat) -> Result<Established, Error> {
+        let mut last = Error::Unreachable("the address has no portal".to_owned());
+        for portal in &self.url.portals {
+            match self.connect_to(portal, seat) {
+                Ok(established) => return Ok(established),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    fn connect_to(&self, portal: &Portal, seat: &Seat) -> Result<Established, Error> {
+        let mut portal = portal.clone();
+        for _ in 0..=MOST_MOVES {
+            let stream = self.open(&portal)?;
+            match self.login(stream, seat) {
+                Ok(established) => return Ok(established),
+                Err(Setback::Moved(to)) => portal = to,
+                Err(Setback::Failed(why)) => {
+                    return Err(Error::Unreachable(format!(
+                        "login to {} at {portal} failed: {why}",
+                        self.url
+                    )));
+                }
+            }
+        }
+        Err(Error::Unreachable(format!(
+            "{} is sent from portal to portal, the last being {portal}",
+            self.url
+        )))
+    }
+
+    fn open(&self, portal: &Portal) -> Result<TcpStream, Error> {
+        let unreachable =
+            |why: &dyn std::fmt::Display| Error::Unreachable(format!("cannot connect to {portal}: {why}"));
+        let place = (portal.host.as_str(), portal.port);
         let addresses = place.to_socket_addrs().map_err(|error| unreachable(&error))?;
         let mut last = None;
         for address in addresses {
@@ -132,8 +200,7 @@ impl Connector {
         Ok(())
     }
 
-    fn login(&self, stream: TcpStream, seat: &Seat) -> Result<Established, String> {
-        let text = |error: &dyn std::fmt::Display| error.to_string();
+    fn login(&self, stream: TcpStream, seat: &Seat) -> Result<Established, Setback> {
         let name = |name: &str| IscsiName::new(name).map_err(|error| format!("'{name}': {error}"));
         let digest = |wanted| if wanted { DigestPreference::Require } else { DigestPreference::Never };
         let config = InitiatorConfig {
@@ -153,26 +220,30 @@ impl Connector {
             },
             // MD5 first: tgtd means SHA-1 where it says 7, and every target has MD5.
             chap_algorithms: [Algorithm::Md5, Algorithm::Sha256].into(),
-            account: self.account().map_err(|error| text(&error))?,
+            account: self.account()?,
             ..InitiatorConfig::new(name(&self.initiator)?, Some(name(&self.url.iqn)?), seat.isid)
         };
-        let mut login = InitiatorLogin::new(config, &mut OsRandom).map_err(|error| text(&error))?;
+        let mut login = InitiatorLogin::new(config, &mut OsRandom)?;
         loop {
             if let Some(pdu) = login.poll_transmit() {
                 let mut bytes = pdu.bhs.bytes().to_vec();
                 bytes.extend_from_slice(&pdu.data);
                 bytes.resize(bytes.len().next_multiple_of(4), 0);
-                (&stream).write_all(&bytes).map_err(|error| text(&error))?;
+                (&stream).write_all(&bytes)?;
             }
             let mut bytes = vec![0; BHS_LEN];
-            (&stream).read_exact(&mut bytes).map_err(|error| text(&error))?;
-            let header = Framing::LOGIN.read_header(&bytes).map_err(|error| text(&error))?;
+            (&stream).read_exact(&mut bytes)?;
+            let header = Framing::LOGIN.read_header(&bytes)?;
             let header = header.ok_or("the answer has an additional header segment")?;
             let (bhs, data_len, wire_len) = (*header.bhs, header.data_len, header.data_wire_len);
             let mut data = vec![0; wire_len as usize];
-            (&stream).read_exact(&mut data).map_err(|error| text(&error))?;
+            (&stream).read_exact(&mut data)?;
             data.truncate(data_len as usize);
-            if let Some(done) = login.on_pdu(&bhs, &data).map_err(|error| text(&error))? {
+            let done = match login.on_pdu(&bhs, &data) {
+                Err(InitiatorError::Moved { address, .. }) => return Err(moved(&address)),
+                other => other?,
+            };
+            if let Some(done) = done {
                 let session = seat.joins.map_or(done.parameters, |(_, session)| session);
                 return Ok(Established {
                     stream,
@@ -186,12 +257,25 @@ impl Connector {
         }
     }
 
-    fn account(&self) -> Result<Option<Account>, ChapConfigError> {
-        let Some((user, secret)) = &self.url.chap else { return Ok(None) };
+    fn account(&self) -> Result<Option<Account>, String> {
+        let Some(login) = &self.url.login else { return Ok(None) };
+        let secret = login.secret.as_ref().or(self.secret.as_ref());
+        let secret = secret.ok_or_else(|| format!("there is no secret for user {}", login.user))?;
+        let text = |error: ChapConfigError| error.to_string();
         let target = match &self.mutual {
-            Some((user, secret)) => Some(Credentials::new(user, secret.as_bytes())?),
+            Some((user, secret)) => Some(Credentials::new(user, secret.as_bytes()).map_err(text)?),
             None => None,
         };
-        Account::new(Credentials::new(user, secret.as_bytes())?, target).map(Some)
+        let credentials = Credentials::new(&login.user, secret.as_bytes()).map_err(text)?;
+        Account::new(credentials, target).map(Some).map_err(text)
     }
+}
+
+/// The portal that a redirection names: `address:port`, perhaps with a portal group tag.
+fn moved(address: &str) -> Setback {
+    let place = address.split_once(',').map_or(address, |(place, _)| place);
+    place.parse().map_or_else(
+        |_| Setback::Failed(format!("the target says that it is at {address}, which is no portal")),
+        Setback::Moved,
+    )
 }
