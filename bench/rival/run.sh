@@ -19,6 +19,7 @@ warmup=1s
 target_core=0
 load_core=1
 idle=adaptive
+low=
 rival=tgtd
 keep=
 port_a=${KAGAMI_PORT:-13360}
@@ -67,7 +68,7 @@ each_workload() { # calls $1 with name, unit, arguments, multiple
         name=${name// /}
         [ -n "$name" ] || continue
         [ ${#chosen[@]} -eq 0 ] || [[ " ${chosen[*]} " == *" $name "* ]] || continue
-        "$1" "$name" "${unit// /}" "$(xargs <<<"$arguments")" "${multiple// /}"
+        "$1" "$name" "${unit// /}" "$(xargs <<<"$arguments")${low:+ --depth-low $low}" "${multiple// /}"
     done <<<"$workloads"
 }
 
@@ -82,6 +83,7 @@ while [ $# -gt 0 ]; do
         --target-core) target_core=$2; shift 2 ;;
         --load-core) load_core=$2; shift 2 ;;
         --idle) idle=$2; shift 2 ;;
+        --low) low=$2; shift 2 ;;
         --against)
             [[ $2 = tgtd || $2 = floor ]] || code=2 fail "--against tgtd or floor, not $2"
             rival=$2; shift 2 ;;

@@ -162,7 +162,7 @@ fn build(
             let number = (index as u64) << 32 | lanes.len() as u64;
             let place = (lanes.len() * threads + index) as u64;
             let picker = Picker::new(Arc::clone(workload), args.seed ^ crate::rng::mix(number), place, total);
-            lanes.push(Lane { connection, session: windows.len(), picker });
+            lanes.push(Lane { connection, session: windows.len(), picker, filling: true });
         }
         windows.push(session.window);
     }

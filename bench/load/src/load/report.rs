@@ -85,6 +85,7 @@ fn as_json(args: &LoadArgs, stats: &Stats, parameters: Option<&Parameters>) -> s
             "connections": u32::from(args.connections) * u32::from(args.sessions),
             "connections_per_session": if args.mcs { args.connections } else { 1 },
             "depth": args.depth,
+            "depth_low": args.depth_low,
             "rate_iops": args.rate,
             "time_seconds": stats.wall_ns as f64 / 1e9,
             "verified": args.verify,

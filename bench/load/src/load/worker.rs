@@ -30,6 +30,8 @@ pub struct Lane {
     pub session: usize,
     /// Its sequence of commands.
     pub picker: Picker,
+    /// Whether it takes new commands: from when few are under way until it is full.
+    pub filling: bool,
 }
 
 /// A command under way.
@@ -134,6 +136,8 @@ pub struct Worker {
     /// Distance between two commands of this thread, where the rate is limited.
     interval_ns: Option<u64>,
     poll: Poll,
+    /// So few commands under way, and a full connection is filled again.
+    low: usize,
 }
 
 impl Worker {
@@ -177,6 +181,7 @@ impl Worker {
             },
             interval_ns: args.rate.map(interval),
             poll: args.connect.poll,
+            low: args.depth_low.map_or(depth, usize::from).min(depth - 1),
             lanes,
             windows,
         })
@@ -258,13 +263,18 @@ impl Worker {
     /// One connection's part of a round. True when something came or went.
     #[inline]
     fn turn(&mut self, index: usize, buffer: &mut [u8], next_due: &mut u64) -> Result<bool, Lost> {
-        let Self { lanes, windows, host, interval_ns, .. } = self;
+        let Self { lanes, windows, host, interval_ns, low, .. } = self;
         let lane = &mut lanes[index];
         let window = &mut windows[lane.session];
         host.lane = index;
         host.fresh = false;
         let progress = lane.connection.receive(buffer, window, host)?;
-        while let Some(slot) = lane.connection.free_slot() {
+        lane.filling |= lane.connection.in_flight() <= *low;
+        while lane.filling {
+            let Some(slot) = lane.connection.free_slot() else {
+                lane.filling = false;
+                break;
+            };
             if !window.is_open() {
                 break;
             }
