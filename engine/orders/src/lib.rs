@@ -32,7 +32,7 @@ pub use code::Code;
 pub use parameters::{Parameters, Tag};
 pub use request::{ANY_GENERATION, Request};
 pub use result::{OrderResult, State};
-pub use sign::{Key, Signature};
+pub use sign::Key;
 pub use table::{ORDERS, Order, Right};
 
 /// Why bytes are not what they should be.

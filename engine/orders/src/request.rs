@@ -2,7 +2,7 @@
 
 use crate::bytes::{field, is_whole, put, seal, stated, u16_at, u64_at, uuid_at};
 use crate::layout::MAX_RECORD;
-use crate::sign::{Key, Signature};
+use crate::sign::Key;
 use crate::{Order, Parameters, RecordError};
 use kagami_types::Uuid;
 
@@ -55,8 +55,8 @@ pub struct Request {
     pub operator: String,
     /// What the order needs.
     pub parameters: Parameters,
-    /// What the signature covers, where there is one.
-    signature: Option<Signature>,
+    /// The signature, where there is one; [`encode_signed`](Self::encode_signed) makes it.
+    pub mac: Option<[u8; 32]>,
 }
 
 impl Request {
@@ -75,7 +75,7 @@ impl Request {
             origin: Uuid::nil(),
             operator: String::new(),
             parameters: Parameters::new(),
-            signature: None,
+            mac: None,
         }
     }
 
@@ -84,7 +84,7 @@ impl Request {
     /// # Errors
     /// The parameters or the operator's name do not fit.
     pub fn encode(&self) -> Result<Vec<u8>, RecordError> {
-        self.bytes(self.signature.map(|signature| signature.mac))
+        self.bytes(self.mac)
     }
 
     /// The same, signed with an operator's key for the array `executes` (its UUID, also where
@@ -183,14 +183,14 @@ impl Request {
             origin: uuid_at(record, ORIGIN),
             operator: operator.to_owned(),
             parameters: Parameters::decode(parameters)?,
-            signature: is_signed.then_some(Signature { mac }),
+            mac: is_signed.then_some(mac),
         })
     }
 
     /// Whether it is signed.
     #[must_use]
     pub fn is_signed(&self) -> bool {
-        self.signature.is_some()
+        self.mac.is_some()
     }
 }
 

@@ -22,13 +22,6 @@ impl fmt::Debug for Key {
     }
 }
 
-/// A signature as it came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Signature {
-    /// The HMAC.
-    pub mac: [u8; 32],
-}
-
 impl Key {
     /// A key of [`LEAST_KEY`] to [`MOST_KEY`] bytes.
     #[must_use]
