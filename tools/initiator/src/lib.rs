@@ -6,6 +6,8 @@
 //! | [`url`] | `iscsi://[user[%secret]@]host[:port][,host[:port]...]/iqn/lun` |
 //! | [`connect`] | from an address to a connection in full feature phase |
 //! | [`scsi`] | the few commands that the tools send, and how they end |
+//! | [`session`] | one command at a time: R2Ts, Data-In, pings, digests, a time-out |
+//! | [`disk`] | a logical unit: made ready, read and written, taken up again when its connection is lost |
 //!
 //! The protocol's machines (login, framing, negotiation) are `kagami_iscsi`'s. Not here: many commands
 //! at once, which `kagami-bench` does with its own connections on top of [`connect`] and [`scsi`];
@@ -13,11 +15,15 @@
 #![forbid(unsafe_code)]
 
 pub mod connect;
+pub mod disk;
 pub mod scsi;
+pub mod session;
 pub mod url;
 
 pub use connect::{Connector, Established, Seat, isid};
+pub use disk::{Disk, Identity};
 pub use scsi::{Command, Direction, Outcome, Sense, Status};
+pub use session::Session;
 pub use url::{Login, Portal, Url};
 
 /// Why something was not done.
