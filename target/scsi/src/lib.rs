@@ -53,6 +53,7 @@ mod mode;
 mod mode_select;
 mod nexus;
 mod opcodes;
+pub mod path;
 mod persist_in;
 mod persist_out;
 mod power;
