@@ -4,6 +4,7 @@
 #
 #   ci/kill.sh [SECONDS]         default 60; TARGET=tgt for Debian's tgtd
 #   KILLS=300 ci/kill.sh         until there were so many SIGKILLs in each mode, however long that takes
+#   PATIENCE=300 ci/kill.sh      for a machine on which programs are stopped now and then
 #   MODES=writeback ci/kill.sh   only that cache mode (default: writeback, then writethrough, sharing the time)
 #
 # Two units, of 512 and of 4096-byte blocks, are in the mode's cache; nothing here knows how the target does it, only what
@@ -35,13 +36,20 @@ finish() {
 }
 trap finish EXIT
 
+# How long the checker may take to notice something; more on a machine that stops programs for a while.
+patience=${PATIENCE:-60}
 said() { (($(grep -c "$1" "$folder/checker.log") >= $2)); }
 ended() { ! alive "$checker"; }
-# fail early when the checker found something, instead of waiting for words it will never say
+# Fails early when the checker ended, as it does when it found something, instead of waiting for words it will never
+# say. A checker that lives and says nothing stands still, and that is a failure of its own.
 wait_said() {
-    local words=$1 times=$2 deadline=$((SECONDS + 60))
+    local words=$1 times=$2 deadline=$((SECONDS + patience))
     until said "$words" "$times"; do
-        if ended || ((SECONDS > deadline)); then return 1; fi
+        if ended; then return 1; fi
+        ((SECONDS <= deadline)) || {
+            tail -n 12 "$folder/checker.log"
+            die "the checker did not say '$words' for the ${times}th time within $patience s; seed $seed"
+        }
         sleep 0.02
     done
 }
@@ -65,7 +73,7 @@ one_mode() {
     mkfifo "$folder/words"
     # Slow enough that the rest of the machine gets its turn too.
     "$KAGAMI_BENCH" verify "$url" --lun "$luns" --span 48MiB --connections 4 --time "${time}s" --cut-every 700ms \
-        --reconnect 60s --seed "$seed" --state "$folder/state" --poll sleep --rate 3000 \
+        --reconnect "${patience}s" --seed "$seed" --state "$folder/state" --poll sleep --rate 3000 \
         <"$folder/words" >"$folder/checker.log" 2>&1 &
     checker=$!
     exec 7>"$folder/words"
@@ -81,6 +89,7 @@ one_mode() {
             wait_said 'crash noted' $((kills + 1)) || break
             target_kill
             kills=$((kills + 1))
+            ((kills % 50)) || say "kill: $mode: $kills kills in $((SECONDS - began)) s"
         fi
         sleep "0.0$((RANDOM % 90 + 10))"
         target_start

@@ -4,12 +4,17 @@
 //! ends what the old one had under way (RFC 7143 6.3.5): a write that was cut off can no longer take
 //! effect then, and its blocks are read again. After an announced crash all connections start
 //! afresh, the caches are flushed, and every block in doubt is read before anything else.
+//!
+//! Which loss of a connection is the announced one? That of a connection made for this alone, after the word came and
+//! before it is answered. A connection that was lost before, or is cut by ourselves, says nothing of the kind, and
+//! one that comes back may have reached the target's next life already.
 
 use super::events::Events;
 use super::jobs::{Checker, Lost, LostWrite, Run};
 use super::model::Rule;
 use super::plan::{self, Mix, Step, Sweep};
 use super::state;
+use super::watch::{Announced, Patience};
 use crate::cli::{Poll, VerifyArgs};
 use crate::error::Error;
 use crate::initiator::{
@@ -43,6 +48,8 @@ struct VerifyHost {
     checker: Checker,
     lane: usize,
     depth: usize,
+    /// Commands that ended.
+    ended: u64,
     /// Reads that did not take place.
     again: Vec<Run>,
     failure: Option<Error>,
@@ -65,6 +72,7 @@ impl Host for VerifyHost {
     }
 
     fn done(&mut self, slot: u16, outcome: &Outcome) {
+        self.ended += 1;
         let index = self.index(slot);
         match self.checker.done(index, outcome) {
             Ok(again) => self.again.extend(again),
@@ -73,6 +81,19 @@ impl Host for VerifyHost {
             }
         }
     }
+}
+
+/// The host of a connection that carries no commands.
+struct Nobody;
+
+impl Host for Nobody {
+    fn write_data(&self, _slot: u16, _offset: u32, _len: u32) -> &[u8] {
+        &[]
+    }
+
+    fn read_data(&mut self, _slot: u16, _offset: u32, _bytes: &[u8]) {}
+
+    fn done(&mut self, _slot: u16, _outcome: &Outcome) {}
 }
 
 enum State {
@@ -120,7 +141,10 @@ pub struct Driver<'a> {
     rng: Rng,
     buffer: Vec<u8>,
     events: Events,
-    crash: bool,
+    /// The target crashed before the run began.
+    crashed: bool,
+    announced: Announced,
+    patience: Patience,
     phase: Phase,
     sweep: Sweep,
     /// Snapshots taken so far.
@@ -155,6 +179,7 @@ impl<'a> Driver<'a> {
                 checker: Checker::new(&[], 0, 0, 0)?,
                 lane: 0,
                 depth,
+                ended: 0,
                 again: Vec::new(),
                 failure: None,
             },
@@ -162,7 +187,9 @@ impl<'a> Driver<'a> {
             rng: Rng::new(args.seed),
             buffer: vec![0; iscsi::RECEIVE_BUFFER],
             events: Events::listen(!args.no_stdin),
-            crash: args.crash,
+            crashed: args.crash,
+            announced: Announced::No,
+            patience: Patience::new(now),
             phase: Phase::Run,
             sweep: Sweep::default(),
             snapshots: 0,
@@ -209,7 +236,7 @@ impl<'a> Driver<'a> {
     /// [`Error::Mismatch`]: wrong data. [`Error::TimedOut`]: the target stayed away or silent.
     pub fn run(&mut self) -> Result<(), Error> {
         if self.args.check_only || self.args.resume {
-            if std::mem::take(&mut self.crash) {
+            if std::mem::take(&mut self.crashed) {
                 self.recover()?;
             }
             self.pass(Phase::Sweep(Feed::Going), None)?;
@@ -261,10 +288,15 @@ impl<'a> Driver<'a> {
             if self.events.stopped() || until.is_some_and(|until| now >= until) {
                 return Ok(());
             }
-            if self.events.take_crash() {
-                self.crash = true;
-                println!("crash noted");
+            self.patience.round(now, self.host.ended);
+            if self.patience.idle() > self.args.reconnect + self.args.connect.timeout {
+                let seconds = self.patience.idle().as_secs();
+                return Err(Error::TimedOut(format!(
+                    "no command ended for {seconds} s: {}",
+                    self.standing()
+                )));
             }
+            self.look_for_crash(now)?;
             if self.phase == Phase::Run && now >= next_snapshot {
                 self.snapshot()?;
                 next_snapshot = Instant::now() + self.args.snapshot_every;
@@ -282,7 +314,7 @@ impl<'a> Driver<'a> {
             if let Some(failure) = self.host.failure.take() {
                 return Err(failure);
             }
-            if self.phase == Phase::Run && now >= next_cut && !self.crash {
+            if self.phase == Phase::Run && now >= next_cut && matches!(self.announced, Announced::No) {
                 self.cut();
                 next_cut = now + self.cut_distance();
             }
@@ -316,10 +348,12 @@ impl<'a> Driver<'a> {
     fn turn(&mut self, index: usize, quota: &mut u64, sent: &mut u64) -> Result<bool, Error> {
         let now = Instant::now();
         if let State::Down { next_try, .. } = self.lanes[index].state {
-            if now < next_try {
+            // Between the announcement and the crash a connection could reach either life of the target.
+            if now < next_try || matches!(self.announced, Announced::Noted(..)) {
                 return Ok(false);
             }
             self.reconnect(index)?;
+            self.patience.blocked();
             return Ok(true);
         }
         self.host.lane = index;
@@ -334,9 +368,6 @@ impl<'a> Driver<'a> {
             Err(_) => {
                 self.counts.lost += 1;
                 self.down(index);
-                if std::mem::take(&mut self.crash) {
-                    self.recover()?;
-                }
                 return Ok(true);
             }
         };
@@ -371,17 +402,18 @@ impl<'a> Driver<'a> {
             *quota -= 1;
             *sent += 1;
         }
-        let State::Up(connection, _) = &mut self.lanes[index].state else { return Ok(true) };
+        let State::Up(connection, window) = &mut self.lanes[index].state else { return Ok(true) };
         let written = match connection.send(&self.host) {
             Ok(written) => written,
             // The next receive says why.
             Err(_) => return Ok(true),
         };
-        let waiting = connection.in_flight() > 0;
+        let waiting = connection.in_flight() > 0 || !window.is_open();
+        let own = self.patience.now();
         let lane = &mut self.lanes[index];
         if received > 0 || written > 0 || !waiting {
-            lane.heard = now;
-        } else if now.duration_since(lane.heard) > self.args.connect.timeout {
+            lane.heard = own;
+        } else if own.saturating_duration_since(lane.heard) > self.args.connect.timeout {
             let seconds = self.args.connect.timeout.as_secs();
             return Err(Error::TimedOut(format!("the target did not answer a command within {seconds} s")));
         }
@@ -482,7 +514,7 @@ impl<'a> Driver<'a> {
                 self.same_units(&units)?;
                 let lane = &mut self.lanes[index];
                 lane.state = State::Up(Box::new(connection), window);
-                lane.heard = Instant::now();
+                lane.heard = self.patience.now();
                 for lost in std::mem::take(&mut lane.lost) {
                     lane.reread.push_back(self.host.checker.forget(&lost));
                 }
@@ -500,9 +532,6 @@ impl<'a> Driver<'a> {
                 }
                 *next_try = now + *pause;
                 *pause = (*pause * 2).min(BACK_OFF.1);
-                if std::mem::take(&mut self.crash) {
-                    self.recover()?;
-                }
                 Ok(())
             }
         }
@@ -514,6 +543,53 @@ impl<'a> Driver<'a> {
             return Ok(());
         }
         Err(Error::Mismatch("a unit has another size than before the connection was lost".to_owned()))
+    }
+
+    /// The announcement of a crash, and the crash itself: the loss of the connection that was made when it was announced.
+    fn look_for_crash(&mut self, now: Instant) -> Result<(), Error> {
+        if self.events.take_crash() {
+            self.announced = Announced::Heard { next_try: now };
+        }
+        match &mut self.announced {
+            Announced::No => {}
+            Announced::Heard { next_try } if now < *next_try => {}
+            Announced::Heard { .. } => {
+                self.announced = match self.connect(self.lanes.len()) {
+                    Ok((connection, window, _)) => {
+                        println!("crash noted");
+                        Announced::Noted(Box::new(connection), window)
+                    }
+                    // Stopped or starting just now. How long that may take is watched over where work is.
+                    Err(_) => Announced::Heard { next_try: now + BACK_OFF.0 },
+                };
+                self.patience.blocked();
+            }
+            Announced::Noted(witness, window) => {
+                let received = witness.receive(&mut self.buffer, window, &mut Nobody);
+                // The target pings a silent connection; it is answered.
+                if received.and_then(|_| witness.send(&Nobody)).is_err() {
+                    self.announced = Announced::No;
+                    self.recover()?;
+                    self.patience.blocked();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// How the connections stand, for the message of a run that stands still.
+    fn standing(&self) -> String {
+        let mut up = Vec::new();
+        for lane in &self.lanes {
+            up.push(match &lane.state {
+                State::Up(connection, window) => {
+                    let closed = if window.is_open() { "" } else { ", window closed" };
+                    format!("up with {} commands{closed}", connection.in_flight())
+                }
+                State::Down { .. } => "down".to_owned(),
+            });
+        }
+        up.join("; ")
     }
 
     /// After an announced crash: all connections anew, flush, and a look at every block in doubt.
@@ -550,7 +626,7 @@ impl<'a> Driver<'a> {
             self.same_units(&units)?;
             let lane = &mut self.lanes[index];
             lane.state = State::Up(Box::new(connection), window);
-            lane.heard = Instant::now();
+            lane.heard = self.patience.now();
             for lost in std::mem::take(&mut lane.lost) {
                 self.host.checker.forget(&lost);
             }

@@ -8,6 +8,7 @@
 //! | [`driver`] | the run: commands, cut connections, reconnection, crash recovery |
 //! | [`plan`] | which command comes next |
 //! | [`events`] | the word "crash" on standard input, signals |
+//! | [`watch`] | the announced crash, and time that is our own |
 //! | [`state`] | the model in a file, for a run after a restart |
 
 mod driver;
@@ -17,6 +18,7 @@ mod model;
 mod plan;
 pub(crate) mod stamp;
 mod state;
+mod watch;
 
 pub use jobs::Checker;
 pub(crate) use model::Rule;
