@@ -17,6 +17,10 @@ impl Extent {
     pub(crate) fn end(self) -> u64 {
         self.start + self.len
     }
+
+    pub(crate) fn bytes(self) -> std::ops::Range<u64> {
+        self.start..self.end()
+    }
 }
 
 /// The bytes of those blocks, where they are all on the volume.

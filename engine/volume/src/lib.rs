@@ -37,6 +37,7 @@ mod null;
 mod outcome;
 mod plan;
 mod ram;
+pub mod ranges;
 mod volume;
 
 pub use backend::Backend;

@@ -9,12 +9,12 @@ use super::counters::StoreCounters;
 use super::frame::{Extent, PAGE};
 use super::health::{Health, State};
 use super::plan::StorePlan;
-use super::ranges::{Mode, Ranges};
 use super::space::Space;
 use super::task::{Drain, Fill, Flight, Step, Task};
 use crate::{Streams, Throttle};
 use kagami_memory::{Scatter, ScatterMut};
 use kagami_types::{BlockCount, BlockError, BlockOp, BlockRange, Lba, Time};
+use kagami_volume::ranges::{Mode, Ranges};
 use kagami_volume::{Aborted, Context, Counters, Geometry, Outcome, Tag, Volume};
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -401,7 +401,8 @@ impl Cached {
         self.ready.push_back(owner);
     }
 
-    /// Enters a task's pages; whether it has to wait.
+    /// Enters a task's pages; whether it has to wait. Whole pages: an operation that has its blocks to itself also has the
+    /// pages to itself that hold them, so that nothing of these comes into the cache meanwhile.
     pub(super) fn lock(&mut self, t: u16, mode: Mode) -> bool {
         let task = &self.tasks[usize::from(t)];
         let mut blockers = 0;
@@ -412,12 +413,12 @@ impl Cached {
                     let start = size.offset(range.lba);
                     let end = start + size.len(BlockCount(u64::from(range.blocks))).0;
                     let pages = Extent { start, end };
-                    blockers += self.ranges.insert(t, mode, &(pages.first()..pages.last()));
+                    blockers += self.ranges.insert(t, mode, pages.first()..pages.last());
                 }
             }
             _ => {
                 let pages = task.extent.first()..task.extent.last();
-                blockers = self.ranges.insert(t, mode, &pages);
+                blockers = self.ranges.insert(t, mode, pages);
             }
         }
         if mode == Mode::Exclusive {

@@ -50,7 +50,6 @@ mod drain;
 mod frame;
 mod health;
 mod plan;
-mod ranges;
 mod read;
 mod space;
 mod task;

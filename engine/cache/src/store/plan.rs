@@ -63,7 +63,7 @@ impl StorePlan {
             pages,
             dirty: (pages / 2).max(1),
             flights: 32,
-            fills: 64,
+            fills: 256,
             run: 256,
             ahead: 1024,
             age: Duration::from_secs(1),

@@ -9,10 +9,10 @@ use super::broken::{self, Broken};
 use super::cache::Place;
 use super::cached::{Cached, Whose, ended};
 use super::frame::{Extent, Frame, NONE, PAGE, PAGE_SHIFT, WHOLE};
-use super::ranges::Mode;
 use super::task::{Step, lba};
 use kagami_memory::{Class, Page, Purpose, Scatter, Slice};
 use kagami_types::{Access, BlockError, BlockOp};
+use kagami_volume::ranges::Mode;
 use kagami_volume::{Outcome, Tag};
 use std::ops::Range;
 

@@ -8,11 +8,11 @@ use super::StoreContext;
 use super::broken::{self, Broken};
 use super::cached::{Cached, MAX_APART, Whose, ended};
 use super::frame::{Extent, PAGE_SHIFT};
-use super::ranges::Mode;
 use super::task::Step;
 use crate::Slot;
 use kagami_memory::Scatter;
 use kagami_types::{Access, BlockCount, BlockError, BlockOp};
+use kagami_volume::ranges::Mode;
 use kagami_volume::{Outcome, Tag};
 use std::ops::Range;
 

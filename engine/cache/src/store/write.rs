@@ -6,10 +6,10 @@
 use super::StoreContext;
 use super::cached::{Cached, ended};
 use super::frame::{Extent, Frame, PAGE, PAGE_SHIFT, WHOLE};
-use super::ranges::Mode;
 use super::task::Step;
 use kagami_memory::{Class, Page, Purpose, Scatter};
 use kagami_types::{Access, BlockError, BlockOp};
+use kagami_volume::ranges::Mode;
 use kagami_volume::{Outcome, Tag};
 
 /// Whether a write is in the cache now.

@@ -5,9 +5,9 @@
 
 use super::Disk;
 use super::device::Doing;
-use super::ranges::Mode;
 use super::task::Step;
 use crate::outcome::{Aborted, Context, Outcome, Tag};
+use crate::ranges::Mode;
 use kagami_memory::Scatter;
 use kagami_types::{BlockError, BlockOp, Time};
 

@@ -1,6 +1,6 @@
 //! Volumes on devices: the disk controller.
 //!
-//! An operation takes a [`Task`] slot, enters its range of bytes ([`ranges`]) and goes through
+//! An operation takes a [`Task`] slot, enters its range of bytes ([`Ranges`]) and goes through
 //! [`Step`]s (`program`): each is a run of device operations, cut to what the device takes, several
 //! at once (`issue`). Completions (`complete`) bring the task on; deadlines and aborts (`expire`) end it
 //! for the host, while its slot, pages and range stay taken until the device is done with them.
@@ -14,7 +14,6 @@ mod device;
 mod expire;
 mod issue;
 mod program;
-mod ranges;
 mod task;
 
 use crate::check::Extent;
@@ -22,11 +21,11 @@ use crate::counters::Counters;
 use crate::cursor::cursor;
 use crate::outcome::{Context, Outcome, Tag};
 use crate::plan::{DeviceLimits, Geometry, PlanError, Storage, VolumePlan};
+use crate::ranges::{Mode, Ranges};
 use device::Device;
 use kagami_memory::{Class, Page, Pool, Purpose, Quota, Scatter, ScatterMut};
 use kagami_reactor::{Completion, FileId, Op};
 use kagami_types::{BlockCount, BlockError, BlockOp, BlockSize, ByteLen, Compare, LbaStatus, Time};
-use ranges::{Mode, Ranges};
 use std::collections::VecDeque;
 use std::time::Duration;
 use task::{Piece, Source, Step, Task};
@@ -336,10 +335,12 @@ impl Disk {
         let task = &self.tasks[usize::from(t)];
         let hull = self.hull(task.extent);
         match &task.op {
-            BlockOp::Read(..) | BlockOp::Verify { .. } => self.ranges.insert(t, Mode::Shared, task.extent),
-            BlockOp::Write(..) => self.ranges.insert(t, Mode::Write, hull),
+            BlockOp::Read(..) | BlockOp::Verify { .. } => {
+                self.ranges.insert(t, Mode::Shared, task.extent.bytes())
+            }
+            BlockOp::Write(..) => self.ranges.insert(t, Mode::Write, hull.bytes()),
             BlockOp::WriteVerify { .. } | BlockOp::CompareAndWrite(..) | BlockOp::WriteSame { .. } => {
-                self.ranges.insert(t, Mode::Exclusive, hull)
+                self.ranges.insert(t, Mode::Exclusive, hull.bytes())
             }
             BlockOp::Unmap(ranges) if ranges.len() <= MAX_APART => {
                 let mut blockers = 0;
@@ -347,11 +348,11 @@ impl Disk {
                     let start = self.block_size.offset(range.lba);
                     let len = self.block_size.len(BlockCount(u64::from(range.blocks))).0;
                     let hull = self.hull(Extent { start, len });
-                    blockers += self.ranges.insert(t, Mode::Write, hull);
+                    blockers += self.ranges.insert(t, Mode::Write, hull.bytes());
                 }
                 blockers
             }
-            BlockOp::Unmap(_) => self.ranges.insert(t, Mode::Write, hull),
+            BlockOp::Unmap(_) => self.ranges.insert(t, Mode::Write, hull.bytes()),
             BlockOp::Flush { .. } | BlockOp::LbaStatus { .. } => 0,
         }
     }
