@@ -5,6 +5,7 @@ use crate::directory::Directory;
 use crate::inbox::Usage;
 use crate::message::{Command, Ending, Manage, Message, Reply, Scope, UnitAddress};
 use crate::nexus::TaskId;
+use crate::orders::Order;
 use crate::registry::Registry;
 use crate::session::Session;
 use crate::unit::{Keep, Then, Unit, UnitContext};
@@ -28,6 +29,12 @@ pub trait Keeper: Send {
     /// Begins to make it durable. The result comes back through the core's
     /// [`Inbox`](crate::Inbox). Does not block.
     fn keep(&mut self, core: CoreId, keep: Keep);
+
+    /// Takes what a command device was told to do. What comes of it comes back as
+    /// [`Control::Ordered`](crate::Control::Ordered). Does not block. Who has no command devices need not care.
+    fn order(&mut self, core: CoreId, order: Order) {
+        let _ = (core, order);
+    }
 }
 
 /// A core without its connections. `S` is a socket between two cores.
@@ -60,6 +67,7 @@ pub(crate) struct Hub<S> {
     detaching: Vec<(Arc<Session>, usize)>,
     keeper: Box<dyn Keeper>,
     keeps: Vec<Keep>,
+    orders: Vec<Order>,
     spare: Vec<Scatter>,
     parameters: Vec<u8>,
     out: Vec<u8>,
@@ -121,6 +129,7 @@ impl<S: Send> Hub<S> {
             detaching: Vec::new(),
             keeper,
             keeps: Vec::new(),
+            orders: Vec::new(),
             spare: Vec::with_capacity(SPARE_LISTS),
             parameters: Vec::new(),
             out: Vec::new(),
@@ -280,7 +289,7 @@ impl<S: Send> Hub<S> {
         let unit = self.units.get_mut(index as usize)?.as_mut()?;
         let metrics = self.metrics.volume(unit.row())?;
         let session = nexus.and_then(|nexus| self.sessions.get(nexus.0 as usize)?.as_ref());
-        let keeps = &mut self.keeps;
+        let (keeps, orders) = (&mut self.keeps, &mut self.orders);
         let now = io.now();
         let mut cx = UnitContext {
             volume: StoreContext { io, pool: &self.pool, done: &mut self.done, cache: &mut self.cache },
@@ -291,6 +300,7 @@ impl<S: Send> Hub<S> {
             replies: &mut self.finished,
             then: &mut self.then,
             keep: &mut |keep| keeps.push(keep),
+            order: &mut |order| orders.push(order),
             session,
             luns: self.directory.luns(),
         };
@@ -301,7 +311,11 @@ impl<S: Send> Hub<S> {
         while unit.order.is_active() && unit.release_held(index, &mut cx) {
             unit.drain(&mut cx);
         }
-        if !(self.finished.is_empty() && self.then.is_empty() && self.keeps.is_empty()) {
+        if !(self.finished.is_empty()
+            && self.then.is_empty()
+            && self.keeps.is_empty()
+            && self.orders.is_empty())
+        {
             self.follow_up();
         }
         Some(result)
@@ -316,6 +330,9 @@ impl<S: Send> Hub<S> {
         self.finished = finished;
         for keep in std::mem::take(&mut self.keeps) {
             self.keeper.keep(self.core, keep);
+        }
+        for order in std::mem::take(&mut self.orders) {
+            self.keeper.order(self.core, order);
         }
         for then in std::mem::take(&mut self.then) {
             match then {
@@ -389,6 +406,22 @@ impl<S: Send> Hub<S> {
         self.with_unit(ticket.unit, None, io, |unit, cx| {
             unit.deferred_part(ticket.slot, ticket.serial, result, cx);
         });
+    }
+
+    /// What came of an order, or how far it is.
+    pub(crate) fn ordered(
+        &mut self,
+        unit: u32,
+        slot: u32,
+        turn: u64,
+        result: Vec<u8>,
+        done: bool,
+        now: Time,
+    ) {
+        let unit = self.units.get_mut(unit as usize).and_then(Option::as_mut);
+        if let Some(device) = unit.and_then(|unit| unit.command.as_mut()) {
+            device.ordered(slot, turn, result, done, now);
+        }
     }
 
     /// A session has begun.
@@ -524,6 +557,7 @@ impl<S: Send> Hub<S> {
             if let Some(metrics) = self.metrics.volume(unit.row()) {
                 metrics.depth.set(unit.in_use() as u64);
                 metrics.device_depth.set(unit.volume.in_flight() as u64);
+                metrics.gone.set(u64::from(unit.volume.is_gone()));
                 if let Some(counted) = unit.volume.cache_counters(&self.cache) {
                     tell(&metrics.cache, &counted);
                 }

@@ -20,6 +20,19 @@ pub enum Control {
         /// Whether it is.
         ok: bool,
     },
+    /// What came of an order, or how far it is.
+    Ordered {
+        /// The command device's index at this core, from the [`Order`](crate::Order).
+        unit: u32,
+        /// The slot.
+        slot: u32,
+        /// Which use of it.
+        turn: u64,
+        /// The result half's bytes.
+        result: Vec<u8>,
+        /// It has ended.
+        done: bool,
+    },
     /// The directory of units was replaced.
     Changed,
     /// A new unit, in the place behind the last one. Nobody sees it until the directory has it.

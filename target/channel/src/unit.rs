@@ -7,6 +7,7 @@ use crate::answer::CHECK_CONDITION;
 use crate::message::{Command, Ending, Manage, Reply};
 use crate::nexus::TaskId;
 use crate::order::Order;
+use crate::orders::{CommandDevice, Order as Ordered};
 use crate::session::Session;
 use kagami_cache::store::{Cache, Store, StoreContext, StorePlan};
 use kagami_iscsi::pdu::{TaskAttribute, TmfFunction};
@@ -37,6 +38,8 @@ pub struct Unit {
     /// The slot of the task that was begun last.
     last: u16,
     pub(crate) order: Order,
+    /// What makes it a command device, where it is one.
+    pub(crate) command: Option<Box<CommandDevice>>,
 }
 
 /// A task in the hands of the volume, or of something else that takes its time.
@@ -68,8 +71,10 @@ enum Abort {
 
 /// For the counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum OpKind {
+pub(crate) enum OpKind {
     Read,
+    /// A READ from that byte on, of which the end is a command device's slots.
+    Overlaid(u64),
     Write,
     LbaStatus,
     Other,
@@ -105,6 +110,8 @@ pub(crate) struct UnitContext<'a> {
     pub(crate) replies: &'a mut Vec<Reply>,
     pub(crate) then: &'a mut Vec<Then>,
     pub(crate) keep: &'a mut dyn FnMut(Keep),
+    /// What a command device was told to do.
+    pub(crate) order: &'a mut dyn FnMut(Ordered),
     pub(crate) session: Option<&'a Arc<Session>>,
     pub(crate) luns: &'a [Lun],
 }
@@ -145,6 +152,7 @@ impl Unit {
             serial: 0,
             last: 0,
             order: Order::default(),
+            command: None,
         }
     }
 
@@ -189,6 +197,9 @@ impl Unit {
     fn attach(&mut self, session: &Session) -> bool {
         let nexus = session.nexus;
         let id = TransportId::new(&session.initiator, session.isid.0);
+        if let Some(device) = &mut self.command {
+            device.attach(nexus, &session.initiator);
+        }
         id.is_some_and(|id| self.server.attach(nexus, Arc::new(id), session.port).is_ok())
     }
 
@@ -235,19 +246,24 @@ impl Unit {
         let offered = DataOut { parameters: cx.parameters, offered: u64::from(command.offered) };
         let disposition = self.server.execute(command.nexus, &command.cdb, offered, cx.out);
         match disposition {
-            Disposition::Block(op) => self.block(command, transfer.bytes, op, cx),
+            Disposition::Block(op) if self.command.is_some() => {
+                self.command_block(index, command, transfer.bytes, op, cx)
+            }
+            Disposition::Block(op) => self.block(command, transfer.bytes, op, cx, None),
             other => Some(self.settle(index, command, transfer.bytes, other, cx)?),
         }
     }
 
-    /// READ, WRITE and all else that the volume does.
+    /// READ, WRITE and all else that the volume does. `kind`: what it counts as, where that does not
+    /// follow from the operation.
     #[inline]
-    fn block(
+    pub(crate) fn block(
         &mut self,
         command: Command,
         wanted: u64,
         op: BlockOp,
         cx: &mut UnitContext<'_>,
+        kind: Option<OpKind>,
     ) -> Option<Reply> {
         if let Some(reply) = self.deferred_error(&command) {
             return Some(reply);
@@ -261,12 +277,12 @@ impl Unit {
                 wanted,
             });
         };
-        let kind = match &op {
+        let kind = kind.unwrap_or(match &op {
             BlockOp::Read(..) => OpKind::Read,
             BlockOp::Write(..) => OpKind::Write,
             BlockOp::LbaStatus { .. } => OpKind::LbaStatus,
             _ => OpKind::Other,
-        };
+        });
         self.serial += 1;
         self.last = slot;
         let task = UnitTask {
@@ -351,7 +367,7 @@ impl Unit {
         Some(Reply { task, end, data: command.data, wanted })
     }
 
-    fn check(&self, sense: &kagami_scsi::Sense) -> Ending {
+    pub(crate) fn check(&self, sense: &kagami_scsi::Sense) -> Ending {
         Ending::Status(CHECK_CONDITION, Some(self.server.encode(sense).as_ref().into()))
     }
 
@@ -485,7 +501,7 @@ impl Unit {
         let metrics = cx.metrics;
         let bytes = if result.is_ok() { task.wanted } else { 0 };
         match task.kind {
-            OpKind::Read => {
+            OpKind::Read | OpKind::Overlaid(_) => {
                 metrics.reads.inc();
                 metrics.read_bytes.add(bytes);
                 metrics.read_time.record(cx.now.nanos_since(task.started));
@@ -517,7 +533,10 @@ impl Unit {
                 let end = fill(&mut data, cx.out, cx.volume.pool);
                 return Some(Reply { task: id, end, data, wanted: cx.out.len() as u64 });
             }
-            Ok(()) => Ending::Good,
+            Ok(()) => match task.kind {
+                OpKind::Overlaid(at) => self.overlay(at, &mut data, cx),
+                _ => Ending::Good,
+            },
             Err(error) => {
                 match error {
                     BlockError::Busy => metrics.busy.inc(),
@@ -631,6 +650,9 @@ impl Unit {
     pub(crate) fn detach(&mut self, session: &Arc<Session>, cx: &mut UnitContext<'_>) {
         let nexus = session.nexus;
         self.server.detach(nexus);
+        if let Some(device) = &mut self.command {
+            device.detach(nexus);
+        }
         self.abort_where(|_, other| other == nexus, nexus, true, Then::Detached(Arc::clone(session)), cx);
     }
 

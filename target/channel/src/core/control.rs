@@ -28,6 +28,9 @@ impl<I: Io> Core<I> {
             any = true;
             match control {
                 Control::Kept { ticket, ok } => self.hub.kept(ticket, ok, io),
+                Control::Ordered { unit, slot, turn, result, done } => {
+                    self.hub.ordered(unit, slot, turn, result, done, io.now());
+                }
                 Control::Changed => self.hub.directory = self.shared.directory(),
                 Control::AddUnit { seed, answer } => {
                     let index = u32::try_from(self.hub.units.len()).unwrap_or(u32::MAX);
