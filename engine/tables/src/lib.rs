@@ -2,7 +2,7 @@
 //!
 //! Everything that an array must remember beside its volumes' data is here: its own UUID, each
 //! volume's UUID, NAA name, LUN and device, SCSI state that outlives a power loss, and what was
-//! made at run time. Whoever asks for a change (the configuration file, the admin socket, an
+//! made at run time, and what came of the last orders. Whoever asks for a change (the configuration file, the admin socket, an
 //! order) asks for it as a [`Transaction`]; [`Tables::commit`] makes it durable as a whole or
 //! not at all, numbers it with a [`Generation`], and writes a line to the audit log.
 //!
@@ -30,7 +30,9 @@ mod tests;
 pub use audit::time as audit_time;
 pub use error::TablesError;
 pub use frame::{Features, Generation};
-pub use record::{ArrayRecord, BackendKind, DeviceIdentity, Object, ObjectKind, VolumeRecord, VolumeRole};
+pub use record::{
+    ArrayRecord, BackendKind, DeviceIdentity, Object, ObjectKind, ResultRecord, VolumeRecord, VolumeRole,
+};
 pub use state::{Change, State, Transaction};
 pub use storage::{Crash, Folder, Memory, Storage};
 pub use tables::{OpenOptions, Tables, new_uuid};
@@ -43,5 +45,9 @@ pub const MAX_STATE: usize = 64 << 20;
 pub const MAX_OBJECT: usize = 128 << 10;
 /// Objects made at run time.
 pub const MAX_OBJECTS: usize = 32 << 10;
+/// Results of orders that are kept.
+pub const MAX_RESULTS: usize = 4096;
+/// Bytes of a result's message.
+pub const MAX_MESSAGE: usize = 512;
 /// Bytes of SCSI state of one volume.
 pub const MAX_SCSI_STATE: usize = 256 << 10;

@@ -114,6 +114,21 @@ pub struct Object {
     pub toml: String,
 }
 
+/// What came of an order that changed something, so that the same order given again gets the same answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResultRecord {
+    /// The order's request id.
+    pub id: Uuid,
+    /// What tells it apart from another order of the same id.
+    pub fingerprint: [u8; 16],
+    /// Which order it was.
+    pub order: u16,
+    /// The result code.
+    pub code: u16,
+    /// What was done, in one line.
+    pub message: String,
+}
+
 /// Kinds of records, numbers never reused.
 pub(crate) mod kind {
     pub(crate) const ARRAY: u16 = 1;
@@ -121,6 +136,7 @@ pub(crate) mod kind {
     pub(crate) const SCSI: u16 = 3;
     pub(crate) const OBJECT: u16 = 4;
     pub(crate) const AUDIT: u16 = 5;
+    pub(crate) const RESULT: u16 = 6;
 }
 
 impl ArrayRecord {
@@ -217,6 +233,32 @@ impl VolumeRecord {
         };
         from.end()?;
         Ok(Self { uuid, naa, name, lun, backend, path, size, block_size, role, device })
+    }
+}
+
+impl ResultRecord {
+    pub(crate) const VERSION: u16 = 1;
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::default();
+        out.0.extend_from_slice(&self.fingerprint);
+        out.u16(self.order);
+        out.u16(self.code);
+        out.text(&self.message);
+        out.0
+    }
+
+    pub(crate) fn decode(id: Uuid, bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut from = Reader(bytes);
+        let record = Self {
+            id,
+            fingerprint: from.array()?,
+            order: from.u16()?,
+            code: from.u16()?,
+            message: from.text()?,
+        };
+        from.end()?;
+        Ok(record)
     }
 }
 

@@ -6,10 +6,11 @@
 use crate::codec::{Malformed, Reader, Writer};
 use crate::error::TablesError;
 use crate::frame::Generation;
-use crate::record::{ArrayRecord, Object, ObjectKind, VolumeRecord, kind};
-use crate::{MAX_OBJECT, MAX_OBJECTS, MAX_SCSI_STATE, MAX_TRANSACTION};
+use crate::record::{ArrayRecord, Object, ObjectKind, ResultRecord, VolumeRecord, kind};
+use crate::{MAX_MESSAGE, MAX_OBJECT, MAX_OBJECTS, MAX_RESULTS, MAX_SCSI_STATE, MAX_TRANSACTION};
 use kagami_types::{Lun, Uuid};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 /// Everything that the tables hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub struct State {
     volumes: BTreeMap<Uuid, VolumeRecord>,
     scsi: BTreeMap<Uuid, Vec<u8>>,
     objects: BTreeMap<(ObjectKind, String), String>,
+    /// Results of the last orders, the oldest first. Shared, as most changes leave them as they are.
+    results: Arc<VecDeque<ResultRecord>>,
     /// Records that a newer version wrote and marked as safe to ignore: kept as they are.
     unknown: BTreeMap<(u16, Vec<u8>), Unknown>,
 }
@@ -50,6 +53,8 @@ pub enum Change {
     PutObject(Object),
     /// An object made at run time is gone.
     DeleteObject(ObjectKind, String),
+    /// What came of the order that asks for this transaction. The oldest goes where there are too many.
+    PutResult(ResultRecord),
 }
 
 /// Changes that become durable together, and the audit line that says why.
@@ -158,6 +163,7 @@ pub(crate) fn encode_transaction(transaction: &Transaction, array: Uuid, millis:
                 put(&mut out, kind::OBJECT, 1, 0, &object.kind.key(&object.name), object.toml.as_bytes());
             }
             Change::DeleteObject(of, name) => put(&mut out, kind::OBJECT, 1, DELETE, &of.key(name), &[]),
+            Change::PutResult(result) => put_result(&mut out, result),
         }
     }
     let mut audit = Writer::default();
@@ -170,6 +176,11 @@ pub(crate) fn encode_transaction(transaction: &Transaction, array: Uuid, millis:
 
 fn put_volume(out: &mut Writer, volume: &VolumeRecord) {
     put(out, kind::VOLUME, VolumeRecord::VERSION, 0, volume.uuid.as_bytes(), &volume.encode());
+}
+
+/// Whoever does not know results takes no orders either, and keeps them for who does.
+fn put_result(out: &mut Writer, result: &ResultRecord) {
+    put(out, kind::RESULT, ResultRecord::VERSION, OPTIONAL, result.id.as_bytes(), &result.encode());
 }
 
 /// Why a frame with a right checksum could not be applied.
@@ -194,6 +205,7 @@ impl State {
             volumes: BTreeMap::new(),
             scsi: BTreeMap::new(),
             objects: BTreeMap::new(),
+            results: Arc::default(),
             unknown: BTreeMap::new(),
         }
     }
@@ -242,6 +254,17 @@ impl State {
         })
     }
 
+    /// What came of an order that changed something, as far as it is kept.
+    #[must_use]
+    pub fn result(&self, id: Uuid) -> Option<&ResultRecord> {
+        self.results.iter().rev().find(|result| result.id == id)
+    }
+
+    /// Results of orders, the oldest first.
+    pub fn results(&self) -> impl ExactSizeIterator<Item = &ResultRecord> {
+        self.results.iter()
+    }
+
     /// Whether there are objects made at run time.
     pub(crate) fn has_objects(&self) -> bool {
         !self.objects.is_empty()
@@ -259,6 +282,9 @@ impl State {
         }
         for ((of, name), toml) in &self.objects {
             put(&mut out, kind::OBJECT, 1, 0, &of.key(name), toml.as_bytes());
+        }
+        for result in self.results.iter() {
+            put_result(&mut out, result);
         }
         for ((kind, key), unknown) in &self.unknown {
             put(&mut out, *kind, unknown.version, OPTIONAL, key, &unknown.payload);
@@ -327,6 +353,15 @@ impl State {
             (kind::OBJECT, 1, true) => {
                 self.objects.remove(&ObjectKind::from_key(record.key)?);
             }
+            (kind::RESULT, 1, false) => {
+                let result = ResultRecord::decode(uuid()?, record.payload)?;
+                let results = Arc::make_mut(&mut self.results);
+                results.retain(|old| old.id != result.id);
+                results.push_back(result);
+                while results.len() > MAX_RESULTS {
+                    results.pop_front();
+                }
+            }
             (kind::AUDIT, 1, _) => {
                 let mut from = Reader(record.payload);
                 return Ok(Some(Audit { millis: from.u64()?, who: from.text()?, what: from.text()? }));
@@ -388,6 +423,12 @@ impl State {
                         return refuse(format!("there is no {kind:?} {name}"));
                     }
                 }
+                Change::PutResult(result) => {
+                    let size = result.message.len();
+                    if size > MAX_MESSAGE {
+                        return Err(TablesError::TooLarge { size, limit: MAX_MESSAGE });
+                    }
+                }
                 Change::Rename(_) | Change::DeleteScsi(_) => {}
             }
         }
@@ -424,6 +465,7 @@ impl Change {
             Self::PutScsi { state, .. } => state.len(),
             Self::PutObject(object) => object.name.len() + object.toml.len(),
             Self::DeleteObject(_, name) => name.len(),
+            Self::PutResult(result) => 64 + result.message.len(),
             Self::DeleteVolume(_) | Self::DeleteScsi(_) => 0,
         }
     }

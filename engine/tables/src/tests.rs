@@ -307,6 +307,49 @@ fn golden_bytes() {
     );
 }
 
+fn result(id: u128) -> ResultRecord {
+    ResultRecord { id: Uuid::from_u128(id), fingerprint: [7; 16], order: 17, code: 0, message: "ok".into() }
+}
+
+#[test]
+fn golden_bytes_of_results() {
+    let order = Transaction::new("me", "do").with(Change::PutResult(result(5)));
+    let body = state::encode_transaction(&order, Uuid::from_u128(1), 7);
+    let expected = concat!(
+        "0600",
+        "0100",
+        "02",
+        "10000000",
+        "00000000000000000000000000000005",
+        "1a000000",
+        "07070707070707070707070707070707",
+        "1100",
+        "0000",
+        "02000000",
+        "6f6b",
+    );
+    assert!(hex(&body).starts_with(expected), "{}", hex(&body));
+}
+
+#[test]
+fn the_last_results_are_kept_in_order_and_survive() {
+    let mut state = State::new(ArrayRecord { uuid: Uuid::from_u128(1), name: "a".into() });
+    let many = MAX_RESULTS as u128 + 10;
+    for id in 1..=many {
+        let order = Transaction::new("me", "do").with(Change::PutResult(result(id)));
+        state.check(&order).unwrap();
+        state.apply_body(&state::encode_transaction(&order, state.array().uuid, 0)).unwrap();
+    }
+    assert_eq!(state.results().len(), MAX_RESULTS);
+    assert!(state.result(Uuid::from_u128(10)).is_none());
+    assert_eq!(state.result(Uuid::from_u128(11)), Some(&result(11)));
+    assert_eq!(State::decode(&state.encode()).unwrap(), state);
+    // The whole of them leaves most of the room to others.
+    assert!(state.encode().len() < MAX_RESULTS * 700);
+    let long = ResultRecord { message: "x".repeat(MAX_MESSAGE + 1), ..result(1) };
+    assert!(state.check(&Transaction::new("me", "do").with(Change::PutResult(long))).is_err());
+}
+
 #[test]
 fn golden_bytes_of_objects() {
     let order = Transaction::new("me", "do")
