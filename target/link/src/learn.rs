@@ -153,9 +153,12 @@ impl<T: Copy> Link<T> {
             }
         }
         let bytes = data.to_vec();
-        let listed = |list: &[u8], after: u8| PAGES.into_iter().find(|code| *code > after && list.contains(code));
+        let listed =
+            |list: &[u8], after: u8| PAGES.into_iter().find(|code| *code > after && list.contains(code));
         learning.step = match learning.step {
-            Step::Standard if !good || bytes.len() < 5 => return Err(Broken("the far unit does not say what it is")),
+            Step::Standard if !good || bytes.len() < 5 => {
+                return Err(Broken("the far unit does not say what it is"));
+            }
             Step::Standard => {
                 // Peripheral qualifier and device type: a direct access block device that is there.
                 if bytes.first() != Some(&0) {
@@ -178,7 +181,9 @@ impl<T: Copy> Link<T> {
             Step::Ready if !good => return Err(Broken("the far unit is not ready")),
             Step::Ready => Step::Capacity16,
             Step::Capacity16 if !good => Step::Capacity10,
-            Step::Capacity16 | Step::Capacity10 if !good => return Err(Broken("the far unit does not say how large it is")),
+            Step::Capacity16 | Step::Capacity10 if !good => {
+                return Err(Broken("the far unit does not say how large it is"));
+            }
             Step::Capacity16 => {
                 let Some((last, len)) = capacity16(&bytes) else {
                     return Err(Broken("the far unit does not say how large it is"));

@@ -351,9 +351,10 @@ impl<T: Copy> Link<T> {
         task.deferred += 1;
         task.again();
         let number = task.number;
-        let before = self.queue.iter().take_while(|&&other| {
-            self.tasks.get(other).is_some_and(|other| other.number < number)
-        });
+        let before = self
+            .queue
+            .iter()
+            .take_while(|&&other| self.tasks.get(other).is_some_and(|other| other.number < number));
         let at = before.count();
         self.queue.insert(at, slot);
         Ok(true)

@@ -181,8 +181,7 @@ impl<T: Copy> Link<T> {
             }
             full.aborts.pop_front();
             let Some(task) = self.tasks.get_turn(slot, turn) else { continue };
-            let mut request =
-                full.task_management(TmfFunction::AbortTask, lun, Tag::Abort(slot, turn).itt());
+            let mut request = full.task_management(TmfFunction::AbortTask, lun, Tag::Abort(slot, turn).itt());
             request.referenced_tag = Tag::Task(slot, turn).itt().into();
             request.ref_cmd_sn = task.cmd_sn.into();
             sink.push(&full.outgoing, &request.into(), Payload::None);
@@ -194,8 +193,7 @@ impl<T: Copy> Link<T> {
                 return false;
             }
             full.resets.pop_front();
-            let request =
-                full.task_management(TmfFunction::LogicalUnitReset, lun, Tag::Reset(number).itt());
+            let request = full.task_management(TmfFunction::LogicalUnitReset, lun, Tag::Reset(number).itt());
             sink.push(&full.outgoing, &request.into(), Payload::None);
             full.bursts.clear();
         }

@@ -81,6 +81,14 @@ impl Attention {
         })
     }
 
+    /// The condition of that additional sense code and qualifier. Resets of other kinds count as
+    /// the most far-reaching.
+    #[must_use]
+    pub fn of_code(code: u16) -> Option<Self> {
+        let same = Self::ALL.into_iter().find(|attention| attention.asc() == Asc(code));
+        same.or((code >> 8 == 0x29).then_some(Self::PowerOn))
+    }
+
     pub(crate) fn sense(self) -> Sense {
         Sense::new(SenseKey::UnitAttention, self.asc())
     }

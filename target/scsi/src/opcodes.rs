@@ -39,7 +39,8 @@ pub static ROWS: [Row; 53] = [
     Row::new(Op::Release, "RELEASE(6)", &[0x17, 0, 0, 0, 0, 0], Gates::REPORT).accepting(SCSI2_LUN),
     Row::new(Op::ModeSense, "MODE SENSE(6)", &[0x1a, 0x08, 0xff, 0xff, 0xff, 0], Gates::SENSE)
         .accepting(SCSI2_LUN)
-        .allocates(4, 1),
+        .allocates(4, 1)
+        .forwarded(),
     Row::new(
         Op::StartStop,
         "START STOP UNIT",
@@ -122,7 +123,8 @@ pub static ROWS: [Row; 53] = [
         &[0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0],
         Gates::SENSE,
     )
-    .allocates(7, 2),
+    .allocates(7, 2)
+    .forwarded(),
     persistent_in("PERSISTENT RESERVE IN: READ KEYS", &[0x5e, 0x00, 0, 0, 0, 0, 0, 0xff, 0xff, 0]),
     persistent_in("PERSISTENT RESERVE IN: READ RESERVATION", &[0x5e, 0x01, 0, 0, 0, 0, 0, 0xff, 0xff, 0]),
     persistent_in("PERSISTENT RESERVE IN: REPORT CAPABILITIES", &[0x5e, 0x02, 0, 0, 0, 0, 0, 0xff, 0xff, 0]),

@@ -112,6 +112,26 @@ impl LogicalUnit {
         cdb: &Cdb,
         out: &mut Vec<u8>,
     ) -> Result<Disposition, Sense> {
+        Opcodes { serves: |row: &Row| self.serves(row), thin: self.config.thin }.report(row, cdb, out)
+    }
+
+    /// Is the command served by this logical unit? UNMAP is not where nothing can be unmapped.
+    pub(crate) fn serves(&self, row: &Row) -> bool {
+        !(self.gates & row.gates).contains(Gates::NOT_THIN)
+    }
+}
+
+/// The commands that a logical unit serves, as REPORT SUPPORTED OPERATION CODES tells them.
+pub(crate) struct Opcodes<F> {
+    /// Whether it serves that one.
+    pub serves: F,
+    /// It is thin provisioned, as far as is known here.
+    pub thin: bool,
+}
+
+impl<F: Fn(&Row) -> bool> Opcodes<F> {
+    /// Answers the command.
+    pub(crate) fn report(&self, row: &Row, cdb: &Cdb, out: &mut Vec<u8>) -> Result<Disposition, Sense> {
         let timeouts = cdb[2] & 0x80 != 0;
         let (opcode, action) = (cdb[3], be16(cdb, 4));
         let rows = rows_of(opcode);
@@ -119,7 +139,7 @@ impl LogicalUnit {
         let same_action = |row: &&Row| row.service_action.map(u16::from) == Some(action);
         let found = match cdb[2] & 0x07 {
             0 => {
-                self.all_opcodes(timeouts, out);
+                self.all(timeouts, out);
                 out.truncate(index(length(cdb, row)));
                 return Ok(Disposition::DataIn);
             }
@@ -131,20 +151,15 @@ impl LogicalUnit {
             3 => rows.first().filter(|_| action == 0),
             _ => return Err(Sense::cdb_bit(2, 2)),
         };
-        self.one_opcode(found.filter(|row| self.serves(row)), timeouts, out);
+        self.one(found.filter(|row| (self.serves)(row)), timeouts, out);
         out.truncate(index(length(cdb, row)));
         Ok(Disposition::DataIn)
     }
 
-    /// Is the command served by this logical unit? UNMAP is not where nothing can be unmapped.
-    pub(crate) fn serves(&self, row: &Row) -> bool {
-        !(self.gates & row.gates).contains(Gates::NOT_THIN)
-    }
-
-    fn all_opcodes(&self, timeouts: bool, out: &mut Vec<u8>) {
+    fn all(&self, timeouts: bool, out: &mut Vec<u8>) {
         out.clear();
         out.zeroes(4);
-        for row in ROWS.iter().filter(|row| self.serves(row)) {
+        for row in ROWS.iter().filter(|row| (self.serves)(row)) {
             out.extend_from_slice(&[row.opcode, 0]);
             out.put16(row.service_action.map_or(0, u16::from));
             // CTDP, SERVACTV.
@@ -159,7 +174,7 @@ impl LogicalUnit {
         out.patch(0, &data_length);
     }
 
-    fn one_opcode(&self, row: Option<&Row>, timeouts: bool, out: &mut Vec<u8>) {
+    fn one(&self, row: Option<&Row>, timeouts: bool, out: &mut Vec<u8>) {
         out.clear();
         let Some(row) = row else {
             // SUPPORT 001b: not supported.
@@ -171,7 +186,7 @@ impl LogicalUnit {
         out.put16(len16(row.usage.len()));
         let start = out.len();
         out.extend_from_slice(row.usage);
-        if row.op == Op::WriteSame && !self.config.thin {
+        if row.op == Op::WriteSame && !self.thin {
             // Without provisioning the UNMAP bit is refused.
             out.patch(start + 1, &[row.usage[1] & !0x08]);
         }

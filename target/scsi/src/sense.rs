@@ -55,6 +55,7 @@ impl Asc {
     pub const NONE: Self = Self(0x0000);
     pub const BECOMING_READY: Self = Self(0x0401);
     pub const INITIALIZING_COMMAND_REQUIRED: Self = Self(0x0402);
+    pub const MANUAL_INTERVENTION_REQUIRED: Self = Self(0x0403);
     pub const COMMUNICATION_FAILURE: Self = Self(0x0800);
     pub const COMMUNICATION_TIMEOUT: Self = Self(0x0801);
     pub const WRITE_ERROR: Self = Self(0x0c00);
@@ -70,7 +71,6 @@ impl Asc {
     pub const INVALID_RELEASE: Self = Self(0x2604);
     pub const WRITE_PROTECTED: Self = Self(0x2700);
     pub const SPACE_ALLOCATION_FAILED: Self = Self(0x2707);
-    pub const LOGICAL_UNIT_FAILURE: Self = Self(0x3e01);
     pub const INTERNAL_TARGET_FAILURE: Self = Self(0x4400);
     pub const INSUFFICIENT_REGISTRATION_RESOURCES: Self = Self(0x5504);
 }

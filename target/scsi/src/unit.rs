@@ -11,11 +11,12 @@ use crate::config::{ConfigError, LuConfig};
 use crate::disposition::{DataOut, Disposition, Failure};
 use crate::mode::ModeState;
 use crate::nexus::{AttachError, NexusId, Nexuses};
+use crate::path::Path;
 use crate::reserve::Reservations;
 use crate::sense::{Asc, Sense, SenseBytes, SenseKey, Status};
 use crate::table::{Found, Gates, Op, Row, lookup};
 use crate::transport_id::TransportId;
-use kagami_types::{BlockCount, BlockError, BlockSize, Lun};
+use kagami_types::{BlockCount, BlockError, BlockSize, Lun, Uuid};
 use std::sync::Arc;
 
 /// Can the medium be accessed?
@@ -28,6 +29,9 @@ pub enum Readiness {
     BecomingReady,
     /// The array that has the data cannot be reached: LOGICAL UNIT COMMUNICATION FAILURE.
     Unreachable,
+    /// The device with the data is gone, and somebody has to bring it back: MANUAL INTERVENTION REQUIRED. Whoever
+    /// sets it ready again says what happened ([`Attention::InternalReset`]).
+    Gone,
 }
 
 /// A reset of the logical unit (SAM-5 6.3).
@@ -51,6 +55,8 @@ pub struct LogicalUnit {
     pub(crate) reservations: Reservations,
     pub(crate) config: LuConfig,
     pub(crate) stopped: bool,
+    /// The arrays that its commands pass: its own; empty where it does not tell.
+    pub(crate) path: Path,
     readiness: Readiness,
     read_only: bool,
 }
@@ -71,12 +77,20 @@ impl LogicalUnit {
             mode: ModeState::new(&config.write_cache),
             reservations: Reservations::new(config.limits.registrations),
             stopped: false,
+            path: Path::default(),
             readiness: Readiness::Ready,
             read_only: config.read_only,
             config,
         };
         unit.refresh_gates();
         Ok(unit)
+    }
+
+    /// Tells which array this is, for those that map the unit as a virtual volume (see [`crate::path`]).
+    #[must_use]
+    pub fn of_array(mut self, array: Uuid) -> Self {
+        self.path = Path { arrays: vec![array], complete: true };
+        self
     }
 
     /// Runs a command as far as the device server can. `out` is written where the answer is
@@ -185,6 +199,7 @@ impl LogicalUnit {
             SenseKey::NotReady,
             match self.readiness {
                 Readiness::BecomingReady => Asc::BECOMING_READY,
+                Readiness::Gone => Asc::MANUAL_INTERVENTION_REQUIRED,
                 Readiness::Unreachable => Asc::COMMUNICATION_FAILURE,
                 Readiness::Ready => Asc::INITIALIZING_COMMAND_REQUIRED,
             },
@@ -203,8 +218,9 @@ impl LogicalUnit {
             BlockError::Device => (SenseKey::HardwareError, Asc::INTERNAL_TARGET_FAILURE),
             // The range stays blocked until the device has answered, so trying again is safe.
             BlockError::TimedOut => (SenseKey::AbortedCommand, Asc::COMMUNICATION_TIMEOUT),
-            // Initiators take this one as a permanent loss and try other paths.
-            BlockError::Gone => (SenseKey::HardwareError, Asc::LOGICAL_UNIT_FAILURE),
+            // As those are told that come later. Initiators fail the command at once, try other paths, and ask with
+            // TEST UNIT READY whether it is back.
+            BlockError::Gone => (SenseKey::NotReady, Asc::MANUAL_INTERVENTION_REQUIRED),
             BlockError::NoSpace => (SenseKey::DataProtect, Asc::SPACE_ALLOCATION_FAILED),
             BlockError::WriteProtected => (SenseKey::DataProtect, Asc::WRITE_PROTECTED),
             BlockError::BecomingReady => (SenseKey::NotReady, Asc::BECOMING_READY),
@@ -321,10 +337,10 @@ impl LogicalUnit {
 
     /// The medium can be accessed, or not. Becoming ready again is told to everyone.
     pub fn set_readiness(&mut self, readiness: Readiness) {
-        if self.readiness != readiness {
-            self.readiness = readiness;
+        let before = std::mem::replace(&mut self.readiness, readiness);
+        if before != readiness {
             self.refresh_gates();
-            if readiness == Readiness::Ready {
+            if readiness == Readiness::Ready && before != Readiness::Gone {
                 self.establish_all(None, Attention::MediumChanged);
             }
         }

@@ -1,8 +1,10 @@
 //! Vital product data pages (SPC-5 7.7, SBC-4 6.6).
 
 use crate::bytes::{Put, len8, len16};
+use crate::config::TargetName;
 use crate::inquiry::VENDOR;
 use crate::nexus::NexusId;
+use crate::path::PATH_PAGE;
 use crate::sense::Sense;
 use crate::unit::LogicalUnit;
 
@@ -29,13 +31,21 @@ impl LogicalUnit {
         page: u8,
         out: &mut Vec<u8>,
     ) -> Result<(), Sense> {
-        if !PAGES.contains(&page) {
+        let known = PAGES.contains(&page) || (page == PATH_PAGE && !self.path.arrays.is_empty());
+        if !known {
             return Err(Sense::cdb_field(2));
         }
         out.clear();
         out.extend_from_slice(&[0, page, 0, 0]);
         match page {
-            0x00 => out.extend_from_slice(&PAGES),
+            0x00 => {
+                out.extend_from_slice(&PAGES);
+                out.extend((!self.path.arrays.is_empty()).then_some(PATH_PAGE));
+            }
+            PATH_PAGE => {
+                self.path.write(out);
+                return Ok(());
+            }
             0x80 => out.extend_from_slice(self.config.serial.as_bytes()),
             0x83 => self.device_identification(nexus, out),
             0x86 => self.extended_inquiry(out),
@@ -61,17 +71,7 @@ impl LogicalUnit {
         vendor.put_padded(VENDOR, 8);
         vendor.extend_from_slice(self.config.uuid.simple().to_string().as_bytes());
         put_designator(out, Association::LogicalUnit, 1, ASCII, &vendor);
-        let relative = self.nexuses.get(nexus).map(|state| state.port);
-        let port = target.ports.iter().find(|port| Some(port.relative) == relative);
-        if let Some(port) = port {
-            let [high, low] = port.relative.to_be_bytes();
-            put_designator(out, Association::TargetPort, 4, BINARY, &[0, 0, high, low]);
-            let [high, low] = target.port_group.to_be_bytes();
-            put_designator(out, Association::TargetPort, 5, BINARY, &[0, 0, high, low]);
-            let name = format!("{},t,0x{:04x}", target.name, port.portal_group);
-            put_name(out, Association::TargetPort, &name);
-        }
-        put_name(out, Association::TargetDevice, &target.name);
+        put_target(target, self.nexuses.get(nexus).map(|state| state.port), out);
     }
 
     /// Extended INQUIRY Data (SPC-5 7.7.7).
@@ -107,6 +107,20 @@ impl LogicalUnit {
         let page = if self.config.thin { [0, 0xe4, 0x02, 0] } else { [0; 4] };
         out.extend_from_slice(&page);
     }
+}
+
+/// The port that the command came through, and the target.
+pub(crate) fn put_target(target: &TargetName, relative: Option<u16>, out: &mut Vec<u8>) {
+    let port = target.ports.iter().find(|port| Some(port.relative) == relative);
+    if let Some(port) = port {
+        let [high, low] = port.relative.to_be_bytes();
+        put_designator(out, Association::TargetPort, 4, BINARY, &[0, 0, high, low]);
+        let [high, low] = target.port_group.to_be_bytes();
+        put_designator(out, Association::TargetPort, 5, BINARY, &[0, 0, high, low]);
+        let name = format!("{},t,0x{:04x}", target.name, port.portal_group);
+        put_name(out, Association::TargetPort, &name);
+    }
+    put_name(out, Association::TargetDevice, &target.name);
 }
 
 fn put_designator(out: &mut Vec<u8>, whom: Association, kind: u8, code_set: u8, value: &[u8]) {

@@ -22,7 +22,7 @@ fn every_block_error_has_its_sense() {
         (BlockError::Miscompare(485), (Some((0xe, 0x1d, 0)), Some(485))),
         (BlockError::Device, (Some((4, 0x44, 0)), None)),
         (BlockError::TimedOut, (Some((0xb, 0x08, 1)), None)),
-        (BlockError::Gone, (Some((4, 0x3e, 1)), None)),
+        (BlockError::Gone, (Some((2, 0x04, 3)), None)),
         (BlockError::NoSpace, (Some((7, 0x27, 7)), None)),
         (BlockError::WriteProtected, (Some((7, 0x27, 0)), None)),
         (BlockError::BecomingReady, (Some((2, 0x04, 1)), None)),
