@@ -68,6 +68,16 @@ pub trait Io: Submit {
     /// `accepted` is the value of that operation's completion.
     fn accepted(&mut self, accepted: u32) -> Option<Self::Stream>;
 
+    /// Begins a connection to that address. What is sent before it stands goes out when it does; where
+    /// it cannot be made, that send says why.
+    ///
+    /// # Errors
+    /// No room in the table of sockets, no such kind of address, or nothing connects from here.
+    fn connect(&mut self, to: std::net::SocketAddr) -> Result<SocketId, Errno> {
+        let _ = to;
+        Err(Errno::NOT_SUPPORTED)
+    }
+
     /// The address of the socket's other end, for access rules and logs.
     fn peer(&self, socket: SocketId) -> Option<std::net::SocketAddr>;
 

@@ -256,6 +256,11 @@ impl Io for Ring {
         Some(Stream(fd))
     }
 
+    fn connect(&mut self, to: SocketAddr) -> Result<SocketId, Errno> {
+        let fd = crate::socket::connect(to, &self.plan.socket).map_err(|error| Errno(error.raw_os_error()))?;
+        self.insert(Entry::Socket(fd)).map(SocketId)
+    }
+
     fn peer(&self, socket: SocketId) -> Option<SocketAddr> {
         SocketAddr::try_from(rustix::net::getpeername(self.table.fd(socket.0)?).ok()??).ok()
     }

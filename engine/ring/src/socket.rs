@@ -28,6 +28,21 @@ impl SocketOptions {
     }
 }
 
+/// A TCP socket that connects; operations on it wait for that in the kernel.
+pub(crate) fn connect(to: SocketAddr, options: &SocketOptions) -> Result<OwnedFd, rustix::io::Errno> {
+    let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let fd = net::socket_with(family, SocketType::STREAM, flags, None)?;
+    options.apply(&fd);
+    match net::connect(&fd, &to) {
+        Ok(()) | Err(rustix::io::Errno::INPROGRESS) => {}
+        Err(error) => return Err(error),
+    }
+    // io_uring would answer EAGAIN to what it should wait for.
+    rustix::io::ioctl_fionbio(&fd, false)?;
+    Ok(fd)
+}
+
 /// A listening TCP socket.
 #[derive(Debug)]
 pub struct Listener {
