@@ -70,6 +70,7 @@ check "a pattern in the cache, not flushed" dd if=/tmp/pull/pattern of="$cached"
 pull_out() { echo 1 >"/sys/class/nvme/$controller/device/remove"; }
 check "it is pulled out under I/O" pull_out
 check "the daemon says so" wait_for 20 grep -q 'volume pulled: its device is gone' /tmp/kagamid.log
+refuse "TEST UNIT READY says so" sg_turs "$pulled"
 refuse "reads of it fail" read_once "$pulled"
 refuse "writes to it fail" dd if=/tmp/pull/pattern of="$pulled" bs=4k count=1 oflag=direct
 check "the other device is gone, too" wait_for 20 grep -q 'volume cached: its device is gone' /tmp/kagamid.log
@@ -81,6 +82,7 @@ echo 1 >/sys/bus/pci/rescan
 check "it is put back, by its old name" wait_for 20 test -b "/dev/${controller}n1"
 check "the volume goes on with it" wait_for 20 grep -q 'volume pulled: its device is back' /tmp/kagamid.log
 check "so does the one that is cached" wait_for 20 grep -q 'volume cached: its device is back' /tmp/kagamid.log
+check "it is ready again" wait_for 20 sg_turs "$pulled"
 check "a flush of what was not flushed" wait_for 20 sg_sync "$cached"
 check "the hosts' data is there" wait_for 20 same_as_pattern "$pulled"
 check "it takes writes" fio_verify "$pulled" --rw=randwrite --bs=4k --iodepth=8 --size=2M

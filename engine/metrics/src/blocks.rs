@@ -208,6 +208,8 @@ pub struct VolumeMetrics {
     pub depth: Gauge,
     /// Device operations in flight now.
     pub device_depth: Gauge,
+    /// 1 while its device is gone.
+    pub gone: Gauge,
     /// Time from the command's arrival until the volume took it up.
     pub queue_time: Histogram,
     /// Time in service of reads.
@@ -228,7 +230,7 @@ impl VolumeMetrics {
     /// Whether this core has anything to report of the volume.
     #[must_use]
     pub fn touched(&self) -> bool {
-        self.operations() + self.errors.get() + self.busy.get() + self.depth.get() > 0
+        self.operations() + self.errors.get() + self.busy.get() + self.depth.get() + self.gone.get() > 0
     }
 }
 

@@ -92,6 +92,7 @@ const VOLUME_COUNTERS: &[VolumeCounter] = &[
 const VOLUME_GAUGES: &[VolumeGauge] = &[
     ("lun_queue_depth", "Commands in the volume.", |v| &v.depth),
     ("lun_device_queue_depth", "Device operations in flight.", |v| &v.device_depth),
+    ("lun_device_gone", "1 while the volume's device is gone.", |v| &v.gone),
     ("lun_cache_pages", "Pages in cache.", |v| &v.cache.pages),
     ("lun_dirty_pages", "Dirty pages in cache.", |v| &v.cache.dirty),
     ("lun_failed_pages", "Dirty pages that could not be written.", |v| &v.cache.failed),

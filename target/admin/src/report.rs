@@ -175,6 +175,8 @@ pub struct Volume {
     pub naa: String,
     /// The core that owns it.
     pub core: u16,
+    /// `fine`; `gone`: its device is away; `fails`: dirty pages could not be written.
+    pub device: String,
     /// Sessions that see it.
     pub sessions: u64,
 }

@@ -34,7 +34,7 @@ pub fn render(shown: &Shown, version: &str) -> String {
 
 fn volumes(metrics: &Metrics, out: &mut String) {
     out.push_str(
-        "<table><tr><th>LUN<th>volume<th>size<th>reads<th>writes<th>others<th>read<th>written<th>errors<th>depth\
+        "<table><tr><th>LUN<th>volume<th>size<th>reads<th>writes<th>others<th>read<th>written<th>errors<th>device<th>depth\
          <th>read p50<th>p99<th>write p50<th>p99<th>queue p99</tr>",
     );
     for (row, label) in metrics.labels() {
@@ -44,7 +44,7 @@ fn volumes(metrics: &Metrics, out: &mut String) {
         let queue = metrics.volume_histogram(row, |v| &v.queue_time);
         let _ = write!(
             out,
-            "<tr><td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}</tr>",
+            "<tr><td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}</tr>",
             label.lun,
             escape(&label.name),
             format_size(ByteLen(label.bytes)),
@@ -54,6 +54,7 @@ fn volumes(metrics: &Metrics, out: &mut String) {
             amount(sum(|v| v.read_bytes.get())),
             amount(sum(|v| v.write_bytes.get())),
             sum(|v| v.errors.get()),
+            device_cell(metrics, row),
             sum(|v| v.depth.get()),
             time(&read, 500),
             time(&read, 990),
@@ -63,6 +64,25 @@ fn volumes(metrics: &Metrics, out: &mut String) {
         );
     }
     out.push_str("</table>");
+}
+
+/// How a volume's device is, in a word, and how many dirty pages could not be written to it.
+pub(crate) fn device(metrics: &Metrics, row: usize) -> (&'static str, u64) {
+    let failed = metrics.volume_sum(row, |v| v.cache.failed.get());
+    let word = match failed {
+        _ if metrics.volume_sum(row, |v| v.gone.get()) > 0 => "gone",
+        0 => "fine",
+        _ => "fails",
+    };
+    (word, failed)
+}
+
+fn device_cell(metrics: &Metrics, row: usize) -> String {
+    match device(metrics, row) {
+        ("fine", _) => "fine".to_owned(),
+        (word, 0) => format!("<b>{word}</b>"),
+        (word, failed) => format!("<b>{word}</b>, {failed} pages"),
+    }
 }
 
 fn cores(metrics: &Metrics, out: &mut String) {

@@ -88,7 +88,7 @@ fn as_text(reply: &Reply) -> String {
             }),
         ),
         Reply::Volumes(report) => table(
-            &["LUN", "VOLUME", "SIZE", "BLOCK", "CACHE", "OWNER", "CORE", "SESSIONS", "BACKEND", "NAA"],
+            &["LUN", "VOLUME", "SIZE", "BLOCK", "CACHE", "OWNER", "CORE", "SESSIONS", "DEVICE", "BACKEND", "NAA"],
             report.volumes.iter().map(|volume| {
                 let mut backend = volume.backend.clone();
                 if volume.read_only {
@@ -106,6 +106,7 @@ fn as_text(reply: &Reply) -> String {
                     volume.owner.clone(),
                     volume.core.to_string(),
                     volume.sessions.to_string(),
+                    volume.device.clone(),
                     backend,
                     volume.naa.clone(),
                 ]

@@ -36,6 +36,15 @@ impl Store {
         self.behind().set_gone();
     }
 
+    /// As [`Volume::is_gone`].
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        match &self.kind {
+            Kind::Direct(volume) => volume.is_gone(),
+            Kind::Cached(cached) => cached.volume.is_gone(),
+        }
+    }
+
     /// As [`Volume::release_device`].
     pub fn release_device(&mut self) -> Option<FileId> {
         self.behind().release_device()

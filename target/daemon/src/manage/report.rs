@@ -63,6 +63,7 @@ impl Daemon {
             uuid: managed.record.uuid.to_string(),
             naa: managed.record.naa.to_string(),
             core: self.array.core_of(&volume.name).unwrap_or_default().0,
+            device: crate::page::device(&self.metrics, managed.row).0.to_owned(),
             sessions: sessions.iter().filter(|s| !s.is_discovery && s.visible.contains(volume.lun)).count()
                 as u64,
         });
