@@ -84,6 +84,8 @@ pub enum Reply {
     Volumes(Volumes),
     /// To [`Request::Luns`](crate::Request::Luns).
     Luns(Luns),
+    /// To [`Request::Tables`](crate::Request::Tables).
+    Tables(CommandDevices),
     /// To [`Request::Stats`](crate::Request::Stats).
     Stats(Stats),
     /// To [`Request::Sessions`](crate::Request::Sessions).
@@ -201,6 +203,24 @@ pub struct Lun {
     pub mapped_lun: Option<u16>,
     /// The listed initiators that see it; null where none is listed, and everyone on loopback does.
     pub initiators: Option<Vec<String>>,
+}
+
+/// The command device table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandDevices {
+    /// This array's own first.
+    pub command_devices: Vec<CommandDevice>,
+}
+
+/// One row of the command device table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandDevice {
+    /// The array that takes orders there.
+    pub array: String,
+    /// Its UUID; null for a peer that was never met.
+    pub uuid: Option<String>,
+    /// The LUN here.
+    pub lun: u16,
 }
 
 /// Counters since the start.

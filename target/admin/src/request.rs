@@ -31,6 +31,8 @@ pub enum Request {
     Volumes,
     /// The LUN map.
     Luns,
+    /// The command device table.
+    Tables,
     /// Counters and latencies.
     Stats,
     /// Who is logged in.
@@ -76,6 +78,7 @@ impl Request {
             Self::Arrays
                 | Self::Volumes
                 | Self::Luns
+                | Self::Tables
                 | Self::Stats
                 | Self::Sessions
                 | Self::InitiatorList
@@ -92,6 +95,8 @@ impl Request {
 pub enum Place {
     /// A sparse file in the array's data folder.
     DataFolder,
+    /// A sparse file in a declared pool.
+    Pool(String),
     /// A block device or file, by its absolute path.
     Path(String),
     /// Memory, gone when the daemon ends.

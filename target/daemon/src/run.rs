@@ -8,19 +8,22 @@ use crate::bind::{self, BindError, BindOptions, BoundVolume};
 use crate::check::is_in_use;
 use crate::cli::Cli;
 use crate::config::units::format_size;
-use crate::config::{self, Access, Backend, Config, ConfigErrors, Source};
+use crate::config::{self, Access, Backend, Config, ConfigErrors, Operators, Source};
 use crate::control::{self, Control};
 use crate::device::{DeviceEvent, Watch};
 use crate::events::EventLog;
 use crate::http::{self, Shown};
 use crate::logins::{self, LoginLog};
+use crate::manage::Desk;
 use crate::plan::{Machine, Plan, PlanError};
-use crate::serve::{Array, Inputs, RefusedLogin, Request, Rules, Served, StartError, StateKeeper, Storage};
+use crate::serve::{
+    Array, Inputs, RefusedLogin, Request, Rules, Served, StartError, StateKeeper, StateRequest, Storage,
+};
 use crate::{exit, say, uring};
 use kagami_metrics::{Metrics, VolumeLabel};
 use kagami_scsi::Rotation;
 use kagami_tables::{Change, Object, OpenOptions, Tables, TablesError, Transaction, VolumeRecord};
-use kagami_types::ByteLen;
+use kagami_types::{ByteLen, Uuid};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs::File;
 use std::io;
@@ -113,6 +116,10 @@ pub(crate) struct Daemon {
     /// The highest row of the metrics that was ever used.
     pub(crate) rows_used: usize,
     pub(crate) requests: Receiver<Request>,
+    /// Orders of command devices.
+    pub(crate) desk: Desk,
+    /// Who may sign them.
+    pub(crate) operators: Operators,
     controls: Receiver<Control>,
     /// Tells of devices that go, come back and grow.
     pub(crate) watch: Watch,
@@ -162,6 +169,7 @@ struct Joined {
     config: Config,
     plan: Plan,
     rules: Rules,
+    operators: Operators,
 }
 
 fn join(source: &Source, objects: &[Object], machine: &Machine) -> Result<Joined, RunError> {
@@ -169,7 +177,8 @@ fn join(source: &Source, objects: &[Object], machine: &Machine) -> Result<Joined
     let plan = Plan::compute(&config, machine)?;
     let access = Access::load(&config)?;
     let rules = Rules::new(&plan, access).map_err(|error| RunError::Rules(error.to_string()))?;
-    Ok(Joined { config, plan, rules })
+    let operators = Operators::load(&config)?;
+    Ok(Joined { config, plan, rules, operators })
 }
 
 fn start(cli: &Cli) -> Result<Daemon, RunError> {
@@ -197,7 +206,7 @@ fn start(cli: &Cli) -> Result<Daemon, RunError> {
         objects = found;
         joined = join(&source, &objects, &machine)?;
     }
-    let Joined { config, plan, rules } = joined;
+    let Joined { config, plan, rules, operators } = joined;
     let events = Arc::new(EventLog::of(&plan.data));
     let lines = Arc::clone(&events);
     tables.observe(move |line| lines.line(line));
@@ -222,7 +231,7 @@ fn start(cli: &Cli) -> Result<Daemon, RunError> {
         described.push(describe(&volume));
         volumes.push(Managed::of(&volume));
         let state = tables.state().scsi(volume.record.uuid).map(<[u8]>::to_vec);
-        served.push(to_served(volume, state));
+        served.push(to_served(volume, state, tables.state().array().uuid));
     }
     // Before the portals, so that who finds those finds this; what is asked waits until all is there.
     let (sender, asks) = sync_channel(admin::WAITING);
@@ -239,7 +248,7 @@ fn start(cli: &Cli) -> Result<Daemon, RunError> {
         rules,
         volumes: served,
         metrics: Arc::clone(&metrics),
-        keeper: StateKeeper::new(sender),
+        keeper: StateKeeper::new(sender, tables.state().array().uuid),
     })?;
     let controls = take_signals(cli.config.clone())?;
     let endpoint = match plan.metrics {
@@ -265,6 +274,8 @@ fn start(cli: &Cli) -> Result<Daemon, RunError> {
         rows_used: volumes.iter().map(|managed| managed.row).max().unwrap_or(0),
         volumes,
         requests,
+        desk: Desk::default(),
+        operators,
         controls,
         watch,
         asks,
@@ -334,7 +345,7 @@ impl Daemon {
     fn manage(mut self) -> Result<(), RunError> {
         loop {
             match self.requests.recv_timeout(TICK) {
-                Ok(request) => self.keep(request),
+                Ok(request) => self.serve(request),
                 // Without reactors there are no senders; the check below says so.
                 Err(RecvTimeoutError::Disconnected) => std::thread::sleep(TICK),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -358,8 +369,16 @@ impl Daemon {
         }
     }
 
+    /// What a core asks: state is made durable at once, orders wait for their turn.
+    pub(crate) fn serve(&mut self, request: Request) {
+        match request {
+            Request::State(state) => self.keep(state),
+            Request::Order(order) => self.desk.wait(order, self.tables.state().array().uuid),
+        }
+    }
+
     /// Makes a volume's SCSI state durable, then tells its core.
-    pub(crate) fn keep(&mut self, request: Request) {
+    fn keep(&mut self, request: StateRequest) {
         let what = format!("state of volume {}", request.volume);
         let change = Change::PutScsi { volume: request.volume, state: request.state.clone() };
         let done = self.tables.commit(&Transaction::new("host", what).with(change));
@@ -435,7 +454,8 @@ impl Daemon {
         let draining = std::thread::Builder::new().name("stop".to_owned()).spawn(move || array.stop(timeout));
         let Ok(draining) = draining else { return Err(RunError::Undrained) };
         while !draining.is_finished() {
-            if let Ok(request) = requests.recv_timeout(Duration::from_millis(2)) {
+            // Orders are not begun any more; who gave one gives it again.
+            if let Ok(Request::State(request)) = requests.recv_timeout(Duration::from_millis(2)) {
                 let change = Change::PutScsi { volume: request.volume, state: request.state.clone() };
                 let what = format!("state of volume {}", request.volume);
                 let done = tables.commit(&Transaction::new("host", what).with(change)).is_ok();
@@ -546,7 +566,7 @@ fn describe(volume: &BoundVolume) -> String {
     line
 }
 
-pub(crate) fn to_served(volume: BoundVolume, state: Option<Vec<u8>>) -> Served {
+pub(crate) fn to_served(volume: BoundVolume, state: Option<Vec<u8>>, array: Uuid) -> Served {
     let BoundVolume { plan, record, device, size, thin } = volume;
     let block = plan.block_size.bytes();
     let (physical, rotation) = match &device {
@@ -577,6 +597,7 @@ pub(crate) fn to_served(volume: BoundVolume, state: Option<Vec<u8>>) -> Served {
     };
     Served {
         plan,
+        array,
         uuid: record.uuid,
         naa: record.naa,
         blocks,

@@ -65,7 +65,7 @@ impl Context {
         initiators
     }
 
-    pub(super) fn operators(&mut self, raw: Tables<RawOperator>, notes: &mut Vec<String>) -> Vec<Operator> {
+    pub(super) fn operators(&mut self, raw: Tables<RawOperator>) -> Vec<Operator> {
         let mut seen = HashMap::new();
         let mut operators = Vec::new();
         for (index, value) in raw.into_iter().enumerate() {
@@ -79,11 +79,6 @@ impl Context {
             let key_file = self.path(&at, file);
             let rights = self.rights(&table, raw.rights);
             operators.push(Operator { site: self.site(&place), name, key_file, rights });
-        }
-        if !operators.is_empty() {
-            notes.push(
-                "operators are checked and kept, but there are no orders to sign in this version".to_owned(),
-            );
         }
         operators
     }

@@ -112,7 +112,8 @@ impl Config {
             peers: Vec::new(),
             initiators: Vec::new(),
             operators: Vec::new(),
-            notes: vec![super::COMMAND_NOTE.to_owned()],
+            pools: Vec::new(),
+            notes: Vec::new(),
         }
     }
 }

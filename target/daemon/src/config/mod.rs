@@ -43,8 +43,10 @@ mod array;
 mod context;
 mod defaults;
 mod error;
+mod keys;
 mod model;
 pub mod names;
+mod pool;
 mod raw;
 mod remote;
 pub mod secrets;
@@ -57,6 +59,7 @@ mod write;
 
 pub use defaults::{COMMAND_DEVICE, ISCSI_PORT};
 pub use error::{ConfigError, ConfigErrors};
+pub use keys::Operators;
 pub use model::*;
 pub use secrets::{Access, Grant, Proof, Secret};
 pub use source::{Source, parse_with};
@@ -66,10 +69,6 @@ use std::path::{Path, PathBuf};
 
 /// The longest configuration file that is read, in bytes.
 pub const MAX_FILE: u64 = 4 << 20;
-
-/// Said wherever a command device is configured.
-pub(crate) const COMMAND_NOTE: &str =
-    "orders on the command device are not executed in this version: it is served write-protected";
 
 /// Reads and checks a configuration. `file` only names it in errors.
 ///
@@ -104,5 +103,6 @@ impl Config {
             chap.mutual.iter_mut().for_each(|mutual| absolute(&mut mutual.secret_file));
         }
         self.operators.iter_mut().for_each(|operator| absolute(&mut operator.key_file));
+        self.pools.iter_mut().for_each(|pool| absolute(&mut pool.path));
     }
 }

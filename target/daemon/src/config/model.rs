@@ -24,6 +24,8 @@ pub struct Config {
     pub initiators: Vec<Initiator>,
     /// `[[operator]]`.
     pub operators: Vec<Operator>,
+    /// `[[pool]]`.
+    pub pools: Vec<Pool>,
     /// What the file asks for and this version does not do in full. Printed at start.
     pub notes: Vec<String>,
 }
@@ -342,6 +344,19 @@ pub struct Operator {
     pub key_file: PathBuf,
     /// What the operator may order.
     pub rights: Rights,
+}
+
+/// One `[[pool]]`: where orders may make volumes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// Where its table stands.
+    pub site: Site,
+    /// Its name.
+    pub name: String,
+    /// The folder.
+    pub path: PathBuf,
+    /// What its volumes may have in all.
+    pub size: ByteLen,
 }
 
 impl Portal {

@@ -29,6 +29,8 @@ pub(super) struct RawConfig {
     pub initiator: Tables<RawInitiator>,
     #[serde(default)]
     pub operator: Tables<RawOperator>,
+    #[serde(default)]
+    pub pool: Tables<RawPool>,
 }
 
 /// What can be made at run time.
@@ -183,6 +185,14 @@ pub(super) struct RawChap {
 pub(super) struct RawMutual {
     pub user: Spanned<String>,
     pub secret_file: Spanned<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawPool {
+    pub name: Spanned<String>,
+    pub path: Spanned<String>,
+    pub size: Spanned<String>,
 }
 
 #[derive(Debug, Deserialize)]

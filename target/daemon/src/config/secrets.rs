@@ -13,6 +13,7 @@ use std::fs::File;
 use std::io::Read;
 use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
 
 /// The shortest secret in bytes: 96 bits (RFC 7143 9.2.1).
 pub const MIN_SECRET: usize = 12;
@@ -132,10 +133,12 @@ fn proof(credential: &Credential, errors: &mut Vec<ConfigError>) -> Option<Proof
     }
 }
 
-fn read(credential: &Credential) -> Result<Secret, String> {
-    let path = credential.secret_file.display();
+/// The front of a file that nobody else can read.
+pub(super) fn read_guarded(path: &Path) -> Result<Vec<u8>, String> {
+    let file = File::open(path);
+    let path = path.display();
     let fail = |error: std::io::Error| format!("{path} cannot be read: {error}");
-    let file = File::open(&credential.secret_file).map_err(fail)?;
+    let file = file.map_err(fail)?;
     // Asked of the open file, so that what is checked is what is read.
     let metadata = file.metadata().map_err(fail)?;
     if !metadata.is_file() {
@@ -155,6 +158,12 @@ fn read(credential: &Credential) -> Result<Secret, String> {
     }
     let mut bytes = Vec::new();
     file.take(4096).read_to_end(&mut bytes).map_err(fail)?;
+    Ok(bytes)
+}
+
+fn read(credential: &Credential) -> Result<Secret, String> {
+    let bytes = read_guarded(&credential.secret_file)?;
+    let path = credential.secret_file.display();
     let line = bytes.split(|b| *b == b'\n').next().unwrap_or_default();
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     match line.len() {

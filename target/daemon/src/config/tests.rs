@@ -197,7 +197,8 @@ const RICH: &str = "[array]\nname = \"a\"\ndata = \"/d\"\nlisten = [\"127.0.0.1:
     orders = \"forward\"\nluns = [0]\nchap = { user = \"u\", secret_file = \"/s\" }\n\
     [[initiator]]\niqn = \"iqn.2026-11.io.kagami:h\"\nluns = [0, 7]\nrights = \"operate\"\n\
     chap = { user = \"u\", secret_file = \"/s\", mutual = { user = \"m\", secret_file = \"/t\" } }\n\
-    [[operator]]\nname = \"ops\"\nkey_file = \"/k\"\nrights = \"admin\"\n";
+    [[operator]]\nname = \"ops\"\nkey_file = \"/k\"\nrights = \"admin\"\n\
+    [[pool]]\nname = \"fast\"\npath = \"/srv/fast\"\nsize = \"10GiB\"\n";
 
 fn made() -> Vec<Object> {
     let object = |kind, name: &str, toml: &str| Object { kind, name: name.into(), toml: toml.into() };
@@ -259,6 +260,7 @@ fn plain(config: &Config) -> Config {
         unplaced(&mut peer.chap);
     }
     config.operators.iter_mut().for_each(|operator| operator.site = site.clone());
+    config.pools.iter_mut().for_each(|pool| pool.site = site.clone());
     config
 }
 

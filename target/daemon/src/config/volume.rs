@@ -14,12 +14,7 @@ use toml::Spanned;
 const LEAST_COMMAND: ByteLen = ByteLen((16 << 20) + (64 << 10));
 
 impl Context {
-    pub(super) fn volumes(
-        &mut self,
-        raw: Tables<RawVolume>,
-        array: &Array,
-        notes: &mut Vec<String>,
-    ) -> Vec<Volume> {
+    pub(super) fn volumes(&mut self, raw: Tables<RawVolume>, array: &Array) -> Vec<Volume> {
         let (mut luns, mut names, mut paths) = (HashMap::new(), HashMap::new(), HashMap::new());
         let mut command_devices = HashMap::new();
         let mut volumes = Vec::with_capacity(raw.len().min(1 << 14));
@@ -39,7 +34,6 @@ impl Context {
                 Role::Plain => {}
                 Role::Command => {
                     self.once(&mut command_devices, (), &place, "role = \"command\"");
-                    notes.push(super::COMMAND_NOTE.to_owned());
                 }
                 Role::Journal => self.not_yet(&place, "journals are"),
             }

@@ -5,7 +5,7 @@
 //! arbitrary configurations holds both together.
 
 use super::model::{
-    Array, Backend, CacheMode, Chap, Config, Digest, Idle, Initiator, Operator, Owner, Peer, Portal,
+    Array, Backend, CacheMode, Chap, Config, Digest, Idle, Initiator, Operator, Owner, Peer, Pool, Portal,
     PortalRole, Role, Volume,
 };
 use super::units::{format_size, format_time};
@@ -38,6 +38,10 @@ pub fn export(config: &Config) -> String {
     for operator in &config.operators {
         out.push_str("\n[[operator]]\n");
         operator_keys(operator, &mut out);
+    }
+    for pool in &config.pools {
+        out.push_str("\n[[pool]]\n");
+        pool_keys(pool, &mut out);
     }
     out
 }
@@ -232,6 +236,12 @@ fn peer_keys(peer: &Peer) -> String {
     line(&mut out, "luns", luns(&peer.luns));
     chap_key(peer.chap.as_ref(), &mut out);
     out
+}
+
+fn pool_keys(pool: &Pool, out: &mut String) {
+    line(out, "name", text(&pool.name));
+    line(out, "path", path(&pool.path));
+    line(out, "size", text(&format_size(pool.size)));
 }
 
 fn operator_keys(operator: &Operator, out: &mut String) {

@@ -6,7 +6,7 @@
 
 use crate::bind::{self, BindOptions, BoundVolume};
 use crate::config::units::format_size;
-use crate::config::{self, Backend, Config, ConfigErrors, Owner, Source, Volume};
+use crate::config::{self, Backend, Config, ConfigErrors, Operators, Owner, Source, Volume};
 use crate::plan::{Plan, VolumePlan};
 use crate::reload::{Difference, at_start};
 use crate::run::{Daemon, Managed, label, to_served};
@@ -14,7 +14,7 @@ use crate::serve::{Making, Rules};
 use kagami_admin::Refusal;
 use kagami_admin::report::Changed;
 use kagami_channel::Session;
-use kagami_tables::{Change, Object, Transaction, VolumeRecord};
+use kagami_tables::{Change, Object, ResultRecord, Transaction, VolumeRecord};
 use kagami_types::{ByteLen, Lun};
 use std::io;
 use std::path::PathBuf;
@@ -53,12 +53,23 @@ pub(crate) struct Wanted {
     pub renamed: Vec<(String, String)>,
     /// New volumes whose device may carry another's mark.
     pub adopt: Vec<String>,
+    /// The order that asks for it, kept with the change.
+    pub result: Option<ResultRecord>,
 }
 
 impl Wanted {
     pub(crate) fn new(next: Config, who: &str, what: impl Into<String>) -> Self {
         let (who, what) = (who.to_owned(), what.into());
-        Self { next, source: None, who, what, force: Force::No, renamed: Vec::new(), adopt: Vec::new() }
+        Self {
+            next,
+            source: None,
+            who,
+            what,
+            force: Force::No,
+            renamed: Vec::new(),
+            adopt: Vec::new(),
+            result: None,
+        }
     }
 }
 
@@ -93,7 +104,7 @@ impl Daemon {
     /// # Errors
     /// Why not; nothing has changed then.
     pub(crate) fn apply(&mut self, wanted: Wanted) -> Result<Changed, Refusal> {
-        let Wanted { next, source, who, what, force, renamed, adopt } = wanted;
+        let Wanted { next, source, who, what, force, renamed, adopt, result } = wanted;
         let reloads = source.is_some();
         let source = source.unwrap_or_else(|| self.source.clone());
         // What is wanted was put together by us: the parser has the last word, as at start.
@@ -106,6 +117,7 @@ impl Daemon {
         let plan = Plan::compute(&next, &at_start(&self.machine))
             .map_err(|error| Refusal::state(format!("{}: {}", error.site, error.reason)))?;
         let rules = self.rules(&next).map_err(Refusal::failed)?;
+        let operators = Operators::load(&next).map_err(|errors| Refusal::failed(errors.to_string()))?;
         self.check_memory(&next)?;
         self.check_users(&difference, &rules, force)?;
 
@@ -119,7 +131,11 @@ impl Daemon {
                     return Err(refusal);
                 }
             };
-        let (transaction, larger) = planned;
+        let (mut transaction, larger) = planned;
+        if let Some(mut result) = result {
+            result.message = crate::events::cut(&what, kagami_tables::MAX_MESSAGE).to_owned();
+            transaction.push(Change::PutResult(result));
+        }
         // The marks come after the record: a crash between leaves a file that is known by its inode.
         let unmarked: Vec<VolumeRecord> = bound.iter().map(|volume| volume.record.clone()).collect();
         let tags: Vec<_> = bound.iter().map(|volume| volume.plan.name.clone()).collect();
@@ -141,6 +157,7 @@ impl Daemon {
         };
         let mut notes = Vec::new();
         self.config = next;
+        self.operators = operators;
         self.source = source;
         self.show(made, &difference, &rules, &larger);
         self.mark(&unmarked, &tags, &who, &mut notes);
@@ -309,6 +326,7 @@ impl Daemon {
     /// Has the cores make the units; all of them or none.
     fn make(&mut self, bound: impl Iterator<Item = BoundVolume>) -> Result<Vec<Made>, Refusal> {
         let mut made = Vec::new();
+        let array = self.tables.state().array().uuid;
         for volume in bound {
             let managed = Managed::of(&volume);
             let name = managed.record.name.clone();
@@ -317,7 +335,7 @@ impl Daemon {
             }
             let state = self.tables.state().scsi(managed.record.uuid).map(<[u8]>::to_vec);
             let uuid = managed.record.uuid;
-            let answer = self.array.make(to_served(volume, state)).and_then(|making| {
+            let answer = self.array.make(to_served(volume, state, array)).and_then(|making| {
                 match self.wait(MAKING, || making.poll()) {
                     Some(Ok(index)) => Ok((making, index)),
                     Some(Err(reason)) => Err(reason),
@@ -447,7 +465,7 @@ impl Daemon {
                 return None;
             }
             if let Ok(request) = self.requests.recv_timeout(Duration::from_millis(1)) {
-                self.keep(request);
+                self.serve(request);
             }
         }
     }

@@ -3,6 +3,8 @@
 //! | module | what |
 //! | --- | --- |
 //! | [`orders`] | requests of the admin socket, turned into another configuration |
+//! | [`inband`] | orders of command devices: rights, replays, generations; then as the socket |
+//! | [`edit`] | what orders return |
 //! | [`apply`] | from the configuration in force to another one: checked, durable, then shown |
 //! | [`report`] | lists, counters, the configuration as a file |
 //!
@@ -11,10 +13,13 @@
 //! the file would write it, and is committed in one transaction before anybody sees it.
 
 mod apply;
+mod edit;
+mod inband;
 mod orders;
 mod report;
 
 pub(crate) use apply::{Force, Wanted};
+pub(crate) use inband::{Desk, busy};
 
 use crate::admin::Ask;
 use crate::config::{self, Access, Source};
@@ -30,6 +35,7 @@ const SWEEP: Duration = Duration::from_millis(250);
 impl Daemon {
     /// What comes over the admin socket, and what is due after changes.
     pub(crate) fn attend(&mut self) {
+        self.attend_orders();
         while let Ok(Ask { request, who, answer }) = self.asks.try_recv() {
             let is_change = request.is_change();
             let outcome = match self.order(request, &who) {

@@ -14,6 +14,7 @@ use kagami_admin::request::{
     VolumeGrow, VolumeMask, VolumeRemove, VolumeRename, VolumeUnmask,
 };
 use kagami_admin::{Refusal, Reply, Request};
+use kagami_tables::ResultRecord;
 use kagami_types::{BlockSize, ByteLen, Lun};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -25,10 +26,21 @@ const FOLDER: &str = "volumes";
 impl Daemon {
     /// Does what is asked.
     pub(crate) fn order(&mut self, request: Request, who: &str) -> Result<Reply, Refusal> {
+        self.order_in_band(request, who, None)
+    }
+
+    /// The same; `result` is kept with the change.
+    pub(super) fn order_in_band(
+        &mut self,
+        request: Request,
+        who: &str,
+        result: Option<ResultRecord>,
+    ) -> Result<Reply, Refusal> {
         let wanted = match request {
             Request::Arrays => return Ok(Reply::Arrays(self.arrays())),
             Request::Volumes => return Ok(Reply::Volumes(self.volume_list())),
             Request::Luns => return Ok(Reply::Luns(self.luns())),
+            Request::Tables => return Ok(Reply::Tables(self.command_devices())),
             Request::Stats => return Ok(Reply::Stats(self.stats())),
             Request::Sessions => return Ok(Reply::Sessions(self.session_report())),
             Request::InitiatorList => return Ok(Reply::Initiators(self.initiators())),
@@ -49,7 +61,7 @@ impl Daemon {
             Request::PeerAdd(order) => self.add_peer(order, who)?,
             Request::PeerRemove(order) => self.remove_peer(&order, who)?,
         };
-        self.apply(wanted).map(Reply::Changed)
+        self.apply(Wanted { result, ..wanted }).map(Reply::Changed)
     }
 
     /// A volume by its name, its LUN, or `ARRAY:LUN`.
@@ -108,7 +120,15 @@ impl Daemon {
             Place::Path(path) => Backend::Path(absolute(&path)?),
             Place::DataFolder => {
                 order.size_bytes.ok_or_else(needs_size)?;
-                Backend::Path(self.new_file(&order.name)?)
+                Backend::Path(new_file(&self.plan.data.join(FOLDER), &order.name)?)
+            }
+            Place::Pool(pool) => {
+                let size = order.size_bytes.ok_or_else(needs_size)?;
+                let pool = self.pool(Some(&pool))?;
+                self.has_room(&pool, size)?;
+                let folder = self.config.pools.iter().find(|known| known.name == pool);
+                let folder = folder.ok_or_else(|| Refusal::failed("the pool is gone"))?;
+                Backend::Path(new_file(&folder.path, &order.name)?)
             }
         };
         if let Some(other) = next.volumes.iter().find(|volume| volume.backend == backend)
@@ -150,19 +170,42 @@ impl Daemon {
         Ok(Wanted { adopt, ..Wanted::new(next, who, what) })
     }
 
-    /// A path for a new file in the data folder.
-    fn new_file(&self, name: &str) -> Result<PathBuf, Refusal> {
-        let folder = self.plan.data.join(FOLDER);
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
-        made.map_err(|error| Refusal::failed(format!("{} cannot be made: {error}", folder.display())))?;
-        let folder = std::path::absolute(&folder).map_err(|error| Refusal::failed(error.to_string()))?;
-        // A file of that name may be another volume's, renamed since, or what a removed one left.
-        let names =
-            std::iter::once(format!("{name}.img")).chain((1..1000).map(|n| format!("{name}.{n}.img")));
-        let mut paths = names.map(|name| folder.join(name));
-        paths.find(|path| !path.exists()).ok_or_else(|| {
-            Refusal::state(format!("{} is full of files of removed volumes {name}", folder.display()))
-        })
+    /// The name of a declared pool; of the only one where none is named.
+    pub(super) fn pool(&self, name: Option<&str>) -> Result<String, Refusal> {
+        let pools = &self.config.pools;
+        match (name, pools.as_slice()) {
+            (Some(name), _) if pools.iter().any(|pool| pool.name == name) => Ok(name.to_owned()),
+            (Some(name), _) => Err(Refusal::usage(format!("there is no pool {name}"))),
+            (None, [only]) => Ok(only.name.clone()),
+            (None, []) => {
+                Err(Refusal::state("no pool is declared ([[pool]]), and orders make volumes only there"))
+            }
+            (None, _) => Err(Refusal::usage("there are several pools; name one")),
+        }
+    }
+
+    /// The pool of a volume: orders make larger only what is in one.
+    pub(super) fn in_pool(&self, volume: &str) -> Result<(), Refusal> {
+        let volume = self.volume(volume)?;
+        match self.config.pool_of(volume) {
+            Some(_) => Ok(()),
+            None => Err(Refusal::state(format!(
+                "volume {} is in no declared pool; make it larger over the admin socket",
+                volume.name
+            ))),
+        }
+    }
+
+    /// Whether a pool has so many bytes left.
+    fn has_room(&self, pool: &str, more: u64) -> Result<(), Refusal> {
+        let Some(pool) = self.config.pools.iter().find(|known| known.name == pool) else { return Ok(()) };
+        let used = self.config.used_of(pool).0;
+        if used.saturating_add(more) <= pool.size.0 {
+            return Ok(());
+        }
+        let (name, size) = (&pool.name, format_size(pool.size));
+        let left = format_size(ByteLen(pool.size.0.saturating_sub(used)));
+        Err(Refusal::state(format!("pool {name} of {size} has {left} left")))
     }
 
     fn enlarge(&self, order: &VolumeGrow, who: &str) -> Result<Wanted, Refusal> {
@@ -187,6 +230,9 @@ impl Daemon {
         if size <= now {
             let (name, now) = (&name, format_size(now));
             return Err(Refusal::state(format!("volume {name} has {now}, and volumes only grow")));
+        }
+        if let Some(pool) = self.config.pool_of(volume) {
+            self.has_room(&pool.name, size.0.saturating_sub(now.0))?;
         }
         let mut next = self.config.clone();
         for volume in next.volumes.iter_mut().filter(|volume| volume.name == name) {
@@ -389,6 +435,19 @@ impl Daemon {
         let file = self.source.name();
         Refusal::state(format!("{kind} {name} belongs to {file}: change it there and reload (SIGHUP)"))
     }
+}
+
+/// A path for a new file in a folder, which is made where it is missing.
+fn new_file(folder: &Path, name: &str) -> Result<PathBuf, Refusal> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|error| Refusal::failed(format!("{} cannot be made: {error}", folder.display())))?;
+    let folder = std::path::absolute(folder).map_err(|error| Refusal::failed(error.to_string()))?;
+    // A file of that name may be another volume's, renamed since, or what a removed one left.
+    let names = std::iter::once(format!("{name}.img")).chain((1..1000).map(|n| format!("{name}.{n}.img")));
+    let mut paths = names.map(|name| folder.join(name));
+    paths.find(|path| !path.exists()).ok_or_else(|| {
+        Refusal::state(format!("{} is full of files of removed volumes {name}", folder.display()))
+    })
 }
 
 fn forced(force: bool) -> Force {

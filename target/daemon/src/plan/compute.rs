@@ -5,7 +5,7 @@ use super::{
     CorePlan, IdlePlan, IscsiPlan, LARGE_BYTES, Machine, MemoryPlan, NetworkPlan, PAGE_BYTES, Plan,
     PlanError, PortalPlan, RingPlan, SMALL_BYTES, TaskPlan, VolumePlan,
 };
-use crate::config::{Array, Backend, Config, Role, Site, Volume};
+use crate::config::{Array, Backend, Config, Site, Volume};
 use kagami_types::{ByteLen, CoreId};
 use std::time::Duration;
 
@@ -269,9 +269,7 @@ fn volumes(
             size: volume.size,
             block_size: volume.block_size,
             cache: volume.cache,
-            // Orders are not executed yet, and one that is written and then ignored would fail
-            // silently: until they are, the command device refuses writes.
-            read_only: volume.read_only || volume.role == Role::Command,
+            read_only: volume.read_only,
             role: volume.role,
             thin: volume.thin,
             home: homes.next().unwrap_or_default(),

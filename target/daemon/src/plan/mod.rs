@@ -225,7 +225,7 @@ pub struct VolumePlan {
     pub block_size: BlockSize,
     /// How it caches.
     pub cache: CacheMode,
-    /// Hosts may not write: `read_only`, or a command device while orders are not executed.
+    /// Hosts may not write.
     pub read_only: bool,
     /// What it is for.
     pub role: Role,

@@ -45,6 +45,7 @@ impl Plan {
             peers: Vec::new(),
             initiators: Vec::new(),
             operators: Vec::new(),
+            pools: Vec::new(),
             notes: Vec::new(),
         };
         match Self::compute(&config, &Machine::imagined(1)) {

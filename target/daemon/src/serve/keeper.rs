@@ -1,12 +1,22 @@
-//! State of logical units on its way to the tables: the reactors never wait for a disk.
+//! What cores ask of the management thread: state that must be durable, and orders of command
+//! devices. The reactors never wait for it.
 
-use kagami_channel::{Control, Inbox, Keep, Keeper};
+use kagami_channel::{Control, Inbox, Keep, Keeper, Order};
 use kagami_types::{CoreId, Uuid};
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
 /// One request to the management thread.
-pub struct Request {
+#[derive(Debug)]
+pub enum Request {
+    /// State that must be durable.
+    State(StateRequest),
+    /// A command device was told to do something.
+    Order(OrderRequest),
+}
+
+/// A unit's state that must be durable.
+pub struct StateRequest {
     /// Whose state.
     pub volume: Uuid,
     /// The state, in place of what was kept before.
@@ -14,16 +24,39 @@ pub struct Request {
     done: Box<dyn FnOnce(bool) + Send>,
 }
 
-impl std::fmt::Debug for Request {
+impl std::fmt::Debug for StateRequest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Request").field("volume", &self.volume).finish_non_exhaustive()
+        f.debug_struct("StateRequest").field("volume", &self.volume).finish_non_exhaustive()
     }
 }
 
-impl Request {
+impl StateRequest {
     /// Tells the core whether the state is durable.
     pub fn finish(self, ok: bool) {
         (self.done)(ok);
+    }
+}
+
+/// Something that a command device has.
+#[derive(Debug)]
+pub struct OrderRequest {
+    /// What.
+    pub order: Order,
+    /// Where results go.
+    pub answers: Answers,
+}
+
+/// Where results of a command device's orders go.
+#[derive(Clone, Debug)]
+pub struct Answers {
+    inbox: Arc<Inbox>,
+    unit: u32,
+}
+
+impl Answers {
+    /// Tells the command device what came of an order, or how far it is.
+    pub fn put(&self, slot: u32, turn: u64, result: Vec<u8>, done: bool) {
+        answer(&self.inbox, Control::Ordered { unit: self.unit, slot, turn, result, done });
     }
 }
 
@@ -31,17 +64,18 @@ impl Request {
 #[derive(Clone, Debug)]
 pub struct StateKeeper {
     requests: SyncSender<Request>,
+    array: Uuid,
 }
 
 impl StateKeeper {
-    /// Requests go to the other end of that channel.
+    /// Requests go to the other end of that channel; the array has that UUID.
     #[must_use]
-    pub fn new(requests: SyncSender<Request>) -> Self {
-        Self { requests }
+    pub fn new(requests: SyncSender<Request>, array: Uuid) -> Self {
+        Self { requests, array }
     }
 
     pub(super) fn for_core(&self, inbox: Arc<Inbox>) -> Box<dyn Keeper> {
-        Box::new(ForCore { requests: self.requests.clone(), inbox })
+        Box::new(ForCore { requests: self.requests.clone(), array: self.array, inbox })
     }
 }
 
@@ -49,6 +83,7 @@ impl StateKeeper {
 #[derive(Debug)]
 struct ForCore {
     requests: SyncSender<Request>,
+    array: Uuid,
     inbox: Arc<Inbox>,
 }
 
@@ -57,10 +92,29 @@ impl Keeper for ForCore {
         let Keep { volume, state, ticket } = keep;
         let inbox = Arc::clone(&self.inbox);
         let done = move |ok| answer(&inbox, Control::Kept { ticket, ok });
-        if self.requests.try_send(Request { volume, state, done: Box::new(done) }).is_err() {
+        let request = Request::State(StateRequest { volume, state, done: Box::new(done) });
+        if self.requests.try_send(request).is_err() {
             // Too many at once, or the tables are closed: the command fails, and the host sees it.
             // This is the core's own thread, so its box is not waited for.
             let _ = self.inbox.put(Control::Kept { ticket, ok: false });
+        }
+    }
+
+    fn order(&mut self, _core: CoreId, order: Order) {
+        use kagami_orders::slots::Event;
+        let answers = Answers { inbox: Arc::clone(&self.inbox), unit: order.unit };
+        let place = match &order.event {
+            Event::Execute(given) => {
+                Some((given.slot, given.turn, kagami_orders::request::id_of(&given.record)))
+            }
+            Event::Malformed { .. } => None,
+        };
+        let unit = order.unit;
+        if self.requests.try_send(Request::Order(OrderRequest { order, answers })).is_err()
+            && let Some((slot, turn, id)) = place
+        {
+            let result = crate::manage::busy(id.unwrap_or_default(), self.array);
+            let _ = self.inbox.put(Control::Ordered { unit, slot, turn, result, done: true });
         }
     }
 }

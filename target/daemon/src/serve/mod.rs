@@ -15,7 +15,7 @@ mod unit;
 
 pub use access::{RefusedLogin, Rules};
 pub use change::{Changed, Making};
-pub use keeper::{Request, StateKeeper};
+pub use keeper::{Answers, OrderRequest, Request, StateKeeper, StateRequest};
 pub use unit::{Served, Storage};
 
 use crate::config::Idle;

@@ -90,6 +90,7 @@ fn served(plan: &Plan) -> Vec<Served> {
             let uuid = Uuid::from_u128(number << 64 | 0x4000_8000_0000_0000_0000);
             let blocks = volume.block_size.blocks_in(volume.size.unwrap());
             Served {
+                array: Uuid::from_u128(1),
                 uuid,
                 naa: Naa::from_uuid(uuid),
                 blocks,
@@ -140,7 +141,7 @@ fn core(requests: mpsc::SyncSender<Request>) -> (reactor::Start, SocketAddr, Arc
         target: Target::of(&plan),
         shared: Arc::new(shared),
         metrics,
-        keeper: StateKeeper::new(requests).for_core(Arc::clone(&inbox)),
+        keeper: StateKeeper::new(requests, Uuid::from_u128(1)).for_core(Arc::clone(&inbox)),
         inbox,
         wakers: Arc::new(Mutex::new(vec![None])),
         ready: mpsc::channel().0,

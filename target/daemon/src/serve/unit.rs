@@ -18,6 +18,8 @@ use std::os::fd::OwnedFd;
 pub struct Served {
     /// What the plan says of it.
     pub plan: VolumePlan,
+    /// The array's UUID.
+    pub array: Uuid,
     /// From the tables.
     pub uuid: Uuid,
     /// From the tables.
@@ -108,7 +110,8 @@ pub(super) fn build(
     zeroes: &Page,
     ring: &mut Ring,
 ) -> Result<Unit, String> {
-    let Served { plan, uuid, naa, blocks, storage, physical_exponent, thin, rotation, state, .. } = served;
+    let Served { plan, array, uuid, naa, blocks, storage, physical_exponent, thin, rotation, state, .. } =
+        served;
     let geometry = Geometry { block_size: plan.block_size, blocks };
     let write_back = plan.cache == CacheMode::WriteBack;
     let cached = cached(&plan, &storage, target.cache_pages);
@@ -202,6 +205,7 @@ pub(super) fn build(
     let write_back = server.write_cache_enabled();
     volume.set_write_back(write_back);
     let unit = Unit::new(plan.lun, uuid, server, volume, slots, plan.row as usize);
+    let unit = if plan.role == Role::Command { unit.with_orders(array) } else { unit };
     Ok(match cached {
         Some(cached) => unit.with_cache(StorePlan { write_back, ..cached }),
         None => unit,
