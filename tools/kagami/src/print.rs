@@ -56,6 +56,7 @@ fn as_json(reply: &Reply) -> Result<String, Refusal> {
         Reply::Arrays(report) => to_json(report, true),
         Reply::Volumes(report) => to_json(report, true),
         Reply::Luns(report) => to_json(report, true),
+        Reply::Tables(report) => to_json(report, true),
         Reply::Stats(report) => to_json(report, true),
         Reply::Sessions(report) => to_json(report, true),
         Reply::Initiators(report) => to_json(report, true),
@@ -110,6 +111,13 @@ fn as_text(reply: &Reply) -> String {
                     backend,
                     volume.naa.clone(),
                 ]
+            }),
+        ),
+        Reply::Tables(report) => table(
+            &["ARRAY", "LUN", "UUID"],
+            report.command_devices.iter().map(|row| {
+                let uuid = row.uuid.clone().unwrap_or_else(|| "-".to_owned());
+                vec![row.array.clone(), row.lun.to_string(), uuid]
             }),
         ),
         Reply::Luns(report) => table(
