@@ -6,7 +6,7 @@ use crate::login::Login;
 use crate::nexus::ConnectionId;
 use crate::outbox::Outbox;
 use crate::{ReceiveTarget, token};
-use kagami_memory::{Class, PageMut, Purpose, ScatterMut};
+use kagami_memory::{Class, PageMut, Pool, Purpose, ScatterMut};
 use kagami_reactor::{Errno, Io, Op, ReceiveBuffer, SendBuffer, SocketId};
 use kagami_types::Time;
 
@@ -82,11 +82,11 @@ impl Link {
 
     /// How much of the window is offered behind data that is received in place: the headers of
     /// the next PDU and little more, so that its data is received in place as well.
-    const BEHIND_DIRECT: usize = 4096;
+    pub(crate) const BEHIND_DIRECT: usize = 4096;
 
     /// Moves what is left to the front of a window that has room for more, a larger one if the
     /// present one is full. False where there is no memory even for a small one.
-    fn make_room(&mut self, hub: &Hub<impl Send>) -> bool {
+    pub(crate) fn make_room(&mut self, pool: &Pool, purpose: Purpose) -> bool {
         let left = self.end - self.start;
         let size = self.window.as_ref().map_or(0, |window| window.len());
         let full = size > 0 && self.end == size;
@@ -98,7 +98,7 @@ impl Link {
             _ if size == large && left == 0 && self.calm > Self::CALM => Some(Self::SMALL),
             _ => None,
         };
-        if let Some(mut next) = wanted.and_then(|class| hub.pool.take(class, Purpose::Host)) {
+        if let Some(mut next) = wanted.and_then(|class| pool.take(class, purpose)) {
             if let (Some(old), Some(place)) = (&self.window, next.get_mut(..left)) {
                 place.copy_from_slice(&old[self.start..self.end]);
             }
@@ -131,7 +131,7 @@ impl Connection {
         if matches!(&self.phase, Phase::Full(full) if full.place.hold.is_some() && full.landing.is_none()) {
             return;
         }
-        if !self.link.make_room(hub) {
+        if !self.link.make_room(&hub.pool, Purpose::Host) {
             self.close(io, Close::Resources);
             return;
         }

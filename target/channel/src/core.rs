@@ -17,6 +17,7 @@ use crate::message::Message;
 use crate::placement::Load;
 use crate::plan::{CorePlan, Shared};
 use crate::token::{self, Owner};
+use crate::virtual_unit::VirtualUnit;
 use kagami_cache::store::Cache;
 use kagami_iscsi::random::Random;
 use kagami_reactor::{Completion, Doze, Errno, Handler, Io, Op, SocketId};
@@ -147,6 +148,15 @@ impl<I: Io> Core<I> {
     #[must_use]
     pub fn with_maker(mut self, maker: impl UnitMaker<I> + 'static) -> Self {
         self.maker = Some(Box::new(maker));
+        self
+    }
+
+    /// With these virtual volumes, whose places are in this order.
+    #[must_use]
+    pub fn with_virtual(mut self, units: impl IntoIterator<Item = VirtualUnit>) -> Self {
+        for unit in units {
+            self.hub.far.add(unit);
+        }
         self
     }
 
@@ -313,6 +323,9 @@ impl<I: Io> Handler<I> for Core<I> {
             (Owner::Volume(unit), op) => {
                 self.hub.volume_completion(unit, Completion { token, result, op }, io);
             }
+            (Owner::Far { place, generation }, op) => {
+                self.hub.far_completion(place, generation, Completion { token, result, op }, io);
+            }
             _ => {}
         }
     }
@@ -338,6 +351,9 @@ impl<I: Io> Handler<I> for Core<I> {
         if !self.holding.is_empty() {
             self.watch_moves(io);
         }
+        if self.hub.far.want_a_look(now) {
+            worked |= self.hub.look_far(io, &mut *self.random);
+        }
         worked |= self.deliver();
         self.arm_listeners(io);
         if self.hub.is_retiring() {
@@ -356,6 +372,9 @@ impl<I: Io> Handler<I> for Core<I> {
             worked |= self.deliver();
             self.flush(io);
         }
+        if self.hub.far.want_a_look(now) {
+            worked |= self.hub.look_far(io, &mut *self.random);
+        }
         self.hub.send_delayed();
         let wake = &mut self.wake;
         self.hub.port.flush(wake);
@@ -364,7 +383,10 @@ impl<I: Io> Handler<I> for Core<I> {
     }
 
     fn next_deadline(&self) -> Time {
-        let mut next = self.hub.next_deadline();
+        let far = self.hub.far.next_deadline();
+        // One that waits for pages is looked at soon, not at once.
+        let far = if far == Time(0) { self.now + RETRY } else { far };
+        let mut next = self.hub.next_deadline().min(far);
         if self.connections() > 0 || self.load.busy > 0 || self.stop != Stop::Serving {
             next = next.min(self.next_tick);
         }

@@ -2,6 +2,7 @@
 //! the other cores.
 
 use crate::directory::Directory;
+use crate::far::FarUnits;
 use crate::inbox::Usage;
 use crate::message::{Command, Ending, Manage, Message, Reply, Scope, UnitAddress};
 use crate::nexus::TaskId;
@@ -9,6 +10,7 @@ use crate::orders::Order;
 use crate::registry::Registry;
 use crate::session::Session;
 use crate::unit::{Keep, Then, Unit, UnitContext};
+use crate::virtual_unit::FAR;
 use kagami_cache::store::{Cache, StoreContext, StoreCounters};
 use kagami_memory::{Class, Pool, Purpose, Scatter, ScatterMut};
 use kagami_metrics::{CacheMetrics, CoreMetrics};
@@ -20,6 +22,9 @@ use kagami_types::{BlockCount, BlockError, CoreId, Lun, Time};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
+
+/// The most bytes of data that are taken of a command for a unit whose block size is not known yet.
+const MOST_UNKNOWN: u32 = 4 << 20;
 
 /// The lists whose storage is kept for the next commands.
 const SPARE_LISTS: usize = 1024;
@@ -48,6 +53,8 @@ pub(crate) struct Hub<S> {
     delayed: Vec<VecDeque<Message<S>>>,
     /// The units by their index; the places of those that were removed stay empty.
     pub(crate) units: Vec<Option<Unit>>,
+    /// The virtual volumes, which have indices of their own.
+    pub(crate) far: FarUnits,
     /// Units that finish what they have, and then go.
     retiring: Vec<Retiring>,
     pub(crate) directory: Arc<Directory>,
@@ -70,10 +77,10 @@ pub(crate) struct Hub<S> {
     orders: Vec<Order>,
     spare: Vec<Scatter>,
     parameters: Vec<u8>,
-    out: Vec<u8>,
+    pub(crate) out: Vec<u8>,
     done: Vec<(kagami_volume::Tag, kagami_volume::Outcome)>,
-    then: Vec<Then>,
-    finished: Vec<Reply>,
+    pub(crate) then: Vec<Then>,
+    pub(crate) finished: Vec<Reply>,
 }
 
 /// A unit on its way out.
@@ -117,6 +124,7 @@ impl<S: Send> Hub<S> {
             units: units.into_iter().map(|unit| unit.enter(&mut cache).ok()).collect(),
             cache,
             port,
+            far: FarUnits::default(),
             retiring: Vec::new(),
             directory,
             registry,
@@ -218,7 +226,11 @@ impl<S: Send> Hub<S> {
     /// How many bytes of data from the initiator a command can use, at most `expected`.
     pub(crate) fn data_out_len(&self, lun: [u8; 8], cdb: &[u8; 16], expected: u32) -> u32 {
         let block_size = Lun::from_wire(lun).ok().and_then(|lun| self.directory.block_size(lun));
-        let Some(block_size) = block_size else { return 0 };
+        let Some(block_size) = block_size else {
+            // The far unit of a virtual volume is not known: what comes is judged when it is.
+            let address = Lun::from_wire(lun).ok().and_then(|lun| self.directory.unit(lun));
+            return address.map_or(0, |_| expected.min(MOST_UNKNOWN));
+        };
         let transfer = kagami_scsi::transfer(cdb, block_size);
         match transfer.kind {
             DataKind::BlocksOut => u32::try_from(transfer.bytes).unwrap_or(u32::MAX).min(expected),
@@ -322,7 +334,7 @@ impl<S: Send> Hub<S> {
     }
 
     /// Sends replies home and goes on with what waited for tasks to end.
-    fn follow_up(&mut self) {
+    pub(crate) fn follow_up(&mut self) {
         let mut finished = std::mem::take(&mut self.finished);
         for reply in finished.drain(..) {
             self.send_reply(reply);
@@ -369,6 +381,9 @@ impl<S: Send> Hub<S> {
     pub(crate) fn execute<I: Io<Stream = S>>(&mut self, command: Command, io: &mut I) -> Option<Reply> {
         let UnitAddress { index, .. } = command.unit;
         let nexus = command.nexus;
+        if index >= FAR {
+            return self.execute_far(command, io.now());
+        }
         if !self.takes_commands(index) {
             return Some(self.gone(command));
         }
@@ -444,7 +459,11 @@ impl<S: Send> Hub<S> {
         }
         let units = self.living();
         // One for ourselves, so that it is not over before every unit was told.
-        self.detaching.push((Arc::clone(session), units.len() + 1));
+        let far = self.far.living();
+        self.detaching.push((Arc::clone(session), units.len() + far.len() + 1));
+        for index in far {
+            self.detach_far(index, session, io.now());
+        }
         for index in units {
             self.with_unit(index, None, io, |unit, cx| unit.detach(session, cx));
         }
@@ -484,6 +503,7 @@ impl<S: Send> Hub<S> {
             _ => None,
         };
         let mut units = self.living();
+        units.extend(self.far.living());
         units.retain(|&index| manage.scope.covers(UnitAddress { core: self.core, index }));
         if manage.scope == Scope::Target {
             // One for ourselves, so that it is not over before every unit was told.
@@ -493,6 +513,10 @@ impl<S: Send> Hub<S> {
             self.send_managed(manage);
         }
         for index in units {
+            if index >= FAR {
+                self.manage_far(index, manage, only, io.now());
+                continue;
+            }
             self.with_unit(index, None, io, |unit, cx| unit.manage(manage, only, cx));
         }
         if manage.scope == Scope::Target {
@@ -567,7 +591,7 @@ impl<S: Send> Hub<S> {
 
     /// Tasks under way at units of this core.
     pub(crate) fn tasks_in_units(&self) -> usize {
-        self.units.iter().flatten().map(Unit::in_use).sum()
+        self.units.iter().flatten().map(Unit::in_use).sum::<usize>() + self.far.in_use()
     }
 
     /// A volume has grown (its back end already has).
@@ -592,10 +616,15 @@ impl<S: Send> Hub<S> {
             && (self.retiring.is_empty() || self.retiring.iter().all(|retiring| retiring.unit != index))
     }
 
+    /// The session of that nexus.
+    pub(crate) fn session(&self, nexus: NexusId) -> Option<Arc<Session>> {
+        self.sessions.get(nexus.0 as usize).cloned().flatten()
+    }
+
     /// Answers a command that was on its way to a unit when that was removed.
     #[cold]
     fn gone(&mut self, command: Command) -> Reply {
-        let session = self.sessions.get(command.nexus.0 as usize).cloned().flatten();
+        let session = self.session(command.nexus);
         match session {
             Some(session) => self.absent(command.task, &command.cdb, command.data, &session),
             None => Reply { task: command.task, end: Ending::busy(), data: command.data, wanted: 0 },
@@ -604,7 +633,9 @@ impl<S: Send> Hub<S> {
 
     /// A unit is to go: no command begins at it any more.
     pub(crate) fn retire(&mut self, unit: u32, now: Time, answer: SyncSender<()>) {
-        if self.takes_commands(unit) {
+        if unit >= FAR {
+            self.retire_far(unit, answer);
+        } else if self.takes_commands(unit) {
             if let Some(Some(unit)) = self.units.get_mut(unit as usize) {
                 // What it has in cache must be on its device before it goes.
                 unit.volume.set_draining(true, now);
@@ -661,6 +692,7 @@ impl<S: Send> Hub<S> {
 
     /// Establishes a unit attention condition at one unit or all, for some sessions or all.
     pub(crate) fn attend(&mut self, only: Option<u32>, nexuses: Option<&[NexusId]>, attention: Attention) {
+        self.far.attend(only, nexuses, attention);
         for (index, unit) in (0u32..).zip(&mut self.units) {
             let Some(unit) = unit.as_mut().filter(|_| only.is_none_or(|only| only == index)) else {
                 continue;
@@ -675,6 +707,9 @@ impl<S: Send> Hub<S> {
     /// Sessions that no longer see a unit: the device server forgets them, as it would at their
     /// end. Their tasks finish; registrations stay (SPC-5 5.14.7).
     pub(crate) fn forget(&mut self, unit: u32, nexuses: &[NexusId]) {
+        if unit >= FAR {
+            self.far.forget(unit, nexuses);
+        }
         if let Some(Some(unit)) = self.units.get_mut(unit as usize) {
             nexuses.iter().for_each(|&nexus| unit.server.detach(nexus));
         }

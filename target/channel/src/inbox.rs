@@ -3,6 +3,7 @@
 use crate::device::DeviceChange;
 use crate::maker::Seed;
 use crate::unit::Ticket;
+use crate::virtual_unit::{Forwarded, VirtualUnit};
 use crossbeam_queue::ArrayQueue;
 use kagami_queue::Ringer;
 use kagami_scsi::{Attention, NexusId};
@@ -41,6 +42,26 @@ pub enum Control {
         seed: Seed,
         /// Gets the unit's index at this core, or why there is none.
         answer: SyncSender<Result<u32, String>>,
+    },
+    /// A new virtual volume. Nobody sees it until the directory has it.
+    AddVirtual {
+        /// The volume.
+        unit: Box<VirtualUnit>,
+        /// Gets its index at this core.
+        answer: SyncSender<Result<u32, String>>,
+    },
+    /// A command of the daemon's own for the far unit of a virtual volume.
+    Forward {
+        /// The virtual volume's index at this core.
+        unit: u32,
+        /// The command.
+        cdb: [u8; 16],
+        /// The data that goes with it.
+        out: Vec<u8>,
+        /// The most bytes that come back.
+        expects: u32,
+        /// Hears how it ended; nothing where there is no such volume.
+        answer: SyncSender<Forwarded>,
     },
     /// A unit that the directory no longer has: commands that still come for it get LOGICAL UNIT
     /// NOT SUPPORTED; those under way are finished, then it is flushed and taken apart.

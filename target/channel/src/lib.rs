@@ -14,6 +14,7 @@
 //! | `placement`, `moving` | on which core a connection should live, and how it gets there |
 //! | `session`, `registry` | what a session shares over cores, and all sessions |
 //! | `maker`, `inbox` | units that come and go, and what else the daemon's threads tell a core |
+//! | `virtual_unit`, `far` | a volume that another array has: its front and its link; the links' sockets |
 //! | `unit` | a logical unit on its home core: device server, volume, tasks between |
 //!
 //! # Who owns what
@@ -33,6 +34,7 @@ mod control;
 mod core;
 mod device;
 mod directory;
+mod far;
 mod full;
 mod hub;
 mod inbox;
@@ -54,6 +56,7 @@ mod task;
 mod text;
 mod token;
 mod unit;
+mod virtual_unit;
 
 pub use crate::core::Core;
 pub use access::{Access, Ends, Refused};
@@ -72,6 +75,7 @@ pub use registry::Registry;
 pub use session::{Arrival, Session, SessionIdentity, Sight, Visible};
 pub use token::volume_base;
 pub use unit::{Keep, Ticket, Unit};
+pub use virtual_unit::{FAR, Forwarded, Shape, VirtualUnit};
 
 /// Where received bytes go that are a task's data.
 pub(crate) struct ReceiveTarget {

@@ -41,6 +41,8 @@ pub(crate) enum Payload<'a> {
     Inline(&'a [&'a [u8]]),
     /// A range of pages, sent from where they are.
     Pages(&'a mut Scatter, usize, usize),
+    /// The same, and the list keeps its handles: it may have to be sent again.
+    Shared(&'a Scatter, usize, usize),
 }
 
 impl Outbox {
@@ -91,11 +93,32 @@ impl Outbox {
                 self.seal(start);
                 self.pages(framing, data, offset, len);
             }
+            Payload::Shared(data, offset, len) => {
+                self.seal(start);
+                let tail = self.used;
+                self.digest(framing, data, offset, len);
+                self.share(data, offset, len);
+                self.seal(tail);
+            }
         }
     }
 
     fn pages(&mut self, framing: &Framing, data: &mut Scatter, offset: usize, len: usize) {
         let tail = self.used;
+        self.digest(framing, data, offset, len);
+        if offset == 0 && len == data.len_bytes() {
+            // The usual case: the handles themselves move, nothing is counted up and down.
+            self.parts.extend(data.drain().map(SendPart::Data));
+            self.len += len;
+        } else {
+            self.share(data, offset, len);
+        }
+        self.seal(tail);
+    }
+
+    /// Padding and digest of a data segment; they go behind it.
+    #[inline]
+    fn digest(&mut self, framing: &Framing, data: &Scatter, offset: usize, len: usize) {
         let pad = &[0; 3][..padding_of(len)];
         self.put(pad);
         if framing.data_digest && len > 0 {
@@ -104,17 +127,15 @@ impl Outbox {
             crc.update(pad);
             self.put(&crc.digest());
         }
-        if offset == 0 && len == data.len_bytes() {
-            // The usual case: the handles themselves move, nothing is counted up and down.
-            self.parts.extend(data.drain().map(SendPart::Data));
-        } else {
-            let slices = data
-                .range(offset, len)
-                .filter_map(|span| Slice::new(span.page.clone(), span.offset, span.len).ok());
-            self.parts.extend(slices.map(SendPart::Data));
-        }
+    }
+
+    /// Adds more handles to pages.
+    fn share(&mut self, data: &Scatter, offset: usize, len: usize) {
+        let slices = data
+            .range(offset, len)
+            .filter_map(|span| Slice::new(span.page.clone(), span.offset, span.len).ok());
+        self.parts.extend(slices.map(SendPart::Data));
         self.len += len;
-        self.seal(tail);
     }
 
     fn put(&mut self, bytes: &[u8]) {

@@ -10,6 +10,8 @@ const ACCEPT: u64 = 1;
 const RECEIVE: u64 = 2;
 const SEND: u64 = 3;
 const VOLUME: u64 = 4;
+const FAR_RECEIVE: u64 = 8;
+const FAR_SEND: u64 = 9;
 const VOLUME_KIND: u32 = 4;
 
 /// Generations wrap at that many bits; a connection is gone long before.
@@ -19,9 +21,20 @@ pub(crate) const GENERATION: u32 = (1 << 24) - 1;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
     Listener(u32),
-    Receive { index: u32, generation: u32 },
-    Send { index: u32, generation: u32 },
+    Receive {
+        index: u32,
+        generation: u32,
+    },
+    Send {
+        index: u32,
+        generation: u32,
+    },
     Volume(u32),
+    /// Of a virtual volume's link, by its place and which of its sockets.
+    Far {
+        place: u32,
+        generation: u32,
+    },
     Nobody,
 }
 
@@ -35,6 +48,14 @@ pub(crate) fn receive(id: ConnectionId) -> Token {
 
 pub(crate) fn send(id: ConnectionId) -> Token {
     of_connection(SEND, id)
+}
+
+pub(crate) fn far_receive(place: u32, generation: u32) -> Token {
+    Token(FAR_RECEIVE << 56 | u64::from(generation & GENERATION) << 32 | u64::from(place))
+}
+
+pub(crate) fn far_send(place: u32, generation: u32) -> Token {
+    Token(FAR_SEND << 56 | u64::from(generation & GENERATION) << 32 | u64::from(place))
 }
 
 fn of_connection(kind: u64, id: ConnectionId) -> Token {
@@ -56,6 +77,7 @@ pub(crate) fn owner(Token(token): Token) -> Owner {
         RECEIVE => Owner::Receive { index: low, generation: middle },
         SEND => Owner::Send { index: low, generation: middle },
         VOLUME => Owner::Volume(middle),
+        FAR_RECEIVE | FAR_SEND => Owner::Far { place: low, generation: middle },
         _ => Owner::Nobody,
     }
 }
@@ -71,6 +93,8 @@ mod tests {
         assert_eq!(owner(receive(id)), Owner::Receive { index: 77, generation: 9 });
         assert_eq!(owner(send(id)), Owner::Send { index: 77, generation: 9 });
         assert_eq!(owner(accept(2)), Owner::Listener(2));
+        assert_eq!(owner(far_receive(7, 3)), Owner::Far { place: 7, generation: 3 });
+        assert_eq!(owner(far_send(7, 3)), Owner::Far { place: 7, generation: 3 });
         let volume = Token(u64::from(volume_base(5)) << 32 | 0xffff_ffff);
         assert_eq!(owner(volume), Owner::Volume(5));
         assert_eq!(owner(Token(0)), Owner::Nobody);

@@ -143,14 +143,15 @@ impl<T: Copy> Link<T> {
     ) -> Result<(), Broken> {
         let Some(learning) = &mut self.learning else { return Ok(()) };
         let good = completed && status == 0;
-        if !good && status == 2 && learning.conditions < MOST_CONDITIONS {
-            if let Some(code) = attention(sense) {
-                // Reported once to the new session; the question is asked again.
-                learning.conditions += 1;
-                learning.reset |= matches!(code, 0x2900..=0x2904);
-                self.ask();
-                return Ok(());
-            }
+        if status == 2
+            && learning.conditions < MOST_CONDITIONS
+            && let Some(code) = attention(sense)
+        {
+            // Reported once to the new session; the question is asked again.
+            learning.conditions += 1;
+            learning.reset |= matches!(code, 0x2900..=0x2904);
+            self.ask();
+            return Ok(());
         }
         let bytes = data.to_vec();
         let listed =

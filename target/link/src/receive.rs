@@ -313,7 +313,7 @@ impl<T: Copy> Link<T> {
             self.acked.note(number, blocks);
         }
         self.end(slot, Outcome::Status(status, sense), returned, wanted, held);
-        if attention.is_some_and(ends_tasks) && !self.reset_was_ours() {
+        if attention.is_some_and(ends_tasks) {
             // What else was under way there ended without a word (SAM-5 5.14); the session's
             // reinstatement makes that certain, and then it is sent again.
             return Err(Broken("the far unit was reset"));
@@ -340,7 +340,10 @@ impl<T: Copy> Link<T> {
         if changes_identity(code) {
             self.begin_to_learn();
         }
-        if !is_links_own(code) {
+        // A reset that was asked for through this link: its hosts have been told.
+        let ours = ends_tasks(code) && self.resets_done > 0;
+        self.resets_done -= u8::from(ours);
+        if !ours && !is_links_own(code) {
             self.events.push_back(Event::Attention { code, told });
             return Ok(false);
         }
@@ -358,13 +361,6 @@ impl<T: Copy> Link<T> {
         let at = before.count();
         self.queue.insert(at, slot);
         Ok(true)
-    }
-
-    /// Whether the reset that the far unit reports was asked for by this link.
-    fn reset_was_ours(&mut self) -> bool {
-        let ours = self.resets_done > 0;
-        self.resets_done = self.resets_done.saturating_sub(1);
-        ours
     }
 
     fn ready_to_transfer(&mut self, bhs: &Bhs) -> Result<(), Broken> {

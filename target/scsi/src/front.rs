@@ -290,10 +290,9 @@ impl Front {
         let most = self.config.most_bytes >> known.block_size.shift();
         for at in [8, 12] {
             let value = be32(page, at);
-            if (at == 8 && value == 0) || value > most {
-                if let Some(place) = page.get_mut(at..at + 4) {
-                    place.copy_from_slice(&most.to_be_bytes());
-                }
+            let beyond = (at == 8 && value == 0) || value > most;
+            if let Some(place) = page.get_mut(at..at + 4).filter(|_| beyond) {
+                place.copy_from_slice(&most.to_be_bytes());
             }
         }
     }

@@ -51,6 +51,16 @@ impl<I: Io> Core<I> {
                         self.hub.retire(index, io.now(), sync_channel(1).0);
                     }
                 }
+                Control::AddVirtual { unit, answer } => {
+                    let index = self.hub.far.add(*unit);
+                    if let Err(TrySendError::Disconnected(_)) = answer.try_send(Ok(index)) {
+                        // Who asked has given up.
+                        self.hub.retire_far(index, sync_channel(1).0);
+                    }
+                }
+                Control::Forward { unit, cdb, out, expects, answer } => {
+                    self.hub.ask_far(unit, cdb, &out, expects, answer, io.now());
+                }
                 Control::RemoveUnit { unit, answer } => self.hub.retire(unit, io.now(), answer),
                 Control::Usage { unit, answer } => {
                     if let Some(usage) = self.hub.usage(unit) {
