@@ -61,7 +61,7 @@ pub struct ReactorMetrics {
     pub messages_delayed: Counter,
     /// Times another core had to be woken.
     pub wakes_sent: Counter,
-    /// Timers that fired.
+    /// Deadlines that came: looks after connections' time-outs, and units' own.
     pub timers: Counter,
     /// Commands of this core's connections for units of other cores.
     pub commands_crossed: Counter,
@@ -135,8 +135,8 @@ pub struct PoolMetrics {
     pub small_free: Gauge,
     /// 256 KiB buffers free.
     pub large_free: Gauge,
-    /// Times a host's work waited for a page or a buffer.
-    pub waits: Counter,
+    /// Times clean pages of the cache were given up for a host's data, as none was free.
+    pub reclaims: Counter,
 }
 
 /// What the cache did for a volume: copied out of the cache's own counts every now and then.

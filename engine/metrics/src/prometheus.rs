@@ -27,7 +27,7 @@ const CORE_COUNTERS: &[CoreCounter] = &[
     ("reactor_messages_received_total", "Messages from other cores.", |c| &c.reactor.messages_received),
     ("reactor_messages_delayed_total", "Messages that met a full queue.", |c| &c.reactor.messages_delayed),
     ("reactor_wakes_sent_total", "Sleeping cores woken by this one.", |c| &c.reactor.wakes_sent),
-    ("reactor_timers_total", "Timers that fired.", |c| &c.reactor.timers),
+    ("reactor_timers_total", "Deadlines that came.", |c| &c.reactor.timers),
     ("commands_crossed_total", "Commands for units of other cores.", |c| &c.reactor.commands_crossed),
     ("connections_moved_out_total", "Connections handed to another core.", |c| &c.network.moves_out),
     ("connections_moved_in_total", "Connections taken from another core.", |c| &c.network.moves_in),
@@ -50,7 +50,7 @@ const CORE_COUNTERS: &[CoreCounter] = &[
     ("sends_total", "Send operations completed.", |c| &c.network.sends),
     ("tasks_aborted_total", "Tasks aborted.", |c| &c.network.tasks_aborted),
     ("check_conditions_total", "Commands that ended with CHECK CONDITION.", |c| &c.network.check_conditions),
-    ("pool_waits_total", "Times host work waited for memory.", |c| &c.pool.waits),
+    ("pool_reclaims_total", "Times the cache gave up pages for host data.", |c| &c.pool.reclaims),
 ];
 
 const CORE_GAUGES: &[CoreGauge] = &[

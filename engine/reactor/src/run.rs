@@ -44,6 +44,8 @@ pub struct Stats {
     pub busy: u64,
     /// Times it slept.
     pub sleeps: u64,
+    /// For how long, in nanoseconds.
+    pub slept_nanos: u64,
 }
 
 /// One round: a kernel entry, its completions, the upkeep. Returns whether it had work.
@@ -77,9 +79,11 @@ pub fn run<I: Io, H: Handler<I>>(
     let mut stats = Stats::default();
     let mut wait = Wait::Poll;
     while !handler.is_finished() {
+        let before = io.now();
         let worked = round(io, handler, wait, &mut done);
         if matches!(wait, Wait::Until(_)) {
             handler.wake();
+            stats.slept_nanos += io.now().nanos_since(before);
         }
         stats.rounds += 1;
         stats.busy += u64::from(worked);

@@ -365,9 +365,11 @@ impl<I: Io> Handler<I> for Core<I> {
         self.flush(io);
         let now = io.now();
         if now >= self.next_tick {
+            self.hub.metrics.reactor.timers.inc();
             self.tick(io);
         }
         if self.hub.next_deadline() <= now {
+            self.hub.metrics.reactor.timers.inc();
             self.hub.tick(io);
             worked |= self.deliver();
             self.flush(io);

@@ -205,6 +205,7 @@ impl<S: Send> Hub<S> {
     #[cold]
     fn reclaim_pages(&mut self, list: &mut ScatterMut, bytes: usize) -> bool {
         let pages = u32::try_from(bytes.div_ceil(Class::Page.bytes())).unwrap_or(u32::MAX);
+        self.metrics.pool.reclaims.inc();
         self.cache.reclaim(pages) > 0 && list.take_more(&self.pool, Purpose::Host, bytes)
     }
 

@@ -77,6 +77,8 @@ pub(crate) enum OpKind {
     Overlaid(u64),
     Write,
     LbaStatus,
+    /// Unmapped or zeroed, without data: that many bytes.
+    Clear(u64),
     Other,
 }
 
@@ -281,6 +283,7 @@ impl Unit {
             BlockOp::Read(..) => OpKind::Read,
             BlockOp::Write(..) => OpKind::Write,
             BlockOp::LbaStatus { .. } => OpKind::LbaStatus,
+            BlockOp::Unmap(_) | BlockOp::WriteSame { .. } => self.cleared(&op),
             _ => OpKind::Other,
         });
         self.serial += 1;
@@ -310,6 +313,17 @@ impl Unit {
                 None
             }
         }
+    }
+
+    /// How much an operation clears.
+    #[cold]
+    fn cleared(&self, op: &BlockOp) -> OpKind {
+        let blocks: u64 = match op {
+            BlockOp::Unmap(ranges) => ranges.iter().map(|range| u64::from(range.blocks)).sum(),
+            BlockOp::WriteSame { blocks, unmap, zeroes, .. } if *unmap || *zeroes => blocks.0,
+            _ => return OpKind::Other,
+        };
+        OpKind::Clear(blocks.saturating_mul(self.volume.geometry().block_size.bytes().into()))
     }
 
     /// An error of a write that was answered long ago is told in place of the next command that asks for
@@ -511,7 +525,10 @@ impl Unit {
                 metrics.write_bytes.add(bytes);
                 metrics.write_time.record(cx.now.nanos_since(task.started));
             }
-            _ => {
+            kind => {
+                if let (OpKind::Clear(bytes), Ok(())) = (kind, &result) {
+                    metrics.unmap_bytes.add(bytes);
+                }
                 metrics.others.inc();
                 metrics.other_time.record(cx.now.nanos_since(task.started));
             }

@@ -66,6 +66,7 @@ impl Prepared {
             metrics.reactor.rounds.set_total(stats.rounds);
             metrics.reactor.idle_rounds.set_total(stats.rounds - stats.busy);
             metrics.reactor.sleeps.set_total(stats.sleeps);
+            metrics.reactor.slept_nanos.set_total(stats.slept_nanos);
             let counts = ring.counts();
             metrics.reactor.enters.set_total(counts.enters);
             metrics.reactor.submissions.set_total(counts.submissions);
@@ -107,6 +108,7 @@ pub(super) fn prepare(start: Start) -> Result<Prepared, StartError> {
         pool,
         port,
         units,
+        shards: Vec::new(),
         metrics: Arc::clone(&metrics),
         keeper: start.keeper,
         random: Box::new(OsRandom),
