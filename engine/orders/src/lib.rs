@@ -24,6 +24,8 @@ pub mod request;
 pub mod result;
 pub mod sign;
 pub mod slots;
+#[cfg(test)]
+mod slots_tests;
 pub mod table;
 #[cfg(test)]
 mod tests;
