@@ -283,6 +283,15 @@ impl Volume {
         }
     }
 
+    /// The longest READ or WRITE that the device behind takes as one operation, where its own boundaries allow it.
+    #[must_use]
+    pub fn largest_undivided(&self) -> BlockCount {
+        match &self.kind {
+            Kind::Null(_) | Kind::Ram(_) => BlockCount(u64::from(u32::MAX)),
+            Kind::Disk(disk) => disk.largest_undivided().min(disk.largest_transfer()),
+        }
+    }
+
     /// Pages of 4 KiB in use under the volume's quota, and the quota.
     #[must_use]
     pub fn pages(&self) -> (u64, u64) {

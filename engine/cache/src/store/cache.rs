@@ -189,9 +189,10 @@ impl Cache {
         pool.arena().free_for_hosts(Class::Page) < margin
     }
 
-    /// Whether there is too little free for what is only a guess.
+    /// Whether there is too little free for what is only a guess: hardly more than what is left to the hosts, which a full
+    /// cache is always near to.
     pub(crate) fn is_tight(&self, pool: &Pool) -> bool {
-        self.is_short(pool, self.margin.saturating_mul(2))
+        self.is_short(pool, self.margin + self.margin / 4)
     }
 
     #[inline]

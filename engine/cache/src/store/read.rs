@@ -49,14 +49,15 @@ impl Cached {
         let pages = extent.first()..extent.last();
         let blocked = self.exclusive > 0 && self.ranges.blocks(Mode::Shared, &pages);
         let found = if blocked { Found::None } else { self.gather(cx, extent, &mut data, !access.dpo) };
-        let ahead = self.streams.on_read(pages.clone(), found == Found::All);
+        let (there, coming) = if found == Found::All { (true, true) } else { self.look(cx, extent) };
+        let ahead = self.streams.on_read(pages, coming);
         let outcome = match found {
             Found::All => {
                 self.counters.hits += 1;
                 Some(Outcome { result: Ok(()), data, status: Vec::new() })
             }
             found => {
-                let found = if self.is_partly_there(cx, extent) { Found::Some } else { found };
+                let found = if there { Found::Some } else { found };
                 self.counters.misses += u64::from(found == Found::None);
                 self.counters.partial += u64::from(found == Found::Some);
                 self.miss(cx, tag, op, extent, data)
@@ -136,12 +137,24 @@ impl Cached {
         None
     }
 
+    /// Whether some of the blocks are there, and whether all of them are there or on their way.
     #[cold]
-    fn is_partly_there(&self, cx: &mut StoreContext<'_>, extent: Extent) -> bool {
-        (extent.first()..extent.last()).any(|page| {
+    fn look(&self, cx: &mut StoreContext<'_>, extent: Extent) -> (bool, bool) {
+        let (mut there, mut coming) = (false, true);
+        for page in extent.first()..extent.last() {
             let mask = extent.mask(page);
-            cx.cache.frame(self.plan.number, page).is_some_and(|frame| frame.valid & mask != 0)
-        })
+            match cx.cache.frame(self.plan.number, page) {
+                Some(frame) => {
+                    there |= frame.valid & mask != 0;
+                    coming &= frame.valid & mask == mask || frame.fill != NONE;
+                }
+                None => coming = false,
+            }
+            if there && !coming {
+                break;
+            }
+        }
+        (there, coming)
     }
 
     fn dpo(&self, t: u16) -> bool {
@@ -334,7 +347,7 @@ impl Cached {
 
     /// Pages of one device operation.
     pub(super) fn run_pages(&self) -> u32 {
-        let most = self.volume.largest_transfer().0 << self.geometry.block_size.shift() >> PAGE_SHIFT;
+        let most = self.volume.largest_undivided().0 << self.geometry.block_size.shift() >> PAGE_SHIFT;
         self.plan.run.min(u32::try_from(most).unwrap_or(u32::MAX)).max(1)
     }
 
@@ -472,7 +485,7 @@ impl Cached {
     }
 
     /// Reads pages that a stream will want, as far as there is room.
-    fn read_ahead(&mut self, cx: &mut StoreContext<'_>, pages: Range<u64>) {
+    pub(super) fn read_ahead(&mut self, cx: &mut StoreContext<'_>, pages: Range<u64>) {
         let number = self.plan.number;
         let end = pages.end.min(self.geometry.bytes().div_ceil(PAGE));
         let mut page = pages.start;
@@ -483,7 +496,9 @@ impl Cached {
                 page += 1;
                 continue;
             }
-            let run = page..end.min(page + u64::from(self.run_pages()));
+            // Device reads of like size: not two long ones and a short one.
+            let rest = end - page;
+            let run = page..page + rest.div_ceil(rest.div_ceil(u64::from(self.run_pages())));
             let bytes = self.bytes_of(&run);
             let in_the_way = self.ranges.blocks(Mode::Shared, &run) || self.is_doubtful(bytes);
             let short = self.free_fills.len() <= self.fills.len() / 4

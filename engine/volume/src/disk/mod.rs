@@ -369,6 +369,11 @@ impl Disk {
         });
     }
 
+    /// The longest READ or WRITE that is one operation of the device's, where no boundary is in the way.
+    pub(crate) fn largest_undivided(&self) -> BlockCount {
+        self.block_size.blocks_in(ByteLen(self.chunk))
+    }
+
     /// The longest READ or WRITE, of any kind and place, that fits in the quota when nothing else does.
     pub(crate) fn largest_transfer(&self) -> BlockCount {
         let align = u64::from(self.limits.align);

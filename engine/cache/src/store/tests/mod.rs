@@ -1,5 +1,6 @@
 //! Tests of the cached volume.
 
+mod ahead;
 mod model;
 mod room;
 mod shared;
