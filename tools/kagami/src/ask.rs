@@ -22,6 +22,16 @@ pub fn request(command: &Command) -> Result<Request, Refusal> {
         Command::Volume(command) => volume(command)?,
         Command::Initiator(command) => initiator(command)?,
         Command::Peer(command) => peer(command)?,
+        Command::Tables => Request::Tables,
+        Command::Lun(_) => {
+            return Err(Refusal::usage(
+                "this goes through a command device in this version: --via /dev/sdX or iscsi://host:port/iqn/lun",
+            ));
+        }
+        // Done by the tool alone.
+        Command::Completions { .. } | Command::Man { .. } => {
+            return Err(Refusal::usage("this asks no array"));
+        }
     })
 }
 
@@ -44,14 +54,16 @@ fn volume(command: &VolumeCommand) -> Result<Request, Refusal> {
             thin,
             initiator,
             adopt,
+            pool,
         } => Request::VolumeCreate(VolumeCreate {
             name,
             lun,
-            place: match (path, backend) {
-                (Some(path), _) => Place::Path(absolute(&path)?),
-                (None, Some(Backend::Ram)) => Place::Ram,
-                (None, Some(Backend::Null)) => Place::Null,
-                (None, None) => Place::DataFolder,
+            place: match (path, backend, pool) {
+                (Some(path), ..) => Place::Path(absolute(&path)?),
+                (None, Some(Backend::Ram), _) => Place::Ram,
+                (None, Some(Backend::Null), _) => Place::Null,
+                (None, None, Some(pool)) => Place::Pool(pool),
+                (None, None, None) => Place::DataFolder,
             },
             size_bytes: length.as_deref().map(size).transpose()?,
             block_bytes: block_size,
@@ -137,12 +149,14 @@ fn scaled(text: &str, units: &[(&str, u64)], what: &str) -> Result<u64, Refusal>
     number.checked_mul(*factor).filter(|bytes| *bytes < 1 << 63).ok_or_else(wrong)
 }
 
-fn size(text: &str) -> Result<u64, Refusal> {
+/// Bytes, such as 10GiB.
+pub fn size(text: &str) -> Result<u64, Refusal> {
     let units = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
     scaled(text, &units, "size")
 }
 
-fn millis(text: &str) -> Result<u64, Refusal> {
+/// Milliseconds, of such as 10s.
+pub fn millis(text: &str) -> Result<u64, Refusal> {
     scaled(text, &[("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)], "time")
 }
 

@@ -1,6 +1,6 @@
 //! The command line.
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
@@ -17,6 +17,10 @@ Examples:
   kagami --via unix:/run/kagami/tokyo.sock stats --json
   kagami config export > tokyo.toml
   kagami events --follow
+  kagami --via /dev/sdb volumes
+      The same through a command device that this host sees: an order, written into it.
+  kagami --via iscsi://127.0.0.1:3260/iqn.2026-11.io.kagami:local/1 --array osaka volumes
+      What another array serves, that the first one knows.
 
 Volumes are named by name, by LUN, or as ARRAY:LUN.
 Exit codes: 0 done, 1 failed, 2 usage, 3 refused in this state, 4 timed out, 5 not reached.";
@@ -25,9 +29,17 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 refused in this state, 4 timed out, 5 n
 #[derive(Clone, Debug, Parser)]
 #[command(name = "kagami", version, after_help = EXAMPLES)]
 pub struct Cli {
-    /// The way in: unix:PATH of an admin socket. Without it, the only socket in /run/kagami.
-    #[arg(long, global = true, value_name = "VIA", env = "KAGAMI_VIA")]
+    /// The way in: unix:PATH of an admin socket; or a command device, as a block device (/dev/sdb) or at
+    /// iscsi://[user@]host:port/iqn/lun. Without it, the only socket in /run/kagami.
+    #[arg(long, global = true, value_name = "VIA", env = "KAGAMI_VIA", value_hint = ValueHint::AnyPath)]
     pub via: Option<String>,
+
+    /// With iscsi://: our name. Stands before the command.
+    #[arg(long, value_name = "IQN", env = "KAGAMI_INITIATOR", default_value = "iqn.2026-11.io.kagami:host")]
+    pub initiator: String,
+
+    #[command(flatten)]
+    pub inband: InbandArgs,
 
     /// Print JSON with a schema version, units in the names of keys.
     #[arg(long, global = true)]
@@ -38,6 +50,41 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// Options of orders, which go through a command device.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Options of orders through a command device")]
+pub struct InbandArgs {
+    /// The array that the order is for, by name or UUID; the first one without it.
+    #[arg(long, global = true, value_name = "ARRAY")]
+    pub array: Option<String>,
+    /// Who signs the order.
+    #[arg(long, global = true, value_name = "NAME", env = "KAGAMI_OPERATOR", requires = "key_file")]
+    pub operator: Option<String>,
+    /// The operator's key, a file of mode 0600.
+    #[arg(long, global = true, value_name = "FILE", env = "KAGAMI_KEY_FILE", requires = "operator")]
+    pub key_file: Option<PathBuf>,
+    /// The CHAP secret of the address's user, a file of mode 0600; else in KAGAMI_SECRET.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub secret_file: Option<PathBuf>,
+    /// How long an order may take.
+    #[arg(long, global = true, value_name = "TIME", default_value = "30s")]
+    pub timeout: String,
+    /// The generation of the array's tables that a change acts on; the present one without it.
+    #[arg(long, global = true, value_name = "NUMBER")]
+    pub generation: Option<u64>,
+    /// Keeps the record of a change until it has a result. Where FILE is there, that very record is given
+    /// again: what was done is not done twice.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// The array itself, and the peers that it knows.
@@ -46,6 +93,8 @@ pub enum Command {
     Volumes,
     /// The LUN map, and who sees what.
     Luns,
+    /// The command devices of this and other arrays.
+    Tables,
     /// Counters and latencies since the start.
     Stats,
     /// Who is logged in.
@@ -53,6 +102,9 @@ pub enum Command {
     /// Create, grow, rename, mask, unmask and remove volumes.
     #[command(subcommand)]
     Volume(VolumeCommand),
+    /// Add volumes of other arrays to the LUN map, and take them out.
+    #[command(subcommand)]
+    Lun(LunCommand),
     /// Add, change, remove and list initiators.
     #[command(subcommand)]
     Initiator(InitiatorCommand),
@@ -71,6 +123,23 @@ pub enum Command {
         /// Only events with a higher number.
         #[arg(long, value_name = "NUMBER")]
         after: Option<u64>,
+    },
+    /// Print what completes this tool's command line.
+    #[command(
+        after_help = "Examples:\n  kagami completions bash > /usr/share/bash-completion/completions/kagami\n  \
+        kagami completions zsh > /usr/share/zsh/vendor-completions/_kagami\n  \
+        kagami completions fish > /usr/share/fish/vendor_completions.d/kagami.fish"
+    )]
+    Completions {
+        /// For which shell.
+        shell: Shell,
+    },
+    /// Write the man pages, one for each command, into a folder.
+    #[command(after_help = "Example:\n  kagami man /usr/local/share/man/man1")]
+    Man {
+        /// An existing folder.
+        #[arg(value_hint = ValueHint::DirPath)]
+        folder: PathBuf,
     },
 }
 
@@ -120,9 +189,15 @@ pub enum VolumeCommand {
         /// Take a device that carries the mark of another volume.
         #[arg(long)]
         adopt: bool,
+        /// A declared pool that it is made in; through a command device, the only one without it.
+        #[arg(long, conflicts_with_all = ["path", "backend"])]
+        pool: Option<String>,
     },
     /// Make a volume larger; hosts are told.
-    #[command(after_help = "Examples:\n  kagami volume grow db --size 20GiB\n  kagami volume grow tokyo:7")]
+    #[command(
+        visible_alias = "resize",
+        after_help = "Examples:\n  kagami volume grow db --size 20GiB\n  kagami volume grow tokyo:7"
+    )]
     Grow {
         /// Which.
         volume: String,
@@ -158,7 +233,51 @@ pub enum VolumeCommand {
         initiator: String,
     },
     /// End a volume; its data stay where they are.
-    #[command(after_help = "Examples:\n  kagami volume remove db\n  kagami volume remove db --force")]
+    #[command(
+        visible_alias = "delete",
+        after_help = "Examples:\n  kagami volume remove db\n  kagami volume remove db --force"
+    )]
+    Remove {
+        /// Which.
+        volume: String,
+        /// Although it is in use.
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum LunCommand {
+    /// The LUN map.
+    #[command(subcommand)]
+    Map(LunMapCommand),
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum LunMapCommand {
+    /// Add a virtual volume: a LUN here that is a LUN of another array.
+    #[command(after_help = "Example:\n  kagami --via /dev/sdb lun map add far --peer osaka --mapped-lun 1")]
+    Add {
+        /// Its name.
+        name: String,
+        /// The other array.
+        #[arg(long, value_name = "ARRAY")]
+        peer: String,
+        /// The LUN there.
+        #[arg(long, value_name = "LUN")]
+        mapped_lun: u16,
+        /// The LUN here; the lowest free one without it.
+        #[arg(long)]
+        lun: Option<u16>,
+        /// plain, or command where it is the other array's command device.
+        #[arg(long)]
+        role: Option<String>,
+        /// A listed initiator that sees it; may be given several times.
+        #[arg(long, value_name = "IQN")]
+        initiator: Vec<String>,
+    },
+    /// Take a virtual volume out; nothing of the other array changes.
+    #[command(after_help = "Example:\n  kagami --via /dev/sdb lun map remove far")]
     Remove {
         /// Which.
         volume: String,
@@ -297,9 +416,30 @@ mod tests {
             &["kagami", "volume", "create", "a", "--path", "/x", "--backend", "ram"],
             &["kagami", "initiator", "add", "iqn.x", "--chap-user", "u"],
             &["kagami", "peer", "add", "a", "--iqn", "iqn.x"],
+            &["kagami", "volumes", "--operator", "ops"],
+            &["kagami", "completions", "tcsh"],
         ] {
             assert!(Cli::try_parse_from(wrong).is_err(), "{wrong:?}");
         }
-        assert!(Cli::try_parse_from(["kagami", "stats", "--json", "--via", "unix:/x"]).is_ok());
+        for right in [
+            &["kagami", "stats", "--json", "--via", "unix:/x"][..],
+            &[
+                "kagami",
+                "--initiator",
+                "iqn.y",
+                "volume",
+                "create",
+                "a",
+                "--initiator",
+                "iqn.x",
+                "--array",
+                "b",
+            ],
+            &["kagami", "volume", "resize", "a", "--size", "1GiB", "--operator", "o", "--key-file", "/k"],
+            &["kagami", "lun", "map", "add", "a", "--peer", "b", "--mapped-lun", "1", "--timeout", "5s"],
+            &["kagami", "volume", "delete", "a", "--generation", "4", "--record", "/r"],
+        ] {
+            assert!(Cli::try_parse_from(right).is_ok(), "{right:?}");
+        }
     }
 }

@@ -1,10 +1,13 @@
-//! `kagami`: the operator's tool. Asks an array over its admin socket and prints what it says.
+//! `kagami`: the operator's and the host's tool. Asks an array over its admin socket, or gives it orders
+//! through a command device, and prints what it says.
 //!
 //! | module | what |
 //! | --- | --- |
 //! | `cli` | the command line |
 //! | `ask` | from a command to a request |
 //! | `via` | the way to the array: which socket, one request, one answer |
+//! | `inband` | the way through a command device: a block device, or an initiator of its own |
+//! | `shell` | completions and man pages |
 //! | `print` | answers as tables or JSON |
 //!
 //! It decides nothing: what is allowed, and why not, the array says. Errors are one line on
@@ -13,7 +16,9 @@
 
 mod ask;
 mod cli;
+mod inband;
 mod print;
+mod shell;
 mod via;
 
 use clap::Parser;
@@ -38,8 +43,21 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &cli::Cli) -> Result<(), Refusal> {
+    match &cli.command {
+        cli::Command::Completions { shell } => return shell::completions(*shell),
+        cli::Command::Man { folder } => return shell::man(folder),
+        _ => {}
+    }
+    let path = match inband::way(cli.via.as_deref())? {
+        inband::Way::Unix(path) => path,
+        command_device => return print::reply(&inband::run(cli, command_device)?, cli.json),
+    };
+    if cli.inband.array.is_some() || cli.inband.generation.is_some() || cli.inband.record.is_some() {
+        let words = "--array, --generation and --record are for orders; name a command device with --via";
+        return Err(Refusal::usage(words));
+    }
     let request = ask::request(&cli.command)?;
-    let mut connection = via::connect(cli.via.as_deref())?;
+    let mut connection = via::connect(path.as_deref())?;
     if let (Request::Events(after), true) = (&request, ask::follows(&cli.command)) {
         return follow(&mut connection, after.after, cli.json);
     }

@@ -21,10 +21,10 @@ pub struct Connection {
     stream: UnixStream,
 }
 
-/// Connects by `--via`, or to the one array of this machine.
-pub fn connect(via: Option<&str>) -> Result<Connection, Refusal> {
-    let path = match via {
-        Some(via) => named(via)?,
+/// Connects to that socket, or to the one array of this machine.
+pub fn connect(path: Option<&Path>) -> Result<Connection, Refusal> {
+    let path = match path {
+        Some(path) => path.to_owned(),
         None => only(Path::new(FOLDER), Path::new(EMBEDDED))?,
     };
     let reach = |error: io::Error| {
@@ -45,13 +45,6 @@ pub fn connect(via: Option<&str>) -> Result<Connection, Refusal> {
         stream.set_read_timeout(Some(PATIENCE)).and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
     timed.map_err(reach)?;
     Ok(Connection { path, stream })
-}
-
-fn named(via: &str) -> Result<PathBuf, Refusal> {
-    match via.split_once(':') {
-        Some(("unix", path)) if !path.is_empty() => Ok(path.into()),
-        _ => Err(Refusal::usage(format!("--via takes unix:PATH in this version, not {via}"))),
-    }
 }
 
 /// The socket of the only array.
@@ -128,8 +121,6 @@ mod tests {
         std::fs::write(folder.path().join("b.sock"), "").unwrap();
         let refusal = only(folder.path(), &none).unwrap_err();
         assert!(refusal.code == 2 && refusal.reason.contains("b.sock"), "{refusal:?}");
-        assert_eq!(named("unix:/x").unwrap(), Path::new("/x"));
-        assert_eq!(named("/dev/sdb").unwrap_err().code, 2);
-        assert_eq!(connect(Some("unix:/nonexistent/x")).unwrap_err().code, 5);
+        assert_eq!(connect(Some(Path::new("/nonexistent/x"))).unwrap_err().code, 5);
     }
 }
