@@ -202,6 +202,8 @@ pub struct VolumeMetrics {
     pub timeouts: Counter,
     /// Commands answered BUSY or TASK SET FULL, as a quota was in use.
     pub busy: Counter,
+    /// Parts of commands done here, of a volume that is spread over cores and lives on another one.
+    pub parts: Counter,
     /// What its cache did; all zero without one.
     pub cache: CacheMetrics,
     /// Commands in the volume now.
@@ -230,7 +232,7 @@ impl VolumeMetrics {
     /// Whether this core has anything to report of the volume.
     #[must_use]
     pub fn touched(&self) -> bool {
-        self.operations() + self.errors.get() + self.busy.get() + self.depth.get() + self.gone.get() > 0
+        self.operations() + self.parts.get() + self.errors.get() + self.busy.get() + self.depth.get() + self.gone.get() > 0
     }
 }
 

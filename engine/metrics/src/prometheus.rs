@@ -68,6 +68,7 @@ const VOLUME_COUNTERS: &[VolumeCounter] = &[
     ("lun_reads_total", "Read commands completed.", |v| &v.reads),
     ("lun_writes_total", "Write commands completed.", |v| &v.writes),
     ("lun_other_commands_total", "Commands completed that are no READ or WRITE.", |v| &v.others),
+    ("lun_parts_total", "Parts of commands done for a volume of another core.", |v| &v.parts),
     ("lun_read_bytes_total", "Bytes read.", |v| &v.read_bytes),
     ("lun_written_bytes_total", "Bytes written.", |v| &v.write_bytes),
     ("lun_unmapped_bytes_total", "Bytes unmapped or zeroed.", |v| &v.unmap_bytes),

@@ -315,6 +315,28 @@ fn connections_that_move_at_every_moment_break_nothing() {
 }
 
 #[test]
+fn volumes_that_are_spread_over_cores_are_one() {
+    let setup = Setup { spread: true, ..Setup::default() };
+    let arena = array::arena();
+    let (first, count) = match from_env("KAGAMI_SEED") {
+        Some(seed) => (seed, 1),
+        None => (from_env("KAGAMI_FIRST").unwrap_or(0), from_env("KAGAMI_SEEDS").unwrap_or(120)),
+    };
+    let mut coverage = Coverage::default();
+    for seed in first..first + count {
+        match array::run_as(seed, arena, setup, |options| {
+            if let Some(p) = from_env("KAGAMI_PATIENCE") {
+                options.patience = p
+            }
+        }) {
+            Ok(report) => coverage.add(&report.coverage),
+            Err(failure) => panic!("\n{failure}\n"),
+        }
+    }
+    println!("{coverage}");
+}
+
+#[test]
 fn what_a_hung_device_does_after_an_abort_or_reset_stays_in_its_place() {
     // A device that does not answer for longer than the array waits: functions are answered, and what it
     // does later must not overtake a newer write.

@@ -23,6 +23,7 @@ use kagami_iscsi::random::Random;
 use kagami_reactor::{Completion, Doze, Errno, Handler, Io, Op, SocketId};
 use kagami_types::{CoreId, Time};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How often a core looks after its connections' time-outs.
@@ -96,6 +97,8 @@ pub(crate) enum Stop {
     Quiet,
     /// The volumes are being flushed.
     Flushing,
+    /// They are, here; other cores' units may still need the shards of this one.
+    Stable,
 }
 
 impl<I: Io> Core<I> {
@@ -108,11 +111,11 @@ impl<I: Io> Core<I> {
         listeners: impl IntoIterator<Item = SocketId>,
         wake: impl FnMut(CoreId) + Send + 'static,
     ) -> Self {
-        let crate::plan::CoreParts { pool, port, units, metrics, keeper, random, inbox } = parts;
+        let crate::plan::CoreParts { pool, port, units, shards, metrics, keeper, random, inbox } = parts;
         let directory = shared.directory();
         let registry = Arc::clone(&shared.registry);
         let cache = Cache::new(&plan.cache).unwrap_or_else(|_| Cache::smallest());
-        let hub = Hub::new(pool, cache, port, units, directory, registry, metrics, keeper);
+        let hub = Hub::new(pool, cache, port, units, shards, directory, registry, metrics, keeper);
         let most = plan.connections as usize;
         Self {
             hub,
@@ -214,6 +217,10 @@ impl<I: Io> Core<I> {
             Message::Fence(manage) => self.hub.fence(manage, io),
             Message::Managed(manage) => self.hub.managed.push(manage),
             Message::Nudge => {}
+            Message::Part(part) => self.hub.part(part, io),
+            Message::PartDone(done) => self.hub.part_done(done, io),
+            Message::Order(mail) => self.shard_order(io, *mail),
+            Message::News(unit, from, news) => self.hub.shard_news(unit, from, *news, io),
         }
     }
 
@@ -323,6 +330,9 @@ impl<I: Io> Handler<I> for Core<I> {
             (Owner::Volume(unit), op) => {
                 self.hub.volume_completion(unit, Completion { token, result, op }, io);
             }
+            (Owner::Shard(shard), op) => {
+                self.hub.shard_completion(shard, Completion { token, result, op }, io);
+            }
             (Owner::Far { place, generation }, op) => {
                 self.hub.far_completion(place, generation, Completion { token, result, op }, io);
             }
@@ -358,6 +368,7 @@ impl<I: Io> Handler<I> for Core<I> {
         self.arm_listeners(io);
         if self.hub.is_retiring() {
             self.retire(io);
+            self.retire_shards(io);
         }
         if self.stop != Stop::Serving {
             self.stopping(io);
@@ -419,6 +430,6 @@ impl<I: Io> Handler<I> for Core<I> {
     }
 
     fn is_finished(&self) -> bool {
-        self.stop == Stop::Flushing && self.hub.tasks_in_units() == 0
+        self.stop == Stop::Stable && self.shared.stable_cores.load(Ordering::Acquire) >= self.hub.port.cores()
     }
 }

@@ -4,8 +4,9 @@
 //! the hosts hear what concerns them. Nothing here is on the way of a command.
 
 use crate::core::Core;
+use kagami_cache::store::Store;
 use kagami_reactor::Io;
-use kagami_scsi::Attention;
+use kagami_scsi::Readiness;
 use kagami_volume::DeviceLimits;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::SyncSender;
@@ -13,7 +14,7 @@ use std::sync::mpsc::SyncSender;
 /// What has become of a volume's device.
 #[derive(Debug)]
 pub enum DeviceChange {
-    /// It was removed: commands are refused with `Gone` from now on. To be told again until the answer is
+    /// It was removed: the unit is NOT READY from now on, to TEST UNIT READY too. To be told again until the answer is
     /// that nothing is under way there any more and the core has closed it.
     Gone {
         /// Gets that answer.
@@ -38,34 +39,50 @@ pub enum DeviceChange {
 impl<I: Io> Core<I> {
     /// Does what a change of a unit's device asks for.
     pub(crate) fn device_changed(&mut self, io: &mut I, unit: u32, change: DeviceChange) {
-        let Some(unit) = self.hub.units.get_mut(unit as usize).and_then(Option::as_mut) else { return };
-        let volume = &mut unit.volume;
+        let index = unit;
+        let Some(unit) = self.hub.units.get_mut(index as usize).and_then(Option::as_mut) else { return };
         match change {
             DeviceChange::Gone { closed } => {
-                volume.set_gone();
-                if let Some(device) = volume.release_device() {
+                unit.server.set_readiness(Readiness::Gone);
+                if let Some(metrics) = self.hub.metrics.volume(unit.row()) {
+                    metrics.gone.set(1);
+                }
+                self.hub.with_unit(index, None, io, |unit, cx| unit.volume.set_gone(cx));
+                let Some(unit) = self.hub.units.get_mut(index as usize).and_then(Option::as_mut) else {
+                    return;
+                };
+                if let Some(device) = unit.volume.own_mut().release_device() {
                     io.remove_device(device);
                 }
                 // Who asked may have given up; it asks again.
-                let _ = closed.try_send(volume.is_released());
+                let _ = closed.try_send(unit.volume.is_released());
             }
             DeviceChange::Back { device, polled, limits, answer } => {
-                let replaced =
-                    io.add_device(device, polled).map_err(|error| error.to_string()).and_then(|new| {
-                        volume.replace_device(new, limits).map_err(|error| {
-                            io.remove_device(new);
-                            error.to_string()
-                        })
-                    });
-                if replaced.is_ok() {
-                    unit.server.establish_all(None, Attention::InternalReset);
-                }
-                let _ = answer.try_send(replaced);
+                let others: Vec<OwnedFd> =
+                    (0..unit.volume.others()).filter_map(|_| device.try_clone().ok()).collect();
+                let own = replace(io, unit.volume.own_mut(), device, polled, limits);
+                self.hub.with_unit(index, None, io, |unit, cx| {
+                    unit.device_back(own, others, (polled, limits), answer, cx);
+                });
             }
             DeviceChange::Limits(limits) => {
-                // What contradicts the volume is not taken: it goes on with what it knows.
-                let _ = volume.set_device_limits(limits);
+                self.hub.with_unit(index, None, io, |unit, cx| unit.volume.set_device_limits(cx, limits));
             }
         }
     }
+}
+
+/// A store goes on with a device that is back.
+pub(crate) fn replace<I: Io>(
+    io: &mut I,
+    store: &mut Store,
+    device: OwnedFd,
+    polled: bool,
+    limits: DeviceLimits,
+) -> Result<(), String> {
+    let new = io.add_device(device, polled).map_err(|error| error.to_string())?;
+    store.replace_device(new, limits).map_err(|error| {
+        io.remove_device(new);
+        error.to_string()
+    })
 }

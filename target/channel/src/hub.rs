@@ -4,11 +4,12 @@
 use crate::directory::Directory;
 use crate::far::FarUnits;
 use crate::inbox::Usage;
-use crate::message::{Command, Ending, Manage, Message, Reply, Scope, UnitAddress};
+use crate::message::{Command, Crossing, Ending, Manage, Message, Reply, Scope, UnitAddress};
 use crate::nexus::TaskId;
 use crate::orders::Order;
 use crate::registry::Registry;
 use crate::session::Session;
+use crate::shard::Shard;
 use crate::unit::{Keep, Then, Unit, UnitContext};
 use crate::virtual_unit::FAR;
 use kagami_cache::store::{Cache, StoreContext, StoreCounters};
@@ -53,10 +54,14 @@ pub(crate) struct Hub<S> {
     delayed: Vec<VecDeque<Message<S>>>,
     /// The units by their index; the places of those that were removed stay empty.
     pub(crate) units: Vec<Option<Unit>>,
+    /// The shards of other cores' units, likewise.
+    pub(crate) shards: Vec<Option<Shard>>,
     /// The virtual volumes, which have indices of their own.
     pub(crate) far: FarUnits,
     /// Units that finish what they have, and then go.
     retiring: Vec<Retiring>,
+    /// Shards likewise.
+    pub(crate) leaving: Vec<u32>,
     pub(crate) directory: Arc<Directory>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) metrics: Arc<CoreMetrics>,
@@ -78,9 +83,11 @@ pub(crate) struct Hub<S> {
     spare: Vec<Scatter>,
     parameters: Vec<u8>,
     pub(crate) out: Vec<u8>,
-    done: Vec<(kagami_volume::Tag, kagami_volume::Outcome)>,
+    pub(crate) done: Vec<(kagami_volume::Tag, kagami_volume::Outcome)>,
     pub(crate) then: Vec<Then>,
     pub(crate) finished: Vec<Reply>,
+    /// What units of this core send to shards.
+    crossing: Vec<(CoreId, Crossing)>,
 }
 
 /// A unit on its way out.
@@ -111,6 +118,7 @@ impl<S: Send> Hub<S> {
         mut cache: Cache,
         port: Port<Message<S>>,
         units: Vec<Unit>,
+        shards: Vec<Shard>,
         directory: Arc<Directory>,
         registry: Arc<Registry>,
         metrics: Arc<CoreMetrics>,
@@ -122,10 +130,12 @@ impl<S: Send> Hub<S> {
             pool,
             // The daemon computes both from one plan; a unit that did not fit would not be served.
             units: units.into_iter().map(|unit| unit.enter(&mut cache).ok()).collect(),
+            shards: shards.into_iter().map(|shard| shard.enter(&mut cache).ok()).collect(),
             cache,
             port,
             far: FarUnits::default(),
             retiring: Vec::new(),
+            leaving: Vec::new(),
             directory,
             registry,
             metrics,
@@ -144,6 +154,7 @@ impl<S: Send> Hub<S> {
             done: Vec::new(),
             then: Vec::new(),
             finished: Vec::new(),
+            crossing: Vec::new(),
         }
     }
 
@@ -292,7 +303,7 @@ impl<S: Send> Hub<S> {
 
     /// Calls a unit, and deals with everything that comes of it.
     #[inline]
-    fn with_unit<I: Io<Stream = S>, R>(
+    pub(crate) fn with_unit<I: Io<Stream = S>, R>(
         &mut self,
         index: u32,
         nexus: Option<kagami_scsi::NexusId>,
@@ -307,6 +318,8 @@ impl<S: Send> Hub<S> {
         let mut cx = UnitContext {
             volume: StoreContext { io, pool: &self.pool, done: &mut self.done, cache: &mut self.cache },
             now,
+            home: UnitAddress { core: self.core, index },
+            crossing: &mut self.crossing,
             metrics,
             parameters: &mut self.parameters,
             out: &mut self.out,
@@ -318,11 +331,14 @@ impl<S: Send> Hub<S> {
             luns: self.directory.luns(),
         };
         let result = call(unit, &mut cx);
-        if !cx.volume.done.is_empty() {
+        if !cx.volume.done.is_empty() || unit.volume.has_ended() {
             unit.drain(&mut cx);
         }
         while unit.order.is_active() && unit.release_held(index, &mut cx) {
             unit.drain(&mut cx);
+        }
+        if !self.crossing.is_empty() {
+            self.cross();
         }
         if !(self.finished.is_empty()
             && self.then.is_empty()
@@ -332,6 +348,15 @@ impl<S: Send> Hub<S> {
             self.follow_up();
         }
         Some(result)
+    }
+
+    /// Sends to shards on other cores.
+    fn cross(&mut self) {
+        let mut crossing = std::mem::take(&mut self.crossing);
+        for (core, what) in crossing.drain(..) {
+            self.send(core, what.into());
+        }
+        self.crossing = crossing;
     }
 
     /// Sends replies home and goes on with what waited for tasks to end.
@@ -398,7 +423,7 @@ impl<S: Send> Hub<S> {
         completion: Completion,
         io: &mut I,
     ) {
-        self.with_unit(index, None, io, |unit, cx| unit.volume.on_completion(&mut cx.volume, completion));
+        self.with_unit(index, None, io, |unit, cx| unit.volume.on_completion(cx, completion));
     }
 
     /// Time has passed.
@@ -406,14 +431,17 @@ impl<S: Send> Hub<S> {
         let now = io.now();
         for index in 0..u32::try_from(self.units.len()).unwrap_or(u32::MAX) {
             if self.units[index as usize].as_ref().is_some_and(|unit| unit.volume.next_deadline() <= now) {
-                self.with_unit(index, None, io, |unit, cx| unit.volume.on_tick(&mut cx.volume));
+                self.with_unit(index, None, io, |unit, cx| unit.volume.on_tick(cx));
             }
         }
+        self.tick_shards(io);
     }
 
     /// When [`tick`](Self::tick) is wanted next.
     pub(crate) fn next_deadline(&self) -> Time {
-        self.units.iter().flatten().map(|unit| unit.volume.next_deadline()).min().unwrap_or(Time::NEVER)
+        let units = self.units.iter().flatten().map(|unit| unit.volume.next_deadline());
+        let shards = self.shards.iter().flatten().map(|shard| shard.store.next_deadline());
+        units.chain(shards).min().unwrap_or(Time::NEVER)
     }
 
     /// State that a unit asked for is durable, or is not.
@@ -582,12 +610,12 @@ impl<S: Send> Hub<S> {
             if let Some(metrics) = self.metrics.volume(unit.row()) {
                 metrics.depth.set(unit.in_use() as u64);
                 metrics.device_depth.set(unit.volume.in_flight() as u64);
-                metrics.gone.set(u64::from(unit.volume.is_gone()));
                 if let Some(counted) = unit.volume.cache_counters(&self.cache) {
                     tell(&metrics.cache, &counted);
                 }
             }
         }
+        self.measure_shards();
     }
 
     /// Tasks under way at units of this core.
@@ -596,13 +624,8 @@ impl<S: Send> Hub<S> {
     }
 
     /// A volume has grown (its back end already has).
-    pub(crate) fn grow(&mut self, unit: u32, blocks: BlockCount) {
-        let unit = self.units.get_mut(unit as usize).and_then(Option::as_mut);
-        if let Some(unit) = unit.filter(|unit| unit.server.capacity() < blocks)
-            && unit.volume.grow(blocks).is_ok()
-        {
-            unit.server.set_capacity(blocks);
-        }
+    pub(crate) fn grow<I: Io<Stream = S>>(&mut self, unit: u32, blocks: BlockCount, io: &mut I) {
+        self.with_unit(unit, None, io, |unit, cx| unit.grow(blocks, cx));
     }
 
     /// The indices of the units that are there.
@@ -633,14 +656,12 @@ impl<S: Send> Hub<S> {
     }
 
     /// A unit is to go: no command begins at it any more.
-    pub(crate) fn retire(&mut self, unit: u32, now: Time, answer: SyncSender<()>) {
+    pub(crate) fn retire<I: Io<Stream = S>>(&mut self, unit: u32, io: &mut I, answer: SyncSender<()>) {
         if unit >= FAR {
             self.retire_far(unit, answer);
         } else if self.takes_commands(unit) {
-            if let Some(Some(unit)) = self.units.get_mut(unit as usize) {
-                // What it has in cache must be on its device before it goes.
-                unit.volume.set_draining(true, now);
-            }
+            // What it has in cache must be on its device before it goes.
+            self.with_unit(unit, None, io, |unit, cx| unit.volume.set_draining(cx, cx.now));
             self.retiring.push(Retiring { unit, flushed: false, answer });
         } else {
             let _ = answer.try_send(());
@@ -650,7 +671,7 @@ impl<S: Send> Hub<S> {
     /// Whether any unit is on its way out.
     #[inline]
     pub(crate) fn is_retiring(&self) -> bool {
-        !self.retiring.is_empty()
+        !(self.retiring.is_empty() && self.leaving.is_empty())
     }
 
     /// Takes out the units that are to go, are flushed, and have nothing in flight. One whose device takes
@@ -666,7 +687,10 @@ impl<S: Send> Hub<S> {
             if !busy(self) && !std::mem::replace(&mut retiring.flushed, true) {
                 self.with_unit(index, None, io, Unit::flush);
             }
-            if !retiring.flushed || busy(self) {
+            let is_alone = retiring.flushed
+                && !busy(self)
+                && self.with_unit(index, None, io, |unit, cx| unit.volume.dismiss(cx)) != Some(false);
+            if !is_alone {
                 self.retiring.push(retiring);
                 continue;
             }
@@ -674,6 +698,7 @@ impl<S: Send> Hub<S> {
                 if let Some(metrics) = self.metrics.volume(unit.row()) {
                     metrics.depth.set(0);
                     metrics.device_depth.set(0);
+                    metrics.gone.set(0);
                 }
                 out.push((unit, retiring.answer));
             }
@@ -729,7 +754,7 @@ impl<S: Send> Hub<S> {
 }
 
 /// Copies out what the cache has counted for a volume.
-fn tell(metrics: &CacheMetrics, counted: &StoreCounters) {
+pub(crate) fn tell(metrics: &CacheMetrics, counted: &StoreCounters) {
     metrics.hits.set_total(counted.hits);
     metrics.partial.set_total(counted.partial);
     metrics.misses.set_total(counted.misses);

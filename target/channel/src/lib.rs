@@ -16,6 +16,8 @@
 //! | `maker`, `inbox` | units that come and go, and what else the daemon's threads tell a core |
 //! | `virtual_unit`, `far` | a volume that another array has: its front and its link; the links' sockets |
 //! | `unit` | a logical unit on its home core: device server, volume, tasks between |
+//! | `backing`, `spread` | its volume: at the same core, or in extents over several |
+//! | `shard`, `hall` | what other cores' units have here of such a volume |
 //!
 //! # Who owns what
 //!
@@ -28,6 +30,7 @@
 mod access;
 mod ahead;
 mod answer;
+mod backing;
 mod command;
 mod connection;
 mod control;
@@ -36,6 +39,7 @@ mod device;
 mod directory;
 mod far;
 mod full;
+mod hall;
 mod hub;
 mod inbox;
 mod login;
@@ -52,6 +56,8 @@ mod plan;
 mod receive;
 mod registry;
 mod session;
+mod shard;
+mod spread;
 mod task;
 mod text;
 mod token;
@@ -65,7 +71,10 @@ pub use directory::Directory;
 pub use hub::Keeper;
 pub use inbox::{Control, Inbox, Usage};
 pub use maker::{Seed, UnitMaker};
-pub use message::{Command, Ending, Manage, Message, Reply, Scope, UnitAddress};
+pub use message::{
+    Command, Ending, Manage, Message, Part, PartDone, Reply, Scope, ShardMail, ShardNews, ShardOrder,
+    UnitAddress,
+};
 pub use moving::Moving;
 pub use nexus::{ConnectionId, TaskId};
 pub use orders::Order;
@@ -73,7 +82,9 @@ pub use placement::MovePlan;
 pub use plan::{CoreParts, CorePlan, Shared};
 pub use registry::Registry;
 pub use session::{Arrival, Session, SessionIdentity, Sight, Visible};
-pub use token::volume_base;
+pub use shard::Shard;
+pub use spread::{ShardAddress, SpreadPlan};
+pub use token::{shard_base, volume_base};
 pub use unit::{Keep, Ticket, Unit};
 pub use virtual_unit::{FAR, Forwarded, Shape, VirtualUnit};
 

@@ -3,10 +3,14 @@
 use crate::moving::Moving;
 use crate::nexus::{ConnectionId, TaskId};
 use crate::session::Session;
+use crate::spread::ShardAddress;
+use kagami_cache::store::DeferredError;
 use kagami_iscsi::pdu::{Itt, TaskAttribute, TmfFunction};
 use kagami_memory::Scatter;
 use kagami_scsi::NexusId;
-use kagami_types::{CoreId, Lun, Time};
+use kagami_types::{BlockCount, BlockOp, BlockRange, CoreId, Lun, Time};
+use kagami_volume::{DeviceLimits, Outcome, Tag};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 /// Where a logical unit lives: its home core, and its place there.
@@ -111,6 +115,119 @@ impl Manage {
     }
 }
 
+/// A part of a block operation on a spread volume, on its way to the shard that has its blocks.
+#[derive(Debug)]
+pub struct Part {
+    /// The shard's place at its core.
+    pub shard: u32,
+    /// Whose it is.
+    pub unit: UnitAddress,
+    /// What the unit calls it; comes back with the outcome.
+    pub tag: Tag,
+    /// What to do.
+    pub op: BlockOp,
+    /// The data that comes with it.
+    pub data: Scatter,
+}
+
+/// Its end, on its way back.
+#[derive(Debug)]
+pub struct PartDone {
+    /// The unit's place at its core.
+    pub unit: u32,
+    /// As the unit called it.
+    pub tag: Tag,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// It had to wait for nothing: a read found all in the cache.
+    pub at_once: bool,
+}
+
+/// What a unit tells a shard of its volume besides parts. It holds for the parts that come after it.
+#[derive(Debug)]
+pub enum ShardOrder {
+    /// End that part early, where that can be done without harm.
+    Abort(Tag),
+    /// The WCE bit.
+    WriteBack(bool),
+    /// These blocks will be read.
+    Ahead(BlockRange),
+    /// The volume is to have so many blocks.
+    Grow(BlockCount),
+    /// The device was removed.
+    Gone,
+    /// It is back.
+    Back {
+        /// A descriptor of this core's own.
+        device: OwnedFd,
+        /// Its driver has poll queues, which are to be used.
+        polled: bool,
+        /// What it asks for and can take now.
+        limits: DeviceLimits,
+    },
+    /// It has other limits.
+    Limits(DeviceLimits),
+    /// Bring everything dirty to the device.
+    Drain,
+    /// The same, make it stable, and go.
+    Leave,
+}
+
+impl ShardOrder {
+    /// On its way.
+    pub(crate) fn to(self, shard: u32, unit: UnitAddress) -> Crossing {
+        Crossing::Order(Box::new(ShardMail { shard, unit, order: self }))
+    }
+}
+
+/// An order with its addresses.
+#[derive(Debug)]
+pub struct ShardMail {
+    /// The shard's place at its core.
+    pub shard: u32,
+    /// Whose it is.
+    pub unit: UnitAddress,
+    /// What to do.
+    pub order: ShardOrder,
+}
+
+/// What a shard says to its unit besides the ends of parts.
+#[derive(Debug)]
+pub enum ShardNews {
+    /// A write that was answered long ago could not be brought to the device (SPC-5 4.4.7).
+    Deferred(DeferredError),
+    /// It has grown, or cannot.
+    Grown(bool),
+    /// Whether it has given up the device that is gone.
+    Released(bool),
+    /// It goes on with the device that is back, or why not.
+    Back(Result<(), String>),
+    /// It is gone.
+    Left,
+}
+
+/// What a unit sends to another core's shard in the course of a call.
+#[derive(Debug)]
+pub(crate) enum Crossing {
+    Part(Part),
+    Order(Box<ShardMail>),
+}
+
+impl From<Part> for Crossing {
+    fn from(part: Part) -> Self {
+        Self::Part(part)
+    }
+}
+
+impl<S> From<Crossing> for Message<S> {
+    fn from(crossing: Crossing) -> Self {
+        match crossing {
+            Crossing::Part(part) => Self::Part(part),
+            Crossing::Order(mail) => Self::Order(mail),
+        }
+    }
+}
+
 /// From one core to another. `S` is a socket between two cores.
 #[derive(Debug)]
 pub enum Message<S> {
@@ -138,4 +255,12 @@ pub enum Message<S> {
     Managed(Manage),
     /// A connection that waited may go on.
     Nudge,
+    /// Do this at a shard.
+    Part(Part),
+    /// That is done.
+    PartDone(PartDone),
+    /// A shard is told something.
+    Order(Box<ShardMail>),
+    /// A shard says something to the unit in that place.
+    News(u32, ShardAddress, Box<ShardNews>),
 }

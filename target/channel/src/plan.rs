@@ -7,6 +7,7 @@ use crate::inbox::Inbox;
 use crate::message::Message;
 use crate::placement::{Loads, MovePlan};
 use crate::registry::Registry;
+use crate::shard::Shard;
 use crate::unit::Unit;
 use kagami_cache::store::CachePlan;
 use kagami_iscsi::random::Random;
@@ -71,6 +72,8 @@ pub struct Shared {
     directory: RwLock<Arc<Directory>>,
     /// Cores that have closed their last connection, at the end.
     pub(crate) quiet_cores: AtomicUsize,
+    /// Cores whose units have made everything stable, at the end: until all have, shards may be asked for something.
+    pub(crate) stable_cores: AtomicUsize,
     /// How busy the cores are, and how many connections they have.
     pub(crate) loads: Loads,
 }
@@ -85,6 +88,7 @@ impl Shared {
             access: RwLock::new(access),
             directory: RwLock::new(Arc::new(directory)),
             quiet_cores: AtomicUsize::new(0),
+            stable_cores: AtomicUsize::new(0),
         }
     }
 
@@ -119,6 +123,8 @@ pub struct CoreParts<S> {
     pub port: Port<Message<S>>,
     /// The units whose home it is, in the order of their index.
     pub units: Vec<Unit>,
+    /// The shards that other cores' units have here, in the order of their index.
+    pub shards: Vec<Shard>,
     /// Its counters.
     pub metrics: Arc<CoreMetrics>,
     /// Where state goes that must be durable.

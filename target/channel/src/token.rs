@@ -13,6 +13,8 @@ const VOLUME: u64 = 4;
 const FAR_RECEIVE: u64 = 8;
 const FAR_SEND: u64 = 9;
 const VOLUME_KIND: u32 = 4;
+const SHARD: u64 = 5;
+const SHARD_KIND: u32 = 5;
 
 /// Generations wrap at that many bits; a connection is gone long before.
 pub(crate) const GENERATION: u32 = (1 << 24) - 1;
@@ -35,6 +37,7 @@ pub(crate) enum Owner {
         place: u32,
         generation: u32,
     },
+    Shard(u32),
     Nobody,
 }
 
@@ -68,6 +71,12 @@ pub fn volume_base(unit: u32) -> u32 {
     VOLUME_KIND << 24 | (unit & GENERATION)
 }
 
+/// The same of the shard in that place among the core's shards.
+#[must_use]
+pub fn shard_base(shard: u32) -> u32 {
+    SHARD_KIND << 24 | (shard & GENERATION)
+}
+
 pub(crate) fn owner(Token(token): Token) -> Owner {
     let [_, a, b, c, d, e, f, g] = token.to_be_bytes();
     let low = u32::from_be_bytes([d, e, f, g]);
@@ -78,6 +87,7 @@ pub(crate) fn owner(Token(token): Token) -> Owner {
         SEND => Owner::Send { index: low, generation: middle },
         VOLUME => Owner::Volume(middle),
         FAR_RECEIVE | FAR_SEND => Owner::Far { place: low, generation: middle },
+        SHARD => Owner::Shard(middle),
         _ => Owner::Nobody,
     }
 }
@@ -97,6 +107,7 @@ mod tests {
         assert_eq!(owner(far_send(7, 3)), Owner::Far { place: 7, generation: 3 });
         let volume = Token(u64::from(volume_base(5)) << 32 | 0xffff_ffff);
         assert_eq!(owner(volume), Owner::Volume(5));
+        assert_eq!(owner(Token(u64::from(shard_base(6)) << 32 | 9)), Owner::Shard(6));
         assert_eq!(owner(Token(0)), Owner::Nobody);
     }
 }

@@ -4,21 +4,26 @@
 //! The device server decides; the volume does; the reply goes back. Nothing here is shared.
 
 use crate::answer::CHECK_CONDITION;
-use crate::message::{Command, Ending, Manage, Reply};
+use crate::backing::Backing;
+use crate::message::{Command, Crossing, Ending, Manage, Reply, ShardNews, UnitAddress};
 use crate::nexus::TaskId;
 use crate::order::Order;
 use crate::orders::{CommandDevice, Order as Ordered};
 use crate::session::Session;
+use crate::spread::{Growth, ShardAddress, Spread, SpreadPlan};
 use kagami_cache::store::{Cache, Store, StoreContext, StorePlan};
 use kagami_iscsi::pdu::{TaskAttribute, TmfFunction};
 use kagami_memory::{Pool, Purpose, Scatter, ScatterMut};
 use kagami_metrics::VolumeMetrics;
 use kagami_scsi::{
-    Attention, DataOut, Deferred, Disposition, Failure, LogicalUnit, NexusId, Reset, Status, TransportId,
+    Attention, DataOut, Deferred, Disposition, Failure, LogicalUnit, NexusId, Readiness, Reset, Status,
+    TransportId,
 };
-use kagami_types::{BlockCount, BlockError, BlockOp, Lba, Lun, Time, Uuid};
-use kagami_volume::{Aborted, Outcome, Tag, Volume};
+use kagami_types::{BlockCount, BlockError, BlockOp, CoreId, Lba, Lun, Time, Uuid};
+use kagami_volume::{Aborted, DeviceLimits, Outcome, Tag, Volume};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 
 /// A logical unit that is served.
 #[derive(Debug)]
@@ -26,9 +31,11 @@ pub struct Unit {
     lun: Lun,
     pub(crate) uuid: Uuid,
     pub(crate) server: LogicalUnit,
-    pub(crate) volume: Store,
+    pub(crate) volume: Backing,
     /// Where a cache is to be in front of the volume, until the unit has come to its core.
     cached: Option<StorePlan>,
+    /// Where the volume is to be spread over cores, until then as well.
+    spread: Option<SpreadPlan>,
     /// Which row of the metrics is its.
     row: usize,
     tasks: Box<[Option<UnitTask>]>,
@@ -104,6 +111,10 @@ pub(crate) enum Then {
 pub(crate) struct UnitContext<'a> {
     pub(crate) volume: StoreContext<'a>,
     pub(crate) now: Time,
+    /// The unit's own address.
+    pub(crate) home: UnitAddress,
+    /// What goes to shards on other cores.
+    pub(crate) crossing: &'a mut Vec<(CoreId, Crossing)>,
     pub(crate) metrics: &'a VolumeMetrics,
     /// Parameter lists and parameter data pass through these.
     pub(crate) parameters: &'a mut Vec<u8>,
@@ -145,8 +156,9 @@ impl Unit {
             lun,
             uuid,
             server,
-            volume: Store::direct(volume),
+            volume: Backing::Own(Store::direct(volume)),
             cached: None,
+            spread: None,
             row,
             tasks: (0..slots).map(|_| None).collect(),
             free: (0..slots).rev().collect(),
@@ -165,16 +177,30 @@ impl Unit {
         self
     }
 
+    /// The same unit, with its volume spread over this core and the shards that the plan names, each of
+    /// which is at another core.
+    #[must_use]
+    pub fn with_spread(mut self, plan: SpreadPlan) -> Self {
+        self.spread = Some(plan);
+        self
+    }
+
     /// The unit has its place at a core.
     ///
     /// # Errors
-    /// The cache cannot take its volume.
+    /// The cache cannot take its volume, or it cannot be spread so.
     pub(crate) fn enter(mut self, cache: &mut Cache) -> Result<Self, String> {
-        let Some(plan) = self.cached.take() else { return Ok(self) };
-        let number = cache.free_number().ok_or("the core's cache has too many volumes")?;
-        let plan = StorePlan { number, ..plan };
-        let Ok(volume) = self.volume.into_volume() else { return Err("it is in a cache already".to_owned()) };
-        let volume = Store::cached(volume, plan, cache).map_err(|error| error.to_string())?;
+        let Backing::Own(store) = self.volume else { return Ok(self) };
+        let cached = self.cached.take();
+        let is_cached = cached.is_some();
+        let store = entered(store, cached, cache)?;
+        let volume = match self.spread.take().filter(|plan| !plan.shards.is_empty()) {
+            Some(plan) => {
+                let (slots, write_back) = (self.tasks.len(), self.server.write_cache_enabled());
+                Backing::Spread(Box::new(Spread::new(store, &plan, slots, is_cached, write_back)?))
+            }
+            None => Backing::Own(store),
+        };
         Ok(Self { volume, ..self })
     }
 
@@ -303,7 +329,7 @@ impl Unit {
         cx.metrics.queue_time.record(cx.now.nanos_since(command.received));
         let data = command.data;
         let tag = tag(slot, self.serial);
-        match self.volume.submit(&mut cx.volume, tag, op, data) {
+        match self.volume.submit(cx, tag, op, data) {
             Some(outcome) => {
                 self.free.push(slot);
                 self.finish(&task, outcome, cx)
@@ -349,7 +375,7 @@ impl Unit {
         let task = command.task;
         cx.metrics.others.inc();
         // It may have been a MODE SELECT.
-        self.volume.set_write_back(self.server.write_cache_enabled());
+        self.volume.set_write_back(cx, self.server.write_cache_enabled());
         let mut wanted = wanted;
         let end = match disposition {
             Disposition::Good => Ending::Good,
@@ -390,7 +416,7 @@ impl Unit {
         let Some(slot) = self.free.pop() else { return };
         self.serial += 1;
         let tag = tag(slot, self.serial);
-        if self.volume.submit(&mut cx.volume, tag, op, Scatter::default()).is_some() {
+        if self.volume.submit(cx, tag, op, Scatter::default()).is_some() {
             self.free.push(slot);
             return;
         }
@@ -436,7 +462,7 @@ impl Unit {
             failed: None,
             allocation: [0; 16],
         });
-        self.volume.set_write_back(self.server.write_cache_enabled());
+        self.volume.set_write_back(cx, self.server.write_cache_enabled());
         let begin = |unit: &mut Self| {
             if let Some(Some(task)) = unit.tasks.get_mut(usize::from(slot)) {
                 task.deferred += 1;
@@ -455,9 +481,7 @@ impl Unit {
         if deferred.flush {
             let all = BlockOp::Flush { lba: Lba(0), blocks: BlockCount(0) };
             begin(self);
-            if let Some(outcome) =
-                self.volume.submit(&mut cx.volume, tag(slot, serial), all, Scatter::default())
-            {
+            if let Some(outcome) = self.volume.submit(cx, tag(slot, serial), all, Scatter::default()) {
                 self.deferred_part(slot, serial, outcome.result, cx);
             }
         }
@@ -491,7 +515,7 @@ impl Unit {
 
     /// What the volume has finished since: called after everything that it was handed.
     pub(crate) fn drain(&mut self, cx: &mut UnitContext<'_>) {
-        while let Some((Tag(tag), outcome)) = cx.volume.done.pop() {
+        while let Some((Tag(tag), outcome)) = self.volume.next_outcome(cx) {
             let (slot, serial) = untag(tag);
             let Some(place) = self.tasks.get_mut(usize::from(slot)) else { continue };
             let Some(task) = place.as_mut().filter(|task| task.serial & SERIAL == serial) else { continue };
@@ -630,7 +654,7 @@ impl Unit {
         }
         self.waiters.push(Waiter { serials, then });
         for tag in tags {
-            if self.volume.abort(&mut cx.volume, tag) == Aborted::NotFound {
+            if self.volume.abort(cx, tag) == Aborted::NotFound {
                 let (_, serial) = untag(tag.0);
                 debug_assert!(serial > 0, "every task of the table is the volume's");
             }
@@ -645,7 +669,7 @@ impl Unit {
                 let cold = manage.function == TmfFunction::TargetColdReset;
                 self.server.reset(if cold { Reset::Power } else { Reset::LogicalUnit });
                 // The mode pages are the saved ones again.
-                self.volume.set_write_back(self.server.write_cache_enabled());
+                self.volume.set_write_back(cx, self.server.write_cache_enabled());
             }
             TmfFunction::ClearTaskSet if !self.server.task_aborted_status() => {
                 let under_way = self.tasks.iter().flatten().map(|task| task.nexus);
@@ -678,6 +702,66 @@ impl Unit {
         self.background(BlockOp::Flush { lba: Lba(0), blocks: BlockCount(0) }, cx);
     }
 
+    /// The volume's device has grown.
+    pub(crate) fn grow(&mut self, blocks: BlockCount, cx: &mut UnitContext<'_>) {
+        if self.server.capacity() < blocks {
+            let growth = self.volume.grow(cx, blocks);
+            self.has_grown(growth);
+        }
+    }
+
+    fn has_grown(&mut self, growth: Growth) {
+        if let Growth::Done(blocks) = growth
+            && self.server.capacity() < blocks
+        {
+            self.server.set_capacity(blocks);
+        }
+    }
+
+    /// A part of an operation is done on another core.
+    pub(crate) fn part_done(&mut self, part: Tag, outcome: Outcome, at_once: bool, cx: &mut UnitContext<'_>) {
+        if let Backing::Spread(spread) = &mut self.volume {
+            spread.part_done(cx, part, outcome, at_once);
+        }
+    }
+
+    /// A shard of its volume, on another core, says something.
+    pub(crate) fn shard_news(&mut self, from: ShardAddress, news: ShardNews, cx: &mut UnitContext<'_>) {
+        let Backing::Spread(spread) = &mut self.volume else { return };
+        let (growth, is_back) = spread.news(cx, from, news);
+        if let Some(growth) = growth {
+            self.has_grown(growth);
+        }
+        if is_back {
+            self.is_back(cx);
+        }
+    }
+
+    /// The volume's device is back, and the store at this core has it, or why not. `answer` hears what came of it, in the
+    /// end.
+    pub(crate) fn device_back(
+        &mut self,
+        own: Result<(), String>,
+        others: Vec<OwnedFd>,
+        how: (bool, DeviceLimits),
+        answer: SyncSender<Result<(), String>>,
+        cx: &mut UnitContext<'_>,
+    ) {
+        if let Backing::Spread(spread) = &mut self.volume {
+            return spread.device_back(cx, own, others, how, answer);
+        }
+        if own.is_ok() {
+            self.is_back(cx);
+        }
+        let _ = answer.try_send(own);
+    }
+
+    fn is_back(&mut self, cx: &UnitContext<'_>) {
+        self.server.set_readiness(Readiness::Ready);
+        cx.metrics.gone.set(0);
+        self.server.establish_all(None, Attention::InternalReset);
+    }
+
     /// Tasks under way, and those that wait for their turn.
     pub(crate) fn in_use(&self) -> usize {
         self.executing() + self.order.held()
@@ -703,6 +787,18 @@ impl Unit {
         let task = self.tasks.get(usize::from(slot)).and_then(Option::as_ref);
         task.is_some_and(|task| task.serial == serial)
     }
+}
+
+/// A store with its core's cache in front, where it is to have one.
+///
+/// # Errors
+/// The cache cannot take it.
+pub(crate) fn entered(store: Store, plan: Option<StorePlan>, cache: &mut Cache) -> Result<Store, String> {
+    let Some(plan) = plan else { return Ok(store) };
+    let number = cache.free_number().ok_or("the core's cache has too many volumes")?;
+    let plan = StorePlan { number, ..plan };
+    let Ok(volume) = store.into_volume() else { return Err("it is in a cache already".to_owned()) };
+    Store::cached(volume, plan, cache).map_err(|error| error.to_string())
 }
 
 /// The part of a serial number that fits beside the slot in a tag.

@@ -1,10 +1,10 @@
 //! What a store passes on to the volume behind it: the life of its device, and hints to the processor.
 
 use super::frame::PAGE_SHIFT;
-use super::{Cache, Kind, Store};
+use super::{Cache, Kind, Store, StoreContext};
 use crate::Key;
 use kagami_reactor::FileId;
-use kagami_types::Lba;
+use kagami_types::{BlockCount, BlockRange, Lba};
 use kagami_volume::{DeviceLimits, PlanError, Volume};
 
 /// How many lines of a page that is to be read are asked for; the processor finds the rest by itself.
@@ -75,6 +75,19 @@ impl Store {
         self.behind().set_device_limits(limits)
     }
 
+    /// These blocks will be read soon: they are read into the cache as far as there is room. For who finds streams
+    /// elsewhere; a hint, without a cache nothing is done.
+    pub fn read_ahead(&mut self, cx: &mut StoreContext<'_>, range: BlockRange) {
+        let Kind::Cached(cached) = &mut self.kind else { return };
+        let blocks = BlockCount(range.blocks.into());
+        if let Ok(extent) = cached.extent(range.lba, blocks)
+            && extent.start < extent.end
+        {
+            cached.read_ahead(cx, extent.first()..extent.last());
+            cached.work(cx);
+        }
+    }
+
     /// Whether pages that are written stay in use as the volume's own, or the cache's.
     #[must_use]
     pub fn keeps_pages(&self) -> bool {
@@ -96,6 +109,9 @@ impl Store {
                 let page = cached.geometry.block_size.offset(lba) >> PAGE_SHIFT;
                 let key = Key { volume: cached.plan.number, page };
                 if step == 0 {
+                    if !reads {
+                        cache.dirty.prefetch(key.volume, key.page);
+                    }
                     return cache.pages.prefetch(key);
                 }
                 let Some(slot) = cache.pages.get(key) else { return };

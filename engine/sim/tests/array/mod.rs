@@ -8,7 +8,8 @@ pub use broken::Broken;
 
 use kagami_cache::store::{CachePlan, StorePlan};
 use kagami_channel::{
-    Control, Core, CoreParts, CorePlan, Directory, Inbox, MovePlan, Registry, Shared, UnitAddress,
+    Control, Core, CoreParts, CorePlan, Directory, Inbox, MovePlan, Registry, ShardAddress, Shared,
+    UnitAddress,
 };
 use kagami_iscsi::name::IscsiName;
 use kagami_memory::{Arena, ArenaPlan, Class, HugePages, PageMut, Purpose};
@@ -41,6 +42,8 @@ pub struct Volume {
     pub slots: u16,
     pub cache: Option<StorePlan>,
     pub uuid: Uuid,
+    /// Over how many cores it is spread, in extents of how many bytes.
+    pub spread: Option<(u16, u64)>,
 }
 
 /// The array under test.
@@ -77,6 +80,17 @@ impl Array for SimArray {
             places.push(UnitAddress { core: CoreId(volume.home), index: *index });
             *index += 1;
         }
+        let mut counts = vec![0u32; usize::from(self.cores)];
+        let mut shards_at = Vec::new();
+        for volume in &self.volumes {
+            let others = (1..volume.spread.map_or(1, |(shards, _)| shards)).map(|step| {
+                let core = (volume.home + step) % self.cores;
+                let index = &mut counts[usize::from(core)];
+                *index += 1;
+                ShardAddress { core: CoreId(core), index: *index - 1 }
+            });
+            shards_at.push(others.collect::<Vec<_>>());
+        }
         let entries = self.volumes.iter().zip(&places).map(|(volume, at)| (volume.lun, *at, volume.block));
         let registry = Registry::new(self.cores.into(), 64, self.window.into());
         let rules = Arc::clone(&self.rules) as Arc<dyn kagami_channel::Access>;
@@ -98,6 +112,7 @@ impl Array for SimArray {
             let pool = self.arena.pool(core);
             let zeroes = zero_page(&pool).ok_or("no page of zeroes")?;
             let mut units = Vec::new();
+            let mut shards = Vec::new();
             for (row, (volume, place)) in self.volumes.iter().zip(&places).enumerate() {
                 if place.core == CoreId(core) {
                     let file = io.open(volume.disk).map_err(|error| error.to_string())?;
@@ -107,8 +122,21 @@ impl Array for SimArray {
                         file,
                         io_timeout: self.io_timeout,
                         broken: self.broken,
+                        shards: shards_at[row].clone(),
                     };
                     units.push(parts::unit(volume, &plan, &zeroes, &self.states)?);
+                }
+                for address in shards_at[row].iter().filter(|address| address.core == CoreId(core)) {
+                    let file = io.open(volume.disk).map_err(|error| error.to_string())?;
+                    let plan = parts::UnitPlan {
+                        index: address.index,
+                        row,
+                        file,
+                        io_timeout: self.io_timeout,
+                        broken: None,
+                        shards: Vec::new(),
+                    };
+                    shards.push(parts::shard(volume, &plan, &zeroes)?);
                 }
             }
             let listeners = if core == 0 { self.portals.as_slice() } else { &[] };
@@ -120,6 +148,7 @@ impl Array for SimArray {
                 pool,
                 port,
                 units,
+                shards,
                 metrics: metrics.core(usize::from(core)).cloned().ok_or("no counters")?,
                 keeper: Box::new(self.states.keeper(Arc::clone(&inbox), self.broken)),
                 random: Box::new(self.rng.fork(7)),
@@ -194,6 +223,8 @@ pub struct Setup {
     pub io_timeout: Option<u64>,
     /// Three cores, between which connections move whenever two commands went to another one.
     pub moves: bool,
+    /// Two or three cores, over which volumes are spread.
+    pub spread: bool,
 }
 
 /// The same with something that is not left to chance.
@@ -228,6 +259,8 @@ pub fn run_as(
         true => (3, parts::RESTLESS),
         false => (cores, parts::moves(&mut Rng::new(seed ^ 0x6d6f_7665))),
     };
+    let mut spreading = Rng::new(seed ^ 0x7370_7265_6164);
+    let cores = if setup.spread { cores.max(spreading.choose([2, 3])) } else { cores };
     let cache = CachePlan { pages: rng.choose([64, 100, 400]), volumes: 4, margin: 0, seed: rng.word() };
     let mut volumes = Vec::new();
     let mut luns = Vec::new();
@@ -272,8 +305,24 @@ pub fn run_as(
             compare: rng.choose([1, 8]),
             checker,
         });
+        let spread = (setup.spread && (number == 0 || spreading.one_in(2))).then(|| {
+            let shards = u16::try_from(spreading.between(2, cores.into())).unwrap_or(2);
+            (shards, spreading.choose([4u64 << 10, 8 << 10, 64 << 10, 256 << 10]))
+        });
         let uuid = Uuid::from_u128(u128::from(rng.word()) << 64 | u128::from(number));
-        volumes.push(Volume { lun, block, bytes, disk, sector, write_back, home, slots, cache, uuid });
+        volumes.push(Volume {
+            lun,
+            block,
+            bytes,
+            disk,
+            sector,
+            write_back,
+            home,
+            slots,
+            cache,
+            uuid,
+            spread,
+        });
     }
     let portals = vec![SocketAddr::from(([127, 0, 0, 1], 3260)), SocketAddr::from(([127, 0, 0, 1], 3261))];
     let target = IscsiName::new(TARGET).expect("a valid name");

@@ -4,7 +4,10 @@
 use super::Volume;
 use super::broken::{Broken, Liar};
 use kagami_cache::store::{CachePlan, StorePlan};
-use kagami_channel::{Access, Control, Ends, Inbox, Keep, Keeper, MovePlan, Unit, Visible, volume_base};
+use kagami_channel::{
+    Access, Control, Ends, Inbox, Keep, Keeper, MovePlan, Shard, ShardAddress, SpreadPlan, Unit, Visible,
+    shard_base, volume_base,
+};
 use kagami_iscsi::chap::{Account, Credentials};
 use kagami_iscsi::login::{Applicant, Authentication, Denial, TargetSettings};
 use kagami_iscsi::name::IscsiName;
@@ -28,6 +31,44 @@ pub struct UnitPlan {
     pub file: FileId,
     pub io_timeout: Duration,
     pub broken: Option<Broken>,
+    /// Where the shards of its volume are, beside its own core.
+    pub shards: Vec<ShardAddress>,
+}
+
+/// What the disk under a volume says of itself.
+fn limits(volume: &Volume) -> DeviceLimits {
+    DeviceLimits {
+        align: volume.sector,
+        memory_align: 512,
+        max_transfer: 64 << 10,
+        max_discard: 256 << 10,
+        depth: 8,
+        discard: true,
+        zero: true,
+        ..DeviceLimits::default()
+    }
+}
+
+/// Makes a shard of a volume. Whether writes are done in its cache, its unit says.
+pub fn shard(volume: &Volume, plan: &UnitPlan, zeroes: &Page) -> Result<Shard, String> {
+    let blocks = BlockCount(volume.bytes / u64::from(volume.block.bytes()));
+    let volume_plan = kagami_volume::VolumePlan {
+        geometry: Geometry { block_size: volume.block, blocks },
+        storage: Storage::Disk { file: plan.file, limits: limits(volume) },
+        token_base: shard_base(plan.index),
+        slots: volume.cache.map_or(volume.slots, |cache| cache.slots + cache.flights + cache.fills),
+        pages: 4096,
+        timeout: plan.io_timeout,
+        write_back: false,
+        read_only: false,
+        zeroes: zeroes.clone(),
+    };
+    let inner = kagami_volume::Volume::new(volume_plan).map_err(|error| error.to_string())?;
+    let shard = Shard::new(inner, plan.row);
+    Ok(match volume.cache {
+        Some(cache) => shard.with_cache(StorePlan { write_back: false, ahead: 0, ..cache }),
+        None => shard,
+    })
 }
 
 /// Makes a unit.
@@ -59,16 +100,7 @@ pub fn unit(volume: &Volume, plan: &UnitPlan, zeroes: &Page, states: &States) ->
     if let Some(state) = states.of(volume.uuid) {
         server.restore(&state).map_err(|error| error.to_string())?;
     }
-    let limits = DeviceLimits {
-        align: volume.sector,
-        memory_align: 512,
-        max_transfer: 64 << 10,
-        max_discard: 256 << 10,
-        depth: 8,
-        discard: true,
-        zero: true,
-        ..DeviceLimits::default()
-    };
+    let limits = limits(volume);
     let volume_plan = kagami_volume::VolumePlan {
         geometry,
         storage: match plan.broken.filter(|broken| broken.is_back_end()) {
@@ -86,8 +118,23 @@ pub fn unit(volume: &Volume, plan: &UnitPlan, zeroes: &Page, states: &States) ->
     let inner = kagami_volume::Volume::new(volume_plan).map_err(|error| error.to_string())?;
     let write_back = server.write_cache_enabled();
     let unit = Unit::new(volume.lun, volume.uuid, server, inner, volume.slots, plan.row);
-    Ok(match volume.cache {
-        Some(cache) => unit.with_cache(StorePlan { write_back, ..cache }),
+    let spread = volume.spread.map(|(_, extent)| SpreadPlan {
+        extent,
+        shards: plan.shards.clone(),
+        ahead: volume.cache.map_or(0, |cache| cache.ahead),
+        timeout: plan.io_timeout,
+    });
+    let cache = volume.cache.map(|cache| StorePlan {
+        write_back,
+        ahead: if spread.is_some() { 0 } else { cache.ahead },
+        ..cache
+    });
+    let unit = match cache {
+        Some(cache) => unit.with_cache(cache),
+        None => unit,
+    };
+    Ok(match spread {
+        Some(spread) => unit.with_spread(spread),
         None => unit,
     })
 }

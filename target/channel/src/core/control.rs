@@ -48,7 +48,7 @@ impl<I: Io> Core<I> {
                     });
                     if let Err(TrySendError::Disconnected(Ok(index))) = answer.try_send(made) {
                         // Who asked has given up.
-                        self.hub.retire(index, io.now(), sync_channel(1).0);
+                        self.hub.retire(index, io, sync_channel(1).0);
                     }
                 }
                 Control::AddVirtual { unit, answer } => {
@@ -61,7 +61,7 @@ impl<I: Io> Core<I> {
                 Control::Forward { unit, cdb, out, expects, answer } => {
                     self.hub.ask_far(unit, cdb, &out, expects, answer, io.now());
                 }
-                Control::RemoveUnit { unit, answer } => self.hub.retire(unit, io.now(), answer),
+                Control::RemoveUnit { unit, answer } => self.hub.retire(unit, io, answer),
                 Control::Usage { unit, answer } => {
                     if let Some(usage) = self.hub.usage(unit) {
                         let _ = answer.try_send(usage);
@@ -71,7 +71,7 @@ impl<I: Io> Core<I> {
                     self.hub.attend(unit, nexuses.as_deref(), attention);
                 }
                 Control::Forget { unit, nexuses } => self.hub.forget(unit, &nexuses),
-                Control::Grow { unit, blocks } => self.hub.grow(unit, blocks),
+                Control::Grow { unit, blocks } => self.hub.grow(unit, blocks, io),
                 Control::Device { unit, change } => self.device_changed(io, unit, change),
                 Control::Stop => {
                     if self.stop == Stop::Serving {
@@ -95,8 +95,9 @@ impl<I: Io> Core<I> {
     /// Units that are to go, and that nothing is in flight for any more, go.
     pub(super) fn retire(&mut self, io: &mut I) {
         for (mut unit, answer) in self.hub.retired(io) {
-            unit.volume.set_gone();
-            if let Some(device) = unit.volume.release_device() {
+            let store = unit.volume.own_mut();
+            store.set_gone();
+            if let Some(device) = store.release_device() {
                 io.remove_device(device);
             }
             unit.leave(&mut self.hub.cache);
@@ -107,7 +108,13 @@ impl<I: Io> Core<I> {
     /// Goes on with the end, step by step.
     pub(super) fn stopping(&mut self, io: &mut I) {
         match self.stop {
-            Stop::Serving | Stop::Flushing => {}
+            Stop::Serving | Stop::Stable => {}
+            Stop::Flushing => {
+                if self.hub.tasks_in_units() == 0 && !self.hub.has_delayed() {
+                    self.stop = Stop::Stable;
+                    self.shared.stable_cores.fetch_add(1, Ordering::AcqRel);
+                }
+            }
             Stop::Draining => {
                 for index in self.indices() {
                     let Some(connection) = self.connections[index as usize].as_mut() else { continue };

@@ -1,0 +1,181 @@
+//! The shards of a core: parts of operations, orders and the devices of other cores' units.
+//!
+//! What the hub does for units, but for what only units have. Nothing here is looked at where no volume is spread.
+
+use crate::core::Core;
+use crate::hub::{Hub, tell};
+use crate::message::{Message, Part, PartDone, ShardMail, ShardNews, ShardOrder, UnitAddress};
+use crate::shard::Shard;
+use crate::spread::ShardAddress;
+use kagami_cache::store::StoreContext;
+use kagami_memory::Scatter;
+use kagami_reactor::{Completion, Io};
+use kagami_types::BlockError;
+use kagami_volume::Outcome;
+
+impl<S: Send> Hub<S> {
+    /// Calls a shard, and sends home what is done.
+    fn with_shard<I: Io<Stream = S>, R>(
+        &mut self,
+        index: u32,
+        io: &mut I,
+        call: impl FnOnce(&mut Shard, &mut StoreContext<'_>) -> R,
+    ) -> Option<R> {
+        let shard = self.shards.get_mut(index as usize)?.as_mut()?;
+        let mut cx = StoreContext { io, pool: &self.pool, done: &mut self.done, cache: &mut self.cache };
+        let result = call(shard, &mut cx);
+        let home = shard.home();
+        while let Some(done) = self.next_done(index, io) {
+            self.part_is_done(home, done);
+        }
+        let shard = self.shards.get_mut(index as usize)?.as_mut()?;
+        if let (Some(error), Some(home)) = (shard.store.take_deferred_error(), home) {
+            self.news(home, index, ShardNews::Deferred(error));
+        }
+        Some(result)
+    }
+
+    fn next_done<I: Io<Stream = S>>(&mut self, index: u32, io: &mut I) -> Option<PartDone> {
+        let shard = self.shards.get_mut(index as usize)?.as_mut()?;
+        let mut cx = StoreContext { io, pool: &self.pool, done: &mut self.done, cache: &mut self.cache };
+        shard.next_done(&mut cx)
+    }
+
+    fn part_is_done(&mut self, home: Option<UnitAddress>, done: PartDone) {
+        if let Some(home) = home {
+            self.send(home.core, Message::PartDone(done));
+        }
+    }
+
+    fn news(&mut self, home: UnitAddress, index: u32, news: ShardNews) {
+        let from = ShardAddress { core: self.core, index };
+        self.send(home.core, Message::News(home.index, from, Box::new(news)));
+    }
+
+    /// A part of an operation, for a shard of this core.
+    pub(crate) fn part<I: Io<Stream = S>>(&mut self, part: Part, io: &mut I) {
+        let Part { shard, unit, tag, op, data } = part;
+        if let Some(Some(there)) = self.shards.get(shard as usize)
+            && let Some(metrics) = self.metrics.volume(there.row())
+        {
+            metrics.parts.inc();
+        }
+        let gone = |mut data: Scatter| {
+            data.clear();
+            let outcome = Outcome { result: Err(BlockError::Gone), data, status: Vec::new() };
+            PartDone { unit: unit.index, tag, outcome, at_once: false }
+        };
+        let done = match self.shards.get(shard as usize) {
+            Some(Some(_)) => self.with_shard(shard, io, |shard, cx| shard.part(cx, unit, tag, op, data)),
+            _ => Some(Some(gone(data))),
+        };
+        if let Some(Some(done)) = done {
+            self.part_is_done(Some(unit), done);
+        }
+    }
+
+    /// A part that a unit of this core sent away is done.
+    pub(crate) fn part_done<I: Io<Stream = S>>(&mut self, done: PartDone, io: &mut I) {
+        let PartDone { unit, tag, outcome, at_once } = done;
+        self.with_unit(unit, None, io, |unit, cx| unit.part_done(tag, outcome, at_once, cx));
+    }
+
+    /// A shard of another core says something to a unit of this one.
+    pub(crate) fn shard_news<I: Io<Stream = S>>(
+        &mut self,
+        unit: u32,
+        from: ShardAddress,
+        news: ShardNews,
+        io: &mut I,
+    ) {
+        self.with_unit(unit, None, io, |unit, cx| unit.shard_news(from, news, cx));
+    }
+
+    /// A device operation of a shard is done.
+    pub(crate) fn shard_completion<I: Io<Stream = S>>(
+        &mut self,
+        index: u32,
+        completion: Completion,
+        io: &mut I,
+    ) {
+        self.with_shard(index, io, |shard, cx| shard.store.on_completion(cx, completion));
+    }
+
+    /// Time has passed.
+    pub(crate) fn tick_shards<I: Io<Stream = S>>(&mut self, io: &mut I) {
+        let now = io.now();
+        for index in 0..u32::try_from(self.shards.len()).unwrap_or(u32::MAX) {
+            let shard = self.shards.get(index as usize).and_then(Option::as_ref);
+            if shard.is_some_and(|shard| shard.store.next_deadline() <= now) {
+                self.with_shard(index, io, |shard, cx| shard.store.on_tick(cx));
+            }
+        }
+    }
+
+    /// Levels of the shards, in this core's rows of their volumes.
+    pub(crate) fn measure_shards(&self) {
+        for shard in self.shards.iter().flatten() {
+            if let Some(metrics) = self.metrics.volume(shard.row()) {
+                metrics.device_depth.set(shard.store.in_flight() as u64);
+                if let Some(counted) = shard.store.cache_counters(&self.cache) {
+                    tell(&metrics.cache, &counted);
+                }
+            }
+        }
+    }
+}
+
+impl<I: Io> Core<I> {
+    /// A unit of another core tells one of its shards something.
+    pub(crate) fn shard_order(&mut self, io: &mut I, mail: ShardMail) {
+        let ShardMail { shard: index, unit, order } = mail;
+        let there = self.hub.shards.get_mut(index as usize).and_then(Option::as_mut);
+        let Some(shard) = there else { return };
+        let news = match order {
+            ShardOrder::Gone => {
+                shard.store.set_gone();
+                if let Some(device) = shard.store.release_device() {
+                    io.remove_device(device);
+                }
+                Some(ShardNews::Released(shard.store.is_released()))
+            }
+            ShardOrder::Back { device, polled, limits } => {
+                Some(ShardNews::Back(crate::device::replace(io, &mut shard.store, device, polled, limits)))
+            }
+            order => {
+                if matches!(order, ShardOrder::Leave) {
+                    self.hub.leaving.push(index);
+                }
+                self.hub.with_shard(index, io, |shard, cx| shard.order(cx, unit, order)).flatten()
+            }
+        };
+        if let Some(news) = news {
+            self.hub.news(unit, index, news);
+        }
+    }
+
+    /// Shards that were told to go, and have made everything stable, go.
+    pub(crate) fn retire_shards(&mut self, io: &mut I) {
+        for index in std::mem::take(&mut self.hub.leaving) {
+            if self.hub.with_shard(index, io, Shard::is_over) == Some(false) {
+                self.hub.leaving.push(index);
+                continue;
+            }
+            let Some(mut shard) = self.hub.shards.get_mut(index as usize).and_then(Option::take) else {
+                continue;
+            };
+            shard.store.set_gone();
+            if let Some(device) = shard.store.release_device() {
+                io.remove_device(device);
+            }
+            if let Some(metrics) = self.hub.metrics.volume(shard.row()) {
+                metrics.device_depth.set(0);
+            }
+            let home = shard.home();
+            shard.store.leave(&mut self.hub.cache);
+            if let Some(home) = home {
+                self.hub.news(home, index, ShardNews::Left);
+            }
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! A shard: the extents of a spread volume that another core's unit has here.
+//!
+//! A store over the volume's device, on this core's cache and ring. Parts of block operations come by message from the
+//! unit's home core and their outcomes go back; it knows nothing else of them. The core routes completions, ticks and
+//! messages.
+
+use crate::message::{PartDone, ShardNews, ShardOrder, UnitAddress};
+use kagami_cache::store::{Cache, Store, StoreContext, StorePlan};
+use kagami_memory::Scatter;
+use kagami_types::{BlockCount, BlockOp, Lba};
+use kagami_volume::{Tag, Volume};
+
+/// The flush that a shard does for itself before it goes: no part is called so, as none has this slot.
+const LAST: Tag = Tag(u64::MAX);
+
+/// How far its end has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    NotYet,
+    /// What is dirty goes out.
+    Draining,
+    /// The device makes it stable.
+    Flushing,
+    /// Nothing is left to do.
+    Done,
+}
+
+/// A shard; see the module.
+#[derive(Debug)]
+pub struct Shard {
+    pub(crate) store: Store,
+    cached: Option<StorePlan>,
+    row: usize,
+    /// Whose it is; known from the first message on.
+    home: Option<UnitAddress>,
+    end: End,
+}
+
+impl Shard {
+    /// A shard over the whole volume's device, of which it will be asked for its own extents only. `row` is the
+    /// volume's in the metrics.
+    #[must_use]
+    pub fn new(volume: Volume, row: usize) -> Self {
+        Self { store: Store::direct(volume), cached: None, row, home: None, end: End::NotYet }
+    }
+
+    /// The same with its core's cache in front. The plan's number is the core's to give; it should read nothing ahead.
+    #[must_use]
+    pub fn with_cache(mut self, plan: StorePlan) -> Self {
+        self.cached = Some(plan);
+        self
+    }
+
+    /// The shard has its place at a core.
+    ///
+    /// # Errors
+    /// The cache cannot take it.
+    pub(crate) fn enter(mut self, cache: &mut Cache) -> Result<Self, String> {
+        self.store = crate::unit::entered(self.store, self.cached.take(), cache)?;
+        Ok(self)
+    }
+
+    pub(crate) fn row(&self) -> usize {
+        self.row
+    }
+
+    /// Whose it is.
+    pub(crate) fn home(&self) -> Option<UnitAddress> {
+        self.home
+    }
+
+    /// A part of an operation. `Some`: it is done.
+    pub(crate) fn part(
+        &mut self,
+        cx: &mut StoreContext<'_>,
+        unit: UnitAddress,
+        tag: Tag,
+        op: BlockOp,
+        data: Scatter,
+    ) -> Option<PartDone> {
+        self.home = Some(unit);
+        let outcome = self.store.submit(cx, tag, op, data)?;
+        Some(PartDone { unit: unit.index, tag, outcome, at_once: true })
+    }
+
+    /// What has become done since; `None` when that is all.
+    pub(crate) fn next_done(&mut self, cx: &mut StoreContext<'_>) -> Option<PartDone> {
+        loop {
+            let (tag, outcome) = cx.done.pop()?;
+            if tag == LAST {
+                self.end = End::Done;
+                continue;
+            }
+            let unit = self.home?;
+            return Some(PartDone { unit: unit.index, tag, outcome, at_once: false });
+        }
+    }
+
+    /// What its unit tells it, but for the life of the device. What there is to be said to that.
+    pub(crate) fn order(
+        &mut self,
+        cx: &mut StoreContext<'_>,
+        unit: UnitAddress,
+        order: ShardOrder,
+    ) -> Option<ShardNews> {
+        self.home = Some(unit);
+        match order {
+            ShardOrder::Abort(part) => {
+                // Where it is over already, its outcome is on the way.
+                let _ = self.store.abort(cx, part);
+            }
+            ShardOrder::WriteBack(write_back) => self.store.set_write_back(write_back),
+            ShardOrder::Ahead(range) => self.store.read_ahead(cx, range),
+            ShardOrder::Grow(blocks) => return Some(ShardNews::Grown(self.store.grow(blocks).is_ok())),
+            ShardOrder::Limits(limits) => drop(self.store.set_device_limits(limits)),
+            ShardOrder::Drain => self.store.set_draining(true, cx.io.now()),
+            ShardOrder::Leave => {
+                self.store.set_draining(true, cx.io.now());
+                self.end = End::Draining;
+            }
+            // The core's own business.
+            ShardOrder::Gone | ShardOrder::Back { .. } => {}
+        }
+        None
+    }
+
+    /// Goes on with its end. True: it can be taken out.
+    pub(crate) fn is_over(&mut self, cx: &mut StoreContext<'_>) -> bool {
+        if self.end == End::Draining && self.store.is_idle() {
+            self.end = End::Flushing;
+            let all = BlockOp::Flush { lba: Lba(0), blocks: BlockCount(0) };
+            if self.store.submit(cx, LAST, all, Scatter::default()).is_some() {
+                self.end = End::Done;
+            }
+        }
+        self.end == End::Done && self.store.is_idle()
+    }
+}
