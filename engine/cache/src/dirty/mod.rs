@@ -109,7 +109,26 @@ impl DirtyMap {
     /// A page became dirty, or was overwritten. False, and nothing changed, if there is no room or no such volume.
     #[must_use]
     pub fn mark(&mut self, volume: u16, page: u64) -> bool {
-        page < MOST_PAGES && self.mark_run(volume, page..page + 1)
+        if page >= MOST_PAGES {
+            return false;
+        }
+        if let Some(sweep) = self.sweeps.get_mut(usize::from(volume))
+            && self.dirty < self.capacity
+            && let Some(fresh) = self.nodes.mark(volume, page, sweep.now)
+        {
+            sweep.dirty += u32::from(fresh);
+            self.dirty += u32::from(fresh);
+            return true;
+        }
+        self.mark_run(volume, page..page + 1)
+    }
+
+    /// Asks the processor for what [`mark`](Self::mark) will look at. A hint.
+    #[inline]
+    pub fn prefetch(&self, volume: u16, page: u64) {
+        if page < MOST_PAGES {
+            self.nodes.prefetch(volume, page >> 6);
+        }
     }
 
     /// A run of pages became dirty, all or none. False, and nothing changed, if there is no room or no such volume.

@@ -88,6 +88,30 @@ impl Nodes {
         self.table[self.find(key(volume, 0, region))].masks
     }
 
+    /// Asks the processor for a leaf. A hint.
+    #[inline]
+    pub(super) fn prefetch(&self, volume: u16, region: u64) {
+        kagami_memory::prefetch_value(&self.table[self.home(key(volume, 0, region))]);
+    }
+
+    /// Marks one page in a leaf that has others of the set and of the generation `next`, and adds it to the latter unless
+    /// it is in `now`: so nothing is to be done above. Whether the page is new in the set; none if there is no such leaf.
+    #[inline]
+    pub(super) fn mark(&mut self, volume: u16, page: u64, now: Class) -> Option<bool> {
+        let key = key(volume, 0, page >> 6);
+        let at = self.find(key);
+        let masks = &mut self.table[at].masks;
+        let next = now.other() as usize;
+        if masks[Class::Dirty as usize] == 0 || masks[next] == 0 {
+            return None;
+        }
+        let bit = 1 << (page & 63);
+        let fresh = masks[Class::Dirty as usize] & bit == 0;
+        masks[Class::Dirty as usize] |= bit;
+        masks[next] |= bit & !masks[now as usize];
+        Some(fresh)
+    }
+
     /// Adds bits to one node. True if it had none of this class.
     fn add(&mut self, key: u64, class: Class, bits: u64) -> bool {
         let at = self.find(key);

@@ -5,6 +5,9 @@ use super::plan::{CachePlan, MIN_PAGES, StorePlanError};
 use crate::{DirtyMap, Key, Pages, Slot};
 use kagami_memory::{Class, Pool};
 
+/// How many pages are asked for before they are looked at.
+const AHEAD: u64 = 32;
+
 /// One volume's part.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Row {
@@ -198,6 +201,22 @@ impl Cache {
     #[inline]
     pub(crate) fn find(&self, number: u16, page: u64) -> Option<Slot> {
         self.pages.get(Key { volume: number, page })
+    }
+
+    /// Asks the processor for what is known of these pages, the first [`AHEAD`] of them. A hint.
+    pub(crate) fn prefetch(&self, number: u16, pages: std::ops::Range<u64>) {
+        let pages = pages.start..pages.end.min(pages.start + AHEAD);
+        if pages.end - pages.start < 2 {
+            return;
+        }
+        for page in pages.clone() {
+            self.pages.prefetch(Key { volume: number, page });
+        }
+        for page in pages {
+            if let Some(slot) = self.find(number, page) {
+                self.pages.prefetch_slot(slot);
+            }
+        }
     }
 
     /// A volume's frame of a page.

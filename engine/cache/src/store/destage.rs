@@ -178,6 +178,7 @@ impl Cached {
         let mut list = self.spare_list();
         let mut extent = Extent { start: first << PAGE_SHIFT, end: first << PAGE_SHIFT };
         let mut page = first;
+        cx.cache.prefetch(number, first..most);
         while page < most {
             let whole = self.whole(page);
             let Some(frame) = cx.cache.frame(number, page) else { break };
@@ -293,6 +294,9 @@ impl Cached {
         let number = self.plan.number;
         let pages = flight.extent.first()..flight.extent.last();
         let (mut wanted, mut cleaned, mut first_failure) = (false, 0, false);
+        // The last run of pages that are clean now: the map of dirty pages is told run by run.
+        let mut clean = pages.start..pages.start;
+        cx.cache.prefetch(number, pages.clone());
         for page in pages.clone() {
             let Some(slot) = cx.cache.find(number, page) else { continue };
             let frame = &mut cx.cache.pages[slot];
@@ -319,13 +323,18 @@ impl Cached {
             if frame.dirty == 0 {
                 frame.stamp = NEVER;
                 cleaned += 1;
-                cx.cache.dirty.clear(number, page);
+                if clean.end != page {
+                    cx.cache.dirty.clear_run(number, clean);
+                    clean = page..page;
+                }
+                clean.end = page + 1;
                 cx.cache.settle(slot);
             } else if result.is_ok() || result == Err(BlockError::Busy) {
                 // A part that did not lie together with the rest, or written again: for the next sweep.
                 cx.cache.dirty.retry(number, page..page + 1);
             }
         }
+        cx.cache.dirty.clear_run(number, clean);
         if cleaned > 0 {
             self.throttle.credit(cleaned);
             self.counters.destage_pages += u64::from(cleaned);

@@ -7,6 +7,7 @@ use super::StoreContext;
 use super::cached::{Cached, ended};
 use super::frame::{Extent, Frame, PAGE, PAGE_SHIFT, WHOLE};
 use super::task::Step;
+use crate::Slot;
 use kagami_memory::{Class, Page, Purpose, Scatter};
 use kagami_types::{Access, BlockError, BlockOp};
 use kagami_volume::ranges::Mode;
@@ -124,12 +125,16 @@ impl Cached {
         let number = self.plan.number;
         let pages = u32::try_from(extent.pages()).unwrap_or(u32::MAX);
         let (mut new, mut fresh) = (0, 0);
+        let mut slot = None;
         for page in extent.first()..extent.last() {
-            match cx.cache.frame(number, page) {
+            slot = cx.cache.find(number, page);
+            match slot {
                 None => (new, fresh) = (new + 1, fresh + 1),
-                Some(frame) => fresh += u32::from(frame.dirty == 0),
+                Some(slot) => fresh += u32::from(cx.cache.pages[slot].dirty == 0),
             }
         }
+        // Of a single page that is there: no room is made, so it stays where it is.
+        let known = slot.filter(|_| pages == 1);
         let dirty = cx.cache.dirty.len(number);
         if dirty + fresh > self.plan.dirty {
             return Install::Wait;
@@ -159,7 +164,7 @@ impl Cached {
         }
         self.clock += 1;
         if adopt {
-            self.adopt(cx, extent, data, dpo);
+            self.adopt(cx, extent, data, dpo, known);
         } else {
             self.copy(cx, extent, data, dpo);
         }
@@ -190,15 +195,23 @@ impl Cached {
         room
     }
 
-    /// The data's pages become the cache's.
+    /// The data's pages become the cache's. `known`: where the only page is.
     #[inline]
-    fn adopt(&mut self, cx: &mut StoreContext<'_>, extent: Extent, data: &mut Scatter, dpo: bool) {
+    fn adopt(
+        &mut self,
+        cx: &mut StoreContext<'_>,
+        extent: Extent,
+        data: &mut Scatter,
+        dpo: bool,
+        known: Option<Slot>,
+    ) {
         for (page, part) in (extent.first()..extent.last()).zip(data.drain()) {
             let mask = extent.mask(page);
             let whole = mask == WHOLE;
             if whole {
                 self.counters.in_place_bytes += PAGE;
-                self.put(cx, page, mask, dpo, |frame, _| frame.page = Some(part.into_page()));
+                let slot = known.or_else(|| cx.cache.find(self.plan.number, page));
+                self.put_at(cx, page, slot, mask, dpo, |frame, _| frame.page = Some(part.into_page()));
                 continue;
             }
             let len = part.len();
@@ -248,7 +261,6 @@ impl Cached {
     }
 
     /// Makes some sectors of a page valid and dirty, with the bytes that `fill` puts into the frame.
-    #[inline]
     fn put(
         &mut self,
         cx: &mut StoreContext<'_>,
@@ -257,8 +269,23 @@ impl Cached {
         dpo: bool,
         fill: impl FnOnce(&mut Frame, &mut kagami_memory::ScatterMut),
     ) {
+        let slot = cx.cache.find(self.plan.number, page);
+        self.put_at(cx, page, slot, mask, dpo, fill);
+    }
+
+    /// As [`put`](Self::put), where the page's slot is known, or that there is none.
+    #[inline]
+    fn put_at(
+        &mut self,
+        cx: &mut StoreContext<'_>,
+        page: u64,
+        slot: Option<Slot>,
+        mask: u8,
+        dpo: bool,
+        fill: impl FnOnce(&mut Frame, &mut kagami_memory::ScatterMut),
+    ) {
         let number = self.plan.number;
-        let slot = match cx.cache.find(number, page) {
+        let slot = match slot {
             Some(slot) => {
                 if !dpo {
                     cx.cache.pages.hit(slot);
