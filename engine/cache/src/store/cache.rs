@@ -14,6 +14,8 @@ pub(crate) struct Row {
     taken: bool,
     /// Frames.
     pub(crate) pages: u32,
+    /// Pages that its reads have reserved.
+    held: u32,
     /// Pages read ahead that went unread, since the volume last looked.
     pub(crate) wasted: u32,
     /// The last of them.
@@ -24,6 +26,9 @@ pub(crate) struct Row {
 ///
 /// Three quarters of it may be dirty, and a quarter held by reads that wait; so what is needed next can always be had by
 /// giving up clean pages.
+///
+/// Of both, a volume among others may take a fixed share, and of the rest as long as it has less than four times what
+/// is left ([`Share`]): however many volumes hang with all that they could get, the others find something.
 #[derive(Debug)]
 pub struct Cache {
     pub(crate) pages: Pages<Frame>,
@@ -33,6 +38,8 @@ pub struct Cache {
     held: u32,
     held_limit: u32,
     rows: Box<[Row]>,
+    /// Volumes that have a number.
+    volumes: u32,
     margin: u32,
     evictions: u64,
 }
@@ -57,6 +64,7 @@ impl Cache {
             held: 0,
             held_limit: plan.pages / 4,
             rows: vec![Row::default(); usize::from(plan.volumes)].into_boxed_slice(),
+            volumes: 0,
             margin: plan.margin,
             evictions: 0,
         }
@@ -103,6 +111,7 @@ impl Cache {
         match self.rows.get_mut(usize::from(number)) {
             Some(row) if !row.taken => {
                 *row = Row { taken: true, ..Row::default() };
+                self.volumes += 1;
                 Ok(())
             }
             _ => Err(StorePlanError::Number(number)),
@@ -120,8 +129,17 @@ impl Cache {
             self.dirty.clear_run(number, run);
         }
         if let Some(row) = self.rows.get_mut(usize::from(number)) {
+            self.volumes -= u32::from(row.taken);
             *row = Row::default();
         }
+    }
+
+    /// How many pages a volume may have dirty, at most `most`, once `more` are. One that has none dirty may go beyond it
+    /// with one command, so that the largest is served too.
+    #[inline]
+    pub(crate) fn may_be_dirty(&self, most: u32, more: u32) -> u32 {
+        let share = Share { volumes: self.volumes, limit: self.dirty_limit };
+        share.of(self.dirty.total() + more).min(most)
     }
 
     pub(crate) fn row(&mut self, number: u16) -> Option<&mut Row> {
@@ -133,18 +151,31 @@ impl Cache {
         self.rows.get(usize::from(number)).map_or(0, |row| row.pages)
     }
 
-    /// Reserves pages for a read that waits. A read is never refused where no other waits.
-    pub(crate) fn hold(&mut self, pages: u32) -> bool {
-        let fits = self.held == 0 || pages <= self.held_limit.saturating_sub(self.held);
+    /// Reserves pages for a volume's read that waits. A read is never refused where no other waits.
+    pub(crate) fn hold(&mut self, number: u16, pages: u32) -> bool {
+        let share =
+            Share { volumes: self.volumes, limit: self.held_limit }.of(self.held.saturating_add(pages));
+        let Some(row) = self.rows.get_mut(usize::from(number)) else { return false };
+        let shared = row.held == 0 || pages <= share.saturating_sub(row.held);
+        let fits = self.held == 0 || shared && pages <= self.held_limit.saturating_sub(self.held);
         if fits {
             self.held += pages;
+            row.held += pages;
         }
         fits
     }
 
-    pub(crate) fn unhold(&mut self, pages: u32) {
+    pub(crate) fn unhold(&mut self, number: u16, pages: u32) {
         debug_assert!(pages <= self.held, "more given back than was held");
         self.held = self.held.saturating_sub(pages);
+        if let Some(row) = self.rows.get_mut(usize::from(number)) {
+            row.held = row.held.saturating_sub(pages);
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> u32 {
+        self.held
     }
 
     /// The most that one read may hold.
@@ -265,6 +296,31 @@ impl Cache {
     }
 }
 
+/// How something limited is divided among volumes: a quarter of it in fixed shares, the rest by what is left of it.
+///
+/// A volume that takes all it can get has four times as much as it leaves (a dynamic threshold, as switches divide their
+/// buffers among ports). With `n` of them, each has `4 / (4 n + 1)` of the rest: none can be shut out, one alone has most
+/// of it, and no list of who uses what is kept. One volume alone has everything.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Share {
+    pub(crate) volumes: u32,
+    pub(crate) limit: u32,
+}
+
+impl Share {
+    /// The most that one volume may have when `used` is in use by all, what it is about to take included.
+    #[inline]
+    pub(crate) fn of(self, used: u32) -> u32 {
+        let Self { volumes, limit } = self;
+        if volumes <= 1 {
+            return limit;
+        }
+        let fixed = limit / 4;
+        let left = (limit - fixed).saturating_sub(used);
+        left.saturating_mul(4).min(limit - fixed).max(fixed / volumes)
+    }
+}
+
 /// Where a new frame comes in the order of eviction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -274,4 +330,50 @@ pub(crate) enum Place {
     Cold,
     /// Read ahead.
     Ahead,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn one_volume_alone_has_everything_and_two_of_three_leave_enough() {
+        assert_eq!(Share { volumes: 1, limit: 900 }.of(900), 900);
+        let share = Share { volumes: 3, limit: 900 };
+        let mut used = [0u32; 3];
+        let take = |used: &mut [u32; 3], who: usize| {
+            while used[who] < share.of(used.iter().sum::<u32>() + 1) {
+                used[who] += 1;
+            }
+        };
+        take(&mut used, 0);
+        assert!((538..=540).contains(&used[0]), "alone among three it has three fifths");
+        take(&mut used, 1);
+        take(&mut used, 2);
+        assert!(used[2] >= 75, "{used:?}");
+    }
+
+    proptest! {
+        /// However many take all they can get, in whatever steps: the sum stays within the limit, and every other
+        /// volume still has its fixed share.
+        #[test]
+        fn nobody_is_shut_out(volumes in 2u32..1200, limit in 64u32..1_000_000, steps in prop::collection::vec((any::<prop::sample::Index>(), 1u32..5000), 0..200)) {
+            let share = Share { volumes, limit };
+            let mut used = vec![0u32; volumes as usize];
+            for (who, step) in steps {
+                let at = who.index(used.len());
+                if used[at] + step <= share.of(used.iter().sum::<u32>() + step) {
+                    used[at] += step;
+                }
+            }
+            let total: u32 = used.iter().sum();
+            prop_assert!(total <= limit);
+            for at in 0..used.len() {
+                let fixed = limit / 4 / volumes;
+                prop_assert!(share.of(total) >= fixed);
+                prop_assert!(total - used[at] + fixed <= limit);
+            }
+        }
+    }
 }

@@ -30,7 +30,8 @@ impl Cached {
         if self.draining || !self.waiting.is_empty() {
             return depth;
         }
-        let (low, high) = (self.plan.dirty / 8, self.plan.dirty / 2);
+        let most = cx.cache.may_be_dirty(self.plan.dirty, 0);
+        let (low, high) = (most / 8, most / 2);
         let core = cx.cache.dirty.total() > cx.cache.dirty_limit / 2;
         let by_amount = match dirty {
             _ if core || dirty >= high => depth,

@@ -172,7 +172,7 @@ impl Cached {
         let extent = self.tasks[usize::from(t)].extent;
         if self.tasks[usize::from(t)].held == 0 {
             let pages = u32::try_from(extent.pages()).unwrap_or(u32::MAX);
-            if !cx.cache.hold(pages) {
+            if !cx.cache.hold(self.plan.number, pages) {
                 return self.starve(cx, t);
             }
             self.tasks[usize::from(t)].held = pages;
@@ -286,7 +286,7 @@ impl Cached {
         self.unpin_pages(cx, t);
         let held = std::mem::take(&mut self.tasks[usize::from(t)].held);
         if held > 0 {
-            cx.cache.unhold(held);
+            cx.cache.unhold(self.plan.number, held);
         }
     }
 
@@ -374,7 +374,7 @@ impl Cached {
         state.live = false;
         if std::mem::take(&mut state.ahead) {
             self.ahead_fills -= 1;
-            cx.cache.unhold(u32::try_from(pages.end - pages.start).unwrap_or(u32::MAX));
+            cx.cache.unhold(self.plan.number, u32::try_from(pages.end - pages.start).unwrap_or(u32::MAX));
         }
         if outcome.result.is_ok() {
             self.take_in(cx, fill, pages.clone(), &mut outcome.data);
@@ -505,12 +505,12 @@ impl Cached {
                 || self.ahead_fills >= self.fills.len() / 2
                 || cx.cache.is_tight(cx.pool);
             let held = u32::try_from(run.end - run.start).unwrap_or(u32::MAX);
-            if in_the_way || short || !cx.cache.hold(held) {
+            if in_the_way || short || !cx.cache.hold(number, held) {
                 self.counters.ahead_dropped += 1;
                 return;
             }
             let Some(fill) = self.start_fill(cx, run, Place::Ahead, true) else {
-                cx.cache.unhold(held);
+                cx.cache.unhold(self.plan.number, held);
                 self.counters.ahead_dropped += 1;
                 return;
             };
@@ -518,7 +518,7 @@ impl Cached {
             let read = u32::try_from(state.end - state.first).unwrap_or(u32::MAX);
             page = state.end;
             // The rest of the reservation: the fill gives back only what it reads.
-            cx.cache.unhold(held.saturating_sub(read));
+            cx.cache.unhold(number, held.saturating_sub(read));
             self.ahead_fills += 1;
             self.counters.ahead_pages += u64::from(read);
         }

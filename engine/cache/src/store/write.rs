@@ -136,7 +136,8 @@ impl Cached {
         // Of a single page that is there: no room is made, so it stays where it is.
         let known = slot.filter(|_| pages == 1);
         let dirty = cx.cache.dirty.len(number);
-        if dirty + fresh > self.plan.dirty {
+        let most = cx.cache.may_be_dirty(self.plan.dirty, fresh);
+        if fresh > 0 && dirty > 0 && dirty + fresh > most {
             return Install::Wait;
         }
         if fresh > 0
@@ -156,8 +157,11 @@ impl Cached {
         if new > 0 && !self.room_for(cx, extent, new) {
             return Install::Retry;
         }
-        if fresh > 0 && !self.throttle.admit(fresh, dirty) {
-            return Install::Wait;
+        if fresh > 0 {
+            self.throttle.set_limits(most / 2, most);
+            if !self.throttle.admit(fresh, dirty) {
+                return Install::Wait;
+            }
         }
         if dirty == 0 {
             self.dirty_since = cx.io.now();
