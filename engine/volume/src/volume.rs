@@ -173,6 +173,14 @@ impl Volume {
         Ok(())
     }
 
+    /// For a volume among others without a cache: beyond that many pages of 4 KiB it has at most four times as many as it
+    /// leaves to the hosts of all. So any number of hung devices leaves the others pages. More is refused with `Busy`.
+    pub fn set_fair_share(&mut self, pages: u64) {
+        if let Kind::Disk(disk) = &mut self.kind {
+            disk.set_fair_share(pages);
+        }
+    }
+
     /// The device was removed: every operation ends with `Gone` from now on, those under way as soon as
     /// the kernel gives them back. Then [`release_device`](Self::release_device) gives the kernel's name
     /// for it up, and [`replace_device`](Self::replace_device) goes on when it is back.

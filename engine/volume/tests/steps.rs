@@ -680,3 +680,27 @@ fn the_largest_transfer_fits_the_quota_at_any_place() {
         bench.assert_clean();
     }
 }
+
+#[test]
+fn a_volume_among_others_leaves_pages_on_a_device_that_hangs() {
+    let mut bench =
+        Bench::disk(BlockSize::B512, BYTES, limits(512), |plan| (plan.slots, plan.pages) = (4096, 1 << 20));
+    bench.volume.set_fair_share(16);
+    // Others have all but 64 pages.
+    let free = bench.arena.free_for_hosts(Class::Page);
+    let others = bench.data(&vec![0; (free as usize - 64) * 4096]);
+    let begun = |bench: &mut Bench, from: u64| {
+        (from..from + 4096).take_while(|&tag| bench.submit(tag, read(0, 8), Scatter::new()).is_none()).count()
+    };
+    let count = begun(&mut bench, 0);
+    assert!((60..260).contains(&count), "{count} pages of 64 that were left");
+    assert_eq!(bench.submit(5000, read(0, 8), Scatter::new()).unwrap().result, Err(BlockError::Busy));
+    // What others give back is there for it as well.
+    drop(others);
+    assert!(begun(&mut bench, 10_000) > 100);
+    bench.settle();
+    bench.done.clear();
+    assert!(bench.submit(6000, read(0, 8), Scatter::new()).is_none());
+    bench.settle();
+    assert_eq!(bench.result(6000), Ok(()));
+}

@@ -140,7 +140,10 @@ impl Full {
         };
         task.out = Some(out);
         task.cold = hub.keeps_pages(task.lun);
-        let wanted = if hub.take_pages(&mut task.data, wanted as usize) {
+        let lun = Lun::from_wire(task.lun).ok();
+        let taken = hub.take_pages(&mut task.data, lun, wanted as usize);
+        task.share = lun.zip(taken.filter(|&pages| pages > 0));
+        let wanted = if taken.is_some() {
             wanted
         } else {
             hub.metrics.network.task_set_full.inc();

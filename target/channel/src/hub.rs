@@ -10,6 +10,7 @@ use crate::orders::Order;
 use crate::registry::Registry;
 use crate::session::Session;
 use crate::shard::Shard;
+use crate::shares::Shares;
 use crate::unit::{Keep, Then, Unit, UnitContext};
 use crate::virtual_unit::FAR;
 use kagami_cache::store::{Cache, StoreContext, StoreCounters};
@@ -50,6 +51,8 @@ pub(crate) struct Hub<S> {
     /// The cached pages of this core's volumes.
     pub(crate) cache: Cache,
     pub(crate) port: Port<Message<S>>,
+    /// Pages of commands under way, by unit.
+    pub(crate) shares: Arc<Shares>,
     /// Messages for cores whose queues are full, in order.
     delayed: Vec<VecDeque<Message<S>>>,
     /// The units by their index; the places of those that were removed stay empty.
@@ -131,6 +134,7 @@ impl<S: Send> Hub<S> {
             // The daemon computes both from one plan; a unit that did not fit would not be served.
             units: units.into_iter().map(|unit| unit.enter(&mut cache).ok()).collect(),
             shards: shards.into_iter().map(|shard| shard.enter(&mut cache).ok()).collect(),
+            shares: Arc::new(Shares::new(cache.pages().1)),
             cache,
             port,
             far: FarUnits::default(),
@@ -207,10 +211,32 @@ impl<S: Send> Hub<S> {
         }
     }
 
-    /// Takes pages for a host's data; clean ones of the cache are given up for them where there are none free.
+    /// Takes pages for a host's data to a unit; clean ones of the cache are given up for them where there are none free.
+    /// How many now count for the unit; `None`, and nothing taken: there are none, or none that it may have.
     #[inline]
-    pub(crate) fn take_pages(&mut self, list: &mut ScatterMut, bytes: usize) -> bool {
-        list.take_more(&self.pool, Purpose::Host, bytes) || self.reclaim_pages(list, bytes)
+    pub(crate) fn take_pages(
+        &mut self,
+        list: &mut ScatterMut,
+        lun: Option<Lun>,
+        bytes: usize,
+    ) -> Option<u32> {
+        let pages = u32::try_from(bytes.div_ceil(Class::Page.bytes())).unwrap_or(u32::MAX);
+        let units = self.directory.luns().len();
+        let (pool, cache) = (&self.pool, &self.cache);
+        let free = || {
+            pool.arena().free_for_hosts(Class::Page)
+                + (cache.pages().0 - cache.dirty().0.min(cache.pages().0))
+        };
+        if lun.is_some_and(|lun| !self.shares.allow(lun, pages, units, free)) {
+            return None;
+        }
+        if !(list.take_more(&self.pool, Purpose::Host, bytes) || self.reclaim_pages(list, bytes)) {
+            return None;
+        }
+        if let Some(lun) = lun {
+            self.shares.take(lun, pages);
+        }
+        Some(pages)
     }
 
     #[cold]

@@ -57,6 +57,7 @@ mod receive;
 mod registry;
 mod session;
 mod shard;
+mod shares;
 mod spread;
 mod task;
 mod text;

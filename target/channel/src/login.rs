@@ -228,7 +228,7 @@ impl Login {
                 rules: parameters.write_rules(),
                 parameters,
                 stat_sn,
-                tasks: Tasks::new(plan.window.saturating_add(CorePlan::IMMEDIATE)),
+                tasks: Tasks::new(plan.window.saturating_add(CorePlan::IMMEDIATE), Arc::clone(&hub.shares)),
                 landing: None,
                 answers: VecDeque::new(),
                 urgent: VecDeque::new(),

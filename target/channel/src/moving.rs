@@ -193,6 +193,7 @@ impl<I: Io> Core<I> {
         let id = ConnectionId { core: self.hub.core, index, generation: self.generations[index as usize] };
         full.id = id;
         full.stalled = false;
+        full.tasks.settle(Arc::clone(&self.hub.shares));
         full.place.arrived(&self.plan.moves, io.now());
         if self.stop == Stop::Draining {
             full.announce_end();

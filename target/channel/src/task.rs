@@ -1,10 +1,12 @@
 //! The task slots of one connection.
 
 use crate::message::UnitAddress;
+use crate::shares::Shares;
 use kagami_iscsi::pdu::{Itt, TaskAttribute};
 use kagami_iscsi::transfer::DataOut;
 use kagami_memory::ScatterMut;
-use kagami_types::Time;
+use kagami_types::{Lun, Time};
+use std::sync::Arc;
 
 /// What a task is waiting for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +45,8 @@ pub(crate) struct Task {
     pub(crate) cold: bool,
     pub(crate) out: Option<DataOut>,
     pub(crate) data: ScatterMut,
+    /// Pages that were taken for it, counted for that unit until it ends.
+    pub(crate) share: Option<(Lun, u32)>,
     pub(crate) received: Time,
     /// Bytes that its answer may hold, counted against the connection's limit.
     pub(crate) charged: u32,
@@ -64,10 +68,11 @@ pub(crate) enum Failure {
 pub(crate) struct Tasks {
     slots: Box<[Task]>,
     free: Vec<u16>,
+    shares: Arc<Shares>,
 }
 
 impl Tasks {
-    pub(crate) fn new(count: u16) -> Self {
+    pub(crate) fn new(count: u16, shares: Arc<Shares>) -> Self {
         let slots = (0..count)
             .map(|_| Task {
                 stage: Stage::Free,
@@ -85,11 +90,12 @@ impl Tasks {
                 cold: false,
                 out: None,
                 data: ScatterMut::default(),
+                share: None,
                 received: Time(0),
                 charged: 0,
             })
             .collect();
-        Self { slots, free: (0..count).rev().collect() }
+        Self { slots, free: (0..count).rev().collect(), shares }
     }
 
     /// Takes a free slot.
@@ -110,9 +116,27 @@ impl Tasks {
         task.failed = None;
         task.out = None;
         task.charged = 0;
+        if let Some((lun, pages)) = task.share.take() {
+            self.shares.give(lun, pages);
+        }
         task.data.clear();
         task.turn = task.turn.wrapping_add(1);
         self.free.push(slot);
+    }
+
+    /// The connection came to another core. It has no tasks there yet.
+    pub(crate) fn settle(&mut self, shares: Arc<Shares>) {
+        self.give_back();
+        self.shares = shares;
+    }
+
+    /// No task counts any more.
+    fn give_back(&mut self) {
+        for task in &mut self.slots {
+            if let Some((lun, pages)) = task.share.take() {
+                self.shares.give(lun, pages);
+            }
+        }
     }
 
     #[inline]
@@ -139,5 +163,11 @@ impl Tasks {
     /// How many there are.
     pub(crate) fn in_use(&self) -> usize {
         self.slots.len() - self.free.len()
+    }
+}
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.give_back();
     }
 }

@@ -107,6 +107,8 @@ pub(crate) struct Disk {
     gone: bool,
     zeroes: Page,
     quota: Quota,
+    /// Below so many pages, its reads need not leave anything for others; see [`Volume::set_fair_share`](crate::Volume).
+    fair: Option<u64>,
     pub(crate) counters: Counters,
     tasks: Vec<Task>,
     free: Vec<u16>,
@@ -157,6 +159,7 @@ impl Disk {
             gone: false,
             zeroes: plan.zeroes,
             quota: Quota::new(plan.pages),
+            fair: None,
             counters: Counters::default(),
             tasks: (0..slots).map(|_| Task::empty()).collect(),
             free: (0..plan.slots).rev().collect(),
@@ -215,7 +218,7 @@ impl Disk {
             Ok(page) => page,
             Err(error) => return Some(Outcome::plain(Err(error), data)),
         };
-        if !self.quota.try_charge(charge) {
+        if self.takes_too_much(cx, charge) || !self.quota.try_charge(charge) {
             return Some(Outcome::plain(Err(BlockError::Busy), data));
         }
         let Some(t) = self.free.pop() else {
@@ -403,6 +406,22 @@ impl Disk {
         let depth = old.depth;
         self.limits = DeviceLimits { depth, memory_align: old.memory_align, ..limits };
         Ok(())
+    }
+
+    pub(crate) fn set_fair_share(&mut self, pages: u64) {
+        self.fair = Some(pages);
+    }
+
+    /// Whether with so many pages more it would have more than its share, and more than four times what is left.
+    #[inline]
+    fn takes_too_much(&self, cx: &Context<'_>, more: u64) -> bool {
+        let Some(fair) = self.fair else { return false };
+        let wanted = self.quota.used() + more;
+        if self.quota.used() == 0 || wanted <= fair {
+            return false;
+        }
+        let free = u64::from(cx.pool.arena().free_for_hosts(Class::Page));
+        wanted > free.saturating_sub(more).saturating_mul(4)
     }
 
     pub(crate) fn set_gone(&mut self) {

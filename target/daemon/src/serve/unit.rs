@@ -71,6 +71,9 @@ pub(super) struct Target {
     largest: u32,
     /// The pages of a core's cache.
     cache_pages: u32,
+    /// Pages that hosts can have, and how many volumes share them at the start.
+    host_pages: u32,
+    volumes: u32,
 }
 
 impl Target {
@@ -84,6 +87,8 @@ impl Target {
             sessions: plan.network.max_sessions,
             largest: u32::try_from(largest).unwrap_or(1 << 20),
             cache_pages: cache_plan(plan).pages,
+            host_pages: pages,
+            volumes: u32::try_from(plan.volumes.len()).unwrap_or(u32::MAX).max(2),
         }
     }
 }
@@ -148,6 +153,9 @@ pub(super) fn build(
         zeroes: zeroes.clone(),
     })
     .map_err(|error| error.to_string())?;
+    if cached.is_none() {
+        volume.set_fair_share(u64::from(target.host_pages / 4 / target.volumes));
+    }
     // No more is told to hosts than the volume's quota of pages can take at once.
     let largest = u32::try_from(volume.largest_transfer().0).unwrap_or(u32::MAX);
     // In a cache, a command may use half of what can be dirty.
