@@ -386,6 +386,31 @@ def configurations():
     yield "command-small", least + '[[volume]]\nlun = 1\nname = "o"\nrole = "command"\nsize = "1MiB"\n'
 
 
+# ---- Orders of command devices (docs/formats.md) -------------------------------------------------
+
+
+def records():
+    def request(order, parameters, generation=7, flags=1, operator=b"", target=b"\xaa" * 16):
+        body = b"".join(struct.pack("<HH", tag, len(value)) + value for tag, value in parameters)
+        header = struct.pack("<8sHHIQQQHHB3x16s16s16sQQ16s64s32s32x", b"KAGORDER", 1, 256, 260 + len(body), 0, 0, 0,
+                             order, flags, 0, target, b"\x11" * 16, b"\x22" * 16, generation, 0, bytes(16), operator,
+                             bytes(32))
+        return header + body + crc32c(header + body)
+
+    result = struct.pack("<8sHHIQQQ16s16sHHHHQQQI4x32s16x", b"KAGRESLT", 1, 160, 168, 0, 0, 0, b"\x11" * 16,
+                         b"\xaa" * 16, 3, 11, 1, 2, 8, 5, 1, 2, bytes(32)) + b"noab"
+    size = struct.pack("<Q", 1 << 30)
+    return {
+        "volumes": request(2, [], generation=2**64 - 1),
+        "resize": request(17, [(2, b"db"), (4, size)]),
+        "create": request(16, [(1, b"v"), (4, size), (5, b"fast"), (6, b"\0\x10\0\0"), (8, b"iqn.a"), (10, b"")]),
+        "continue": request(6, [(11, b"\x33" * 16), (12, size)]),
+        "signed": request(3, [], flags=3, operator=b"ops"),
+        "result": result + crc32c(result),
+        "steps": bytes([0, 0, 0, 1, 4, 0, 0, 64, 7, 0, 0, 0, 4, 8, 0, 128, 6, 0, 0, 70, 1, 0, 0, 1, 3, 0, 0, 1] * 4),
+    }
+
+
 # ---- The admin socket (docs/formats.md) ---------------------------------------------------------
 
 
@@ -410,6 +435,7 @@ def main():
     corpora = {
         "pdu_stream": streams(), "target_login": target_logins(), "login_text": login_texts(),
         "initiator_login": initiator_logins(), "cdb": cdbs(), "admin": admins(),
+        "record": records().items(),
     }
     for target, seeds in corpora.items():
         for name, data in seeds:
