@@ -34,7 +34,7 @@ const RETRY: Duration = Duration::from_millis(1);
 
 /// Units that a core may have had in its life: their places are not given to others, so that a
 /// command that was on its way to a removed one can never reach another.
-const MOST_UNITS: u32 = 1 << 20;
+pub(crate) const MOST_UNITS: u32 = 1 << 20;
 
 /// Messages of other cores taken in one round.
 const MESSAGES: usize = 1024;
@@ -46,7 +46,7 @@ pub struct Core<I: Io> {
     pub(crate) shared: Arc<Shared>,
     random: Box<dyn Random + Send>,
     inbox: Arc<Inbox>,
-    maker: Option<Box<dyn UnitMaker<I>>>,
+    pub(crate) maker: Option<Box<dyn UnitMaker<I>>>,
     wake: Box<dyn FnMut(CoreId) + Send>,
     listeners: Vec<Listener>,
     pub(crate) connections: Vec<Option<Connection>>,

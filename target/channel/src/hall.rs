@@ -2,16 +2,18 @@
 //!
 //! What the hub does for units, but for what only units have. Nothing here is looked at where no volume is spread.
 
-use crate::core::Core;
+use crate::core::{Core, MOST_UNITS};
 use crate::hub::{Hub, tell};
+use crate::maker::Seed;
 use crate::message::{Message, Part, PartDone, ShardMail, ShardNews, ShardOrder, UnitAddress};
 use crate::shard::Shard;
 use crate::spread::ShardAddress;
 use kagami_cache::store::StoreContext;
 use kagami_memory::Scatter;
 use kagami_reactor::{Completion, Io};
-use kagami_types::BlockError;
+use kagami_types::{BlockError, Time};
 use kagami_volume::Outcome;
+use std::sync::mpsc::{SyncSender, TrySendError};
 
 impl<S: Send> Hub<S> {
     /// Calls a shard, and sends home what is done.
@@ -125,7 +127,35 @@ impl<S: Send> Hub<S> {
     }
 }
 
+impl<S: Send> Hub<S> {
+    /// A shard is to make everything stable and go.
+    pub(crate) fn dismiss_shard(&mut self, index: u32, now: Time) {
+        if let Some(Some(shard)) = self.shards.get_mut(index as usize)
+            && shard.leave(now)
+        {
+            self.leaving.push(index);
+        }
+    }
+}
+
 impl<I: Io> Core<I> {
+    /// The daemon wants a shard here, for a unit that is made next.
+    pub(crate) fn add_shard(&mut self, io: &mut I, seed: Seed, answer: &SyncSender<Result<u32, String>>) {
+        let index = u32::try_from(self.hub.shards.len()).unwrap_or(u32::MAX);
+        let made = match &mut self.maker {
+            Some(maker) if index < MOST_UNITS => maker.make_shard(io, index, seed),
+            _ => Err("this core takes no new shards; restart the array".to_owned()),
+        };
+        let made = made.and_then(|shard| shard.enter(&mut self.hub.cache)).map(|shard| {
+            self.hub.shards.push(Some(shard));
+            index
+        });
+        if let Err(TrySendError::Disconnected(Ok(index))) = answer.try_send(made) {
+            // Who asked has given up.
+            self.hub.dismiss_shard(index, io.now());
+        }
+    }
+
     /// A unit of another core tells one of its shards something.
     pub(crate) fn shard_order(&mut self, io: &mut I, mail: ShardMail) {
         let ShardMail { shard: index, unit, order } = mail;
@@ -142,12 +172,12 @@ impl<I: Io> Core<I> {
             ShardOrder::Back { device, polled, limits } => {
                 Some(ShardNews::Back(crate::device::replace(io, &mut shard.store, device, polled, limits)))
             }
-            order => {
-                if matches!(order, ShardOrder::Leave) {
-                    self.hub.leaving.push(index);
-                }
-                self.hub.with_shard(index, io, |shard, cx| shard.order(cx, unit, order)).flatten()
+            ShardOrder::Leave => {
+                shard.belongs(unit);
+                self.hub.dismiss_shard(index, io.now());
+                None
             }
+            order => self.hub.with_shard(index, io, |shard, cx| shard.order(cx, unit, order)).flatten(),
         };
         if let Some(news) = news {
             self.hub.news(unit, index, news);

@@ -71,6 +71,18 @@ pub enum Control {
         /// Hears when the unit is gone.
         answer: SyncSender<()>,
     },
+    /// A shard of a unit of another core, which is to be made next.
+    AddShard {
+        /// For the core's [`UnitMaker`](crate::UnitMaker).
+        seed: Seed,
+        /// Gets the shard's index at this core, or why there is none.
+        answer: SyncSender<Result<u32, String>>,
+    },
+    /// A shard whose unit was never made.
+    RemoveShard {
+        /// The shard's index at this core. It is not given to another one.
+        shard: u32,
+    },
     /// Who uses a unit?
     Usage {
         /// The unit's index at this core.

@@ -1,5 +1,6 @@
 //! Units that come while the core runs.
 
+use crate::shard::Shard;
 use crate::unit::Unit;
 use std::any::Any;
 
@@ -15,4 +16,13 @@ pub trait UnitMaker<I>: Send {
     /// # Errors
     /// Why it cannot be, in plain words; nothing is left of it then.
     fn make(&mut self, io: &mut I, index: u32, seed: Seed) -> Result<Unit, String>;
+
+    /// Makes the shard that gets the place `index` among this core's shards.
+    ///
+    /// # Errors
+    /// Why it cannot be, in plain words; nothing is left of it then.
+    fn make_shard(&mut self, io: &mut I, index: u32, seed: Seed) -> Result<Shard, String> {
+        let _ = (io, index, seed);
+        Err("this core takes no shards".to_owned())
+    }
 }

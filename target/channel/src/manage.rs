@@ -19,8 +19,8 @@ use kagami_iscsi::pdu::{Bhs, Itt, TmfFunction, TmfResponse};
 use kagami_iscsi::serial::CmdSn;
 use kagami_types::Lun;
 
-/// Most functions of one connection at a time; initiators use one.
-const MOST: usize = 16;
+/// Most functions of one connection at a time; initiators use one, or one for each command that takes too long.
+const MOST: usize = 128;
 
 impl Full {
     /// A task management function request.

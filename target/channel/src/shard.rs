@@ -7,7 +7,7 @@
 use crate::message::{PartDone, ShardNews, ShardOrder, UnitAddress};
 use kagami_cache::store::{Cache, Store, StoreContext, StorePlan};
 use kagami_memory::Scatter;
-use kagami_types::{BlockCount, BlockOp, Lba};
+use kagami_types::{BlockCount, BlockOp, Lba, Time};
 use kagami_volume::{Tag, Volume};
 
 /// The flush that a shard does for itself before it goes: no part is called so, as none has this slot.
@@ -114,14 +114,25 @@ impl Shard {
             ShardOrder::Grow(blocks) => return Some(ShardNews::Grown(self.store.grow(blocks).is_ok())),
             ShardOrder::Limits(limits) => drop(self.store.set_device_limits(limits)),
             ShardOrder::Drain => self.store.set_draining(true, cx.io.now()),
-            ShardOrder::Leave => {
-                self.store.set_draining(true, cx.io.now());
-                self.end = End::Draining;
-            }
             // The core's own business.
-            ShardOrder::Gone | ShardOrder::Back { .. } => {}
+            ShardOrder::Leave | ShardOrder::Gone | ShardOrder::Back { .. } => {}
         }
         None
+    }
+
+    /// Whose it is.
+    pub(crate) fn belongs(&mut self, unit: UnitAddress) {
+        self.home = Some(unit);
+    }
+
+    /// It is to make everything stable and go. False where it was told before.
+    pub(crate) fn leave(&mut self, now: Time) -> bool {
+        if self.end != End::NotYet {
+            return false;
+        }
+        self.store.set_draining(true, now);
+        self.end = End::Draining;
+        true
     }
 
     /// Goes on with its end. True: it can be taken out.

@@ -607,6 +607,7 @@ pub(crate) fn to_served(volume: BoundVolume, state: Option<Vec<u8>>, array: Uuid
         rotation,
         optimal_transfer,
         unmap_granularity,
+        shards: Vec::new(),
         state,
     }
 }

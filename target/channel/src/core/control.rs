@@ -62,6 +62,8 @@ impl<I: Io> Core<I> {
                     self.hub.ask_far(unit, cdb, &out, expects, answer, io.now());
                 }
                 Control::RemoveUnit { unit, answer } => self.hub.retire(unit, io, answer),
+                Control::AddShard { seed, answer } => self.add_shard(io, seed, &answer),
+                Control::RemoveShard { shard } => self.hub.dismiss_shard(shard, io.now()),
                 Control::Usage { unit, answer } => {
                     if let Some(usage) = self.hub.usage(unit) {
                         let _ = answer.try_send(usage);

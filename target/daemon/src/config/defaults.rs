@@ -74,6 +74,7 @@ impl Volume {
             queue_depth: None,
             device_depth: None,
             io_timeout: None,
+            spread: 1,
         }
     }
 }

@@ -31,6 +31,7 @@
 //! | `queue_depth` | a share | commands in service, over all sessions |
 //! | `device_depth` | 256, or what the device has | operations in flight |
 //! | `io_timeout` | the array's | for its device |
+//! | `spread` | 1 | over how many cores its extents are dealt out |
 //!
 //! With the cargo feature `faulty`, which is for tests, `backend = "faulty:size=64MiB,read_error=8-15"`
 //! is a device in memory that fails and hangs as told; the words are those of `kagami_faulty`. No other

@@ -199,6 +199,8 @@ pub struct Volume {
     pub device_depth: Option<u32>,
     /// Its own `io_timeout`; `None`: the array's.
     pub io_timeout: Option<Duration>,
+    /// Over how many cores its extents are dealt out; 1: it stays on one.
+    pub spread: u16,
 }
 
 /// Where a volume's blocks are.

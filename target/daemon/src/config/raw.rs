@@ -124,6 +124,7 @@ pub(super) struct RawVolume {
     pub queue_depth: Maybe<i64>,
     pub device_depth: Maybe<i64>,
     pub io_timeout: Maybe<String>,
+    pub spread: Maybe<i64>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -191,7 +191,7 @@ const RICH: &str = "[array]\nname = \"a\"\ndata = \"/d\"\nlisten = [\"127.0.0.1:
     header_digest = \"crc32c\"\nnop_interval = \"0\"\nlogin_timeout = \"90s\"\nmax_sessions = 7\nmax_burst = \"512KiB\"\n\
     [[portal]]\naddress = \"[::1]:5\"\nrole = \"host\"\n[[portal]]\naddress = \"0.0.0.0:6\"\nauth = \"none\"\n\
     [[volume]]\nlun = 0\nname = \"db\"\npath = \"/dev/with \\\"quotes\\\"\"\nsize = \"1MiB\"\nblock_size = 4096\ncache = \"none\"\n\
-    read_only = true\nthin = false\nqueue_depth = 9\ndevice_depth = 8\nio_timeout = \"1500s\"\n\
+    read_only = true\nthin = false\nqueue_depth = 9\ndevice_depth = 8\nio_timeout = \"1500s\"\nspread = 3\n\
     [[volume]]\nlun = 7\nname = \"orders\"\nrole = \"command\"\n\
     [[peer]]\nname = \"osaka\"\nportal = \"127.0.0.1:3261\"\niqn = \"iqn.2026-11.io.kagami:osaka\"\nio_timeout = \"10s\"\n\
     orders = \"forward\"\nluns = [0]\nchap = { user = \"u\", secret_file = \"/s\" }\n\

@@ -10,6 +10,16 @@ use std::collections::HashMap;
 use std::time::Duration;
 use toml::Spanned;
 
+/// Whether several cores can have parts of a volume.
+fn can_spread(volume: &Volume) -> bool {
+    let shared = match volume.backend {
+        Backend::Path(_) | Backend::Ram | Backend::Null => true,
+        #[cfg(feature = "faulty")]
+        Backend::Faulty(_) => false,
+    };
+    shared && volume.role == Role::Plain
+}
+
 /// The smallest command device: 16 MiB of ordinary storage and a first slot.
 const LEAST_COMMAND: ByteLen = ByteLen((16 << 20) + (64 << 10));
 
@@ -95,6 +105,12 @@ impl Context {
             let limits = Duration::from_secs(1)..=Duration::from_secs(3600);
             volume.io_timeout =
                 Some(self.time(table, "io_timeout", raw.io_timeout, limits, array.io_timeout));
+        }
+        let spread = raw.spread.as_ref().map(Spanned::span);
+        volume.spread = self.number(table, "spread", raw.spread, 1..=64).unwrap_or(1);
+        if let Some(span) = spread.filter(|_| volume.spread > 1 && !can_spread(&volume)) {
+            let at = At { span, key: format!("{table}.spread") };
+            self.error(&at, "only a volume for hosts' data, on a device, a file, RAM or null, can be spread");
         }
         volume
     }

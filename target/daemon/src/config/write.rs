@@ -199,6 +199,9 @@ fn volume_keys(volume: &Volume) -> String {
     if let Some(time) = volume.io_timeout {
         line(&mut out, "io_timeout", text(&format_time(time)));
     }
+    if volume.spread != 1 {
+        line(&mut out, "spread", volume.spread);
+    }
     out
 }
 

@@ -338,7 +338,10 @@ impl Daemon {
             let answer = self.array.make(to_served(volume, state, array)).and_then(|making| {
                 match self.wait(MAKING, || making.poll()) {
                     Some(Ok(index)) => Ok((making, index)),
-                    Some(Err(reason)) => Err(reason),
+                    Some(Err(reason)) => {
+                        self.array.give_up(&making);
+                        Err(reason)
+                    }
                     None => Err("its core does not answer".to_owned()),
                 }
             });

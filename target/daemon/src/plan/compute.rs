@@ -256,6 +256,12 @@ fn volumes(
     let mut homes = cores.iter().map(|core| core.id).cycle();
     let plan = |(row, volume): (usize, &Volume)| {
         let slots = volume.queue_depth.unwrap_or(u32::MAX).min(host_slots);
+        if usize::from(volume.spread) > cores.len() {
+            let reason = Misfit::SpreadTooWide { spread: volume.spread, cores: cores.len() };
+            return Err(refuse(&volume.site, reason));
+        }
+        // Shards have equal parts of what the volume may have under way and dirty.
+        let part = |all: u32| (all / u32::from(volume.spread)).max(1);
         let device_depth = match &volume.backend {
             Backend::Path(_) => volume.device_depth.unwrap_or(256),
             _ => volume.device_depth.unwrap_or(slots),
@@ -274,8 +280,9 @@ fn volumes(
             thin: volume.thin,
             home: homes.next().unwrap_or_default(),
             slots,
-            device_depth,
-            page_quota: host_pages,
+            spread: volume.spread,
+            device_depth: part(device_depth),
+            page_quota: part(host_pages),
             io_timeout: volume.io_timeout.unwrap_or(array.io_timeout),
         })
     };

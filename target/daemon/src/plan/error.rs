@@ -51,6 +51,13 @@ pub enum Misfit {
         /// What is needed.
         least: u32,
     },
+    /// A volume over more cores than there are.
+    SpreadTooWide {
+        /// Over how many.
+        spread: u16,
+        /// The reactors.
+        cores: usize,
+    },
     /// More volumes than rows in the table.
     TooManyVolumes {
         /// Volumes in the configuration.
@@ -97,6 +104,12 @@ impl fmt::Display for Misfit {
             ),
             Self::TooFewTasks { tasks, least } => {
                 write!(f, "{tasks} task slots a core are too few; queue_depth and the reserve need {least}")
+            }
+            Self::SpreadTooWide { spread, cores } => {
+                write!(
+                    f,
+                    "spread = {spread} and there are {cores} cores; lower it or list more in array.cores"
+                )
             }
             Self::TooManyVolumes { volumes, rows } => {
                 write!(f, "{volumes} volumes are configured and max_volumes is {rows}")

@@ -235,9 +235,11 @@ pub struct VolumePlan {
     pub home: CoreId,
     /// Task slots that its commands may hold at once, on its home core.
     pub slots: u32,
-    /// Operations in flight at its device.
+    /// Over how many cores its extents are dealt out, its home among them.
+    pub spread: u16,
+    /// Operations in flight at its device, of each of these cores.
     pub device_depth: u32,
-    /// Pages that its commands and dirty data may hold at most.
+    /// Pages that its commands and dirty data may hold at most, on each of these cores.
     pub page_quota: u32,
     /// How long a device operation may take.
     pub io_timeout: Duration,

@@ -4,7 +4,7 @@
 //! that the thread can go on with what cores wait for meanwhile.
 
 use super::{Array, Placed, Rules, Served};
-use kagami_channel::{Access, Control, Directory, Session, UnitAddress, Usage, Visible};
+use kagami_channel::{Access, Control, Directory, Session, ShardAddress, UnitAddress, Usage, Visible};
 use kagami_scsi::{Attention, NexusId};
 use kagami_types::{BlockSize, CoreId, Lun};
 use std::sync::Arc;
@@ -21,6 +21,7 @@ pub struct Making {
     lun: Lun,
     block_size: BlockSize,
     core: CoreId,
+    shards: Vec<ShardAddress>,
     answer: Receiver<Result<u32, String>>,
 }
 
@@ -63,13 +64,16 @@ impl Array {
     ///
     /// # Errors
     /// The core cannot be told.
-    pub fn make(&self, served: Served) -> Result<Making, String> {
+    pub fn make(&self, mut served: Served) -> Result<Making, String> {
+        self.make_shards(&mut served)?;
+        let shards = served.shards.clone();
         let (name, lun, block_size) = (served.plan.name.clone(), served.plan.lun, served.plan.block_size);
         let core = served.plan.home;
         let (sender, answer) = sync_channel(1);
         if self.tell_patiently(core, Control::AddUnit { seed: Box::new(served), answer: sender }) {
-            Ok(Making { name, lun, block_size, core, answer })
+            Ok(Making { name, lun, block_size, core, shards, answer })
         } else {
+            self.unmake_shards(&shards);
             Err(format!("core {} does not answer", core.0))
         }
     }
@@ -205,8 +209,13 @@ impl Array {
         }
     }
 
+    /// A unit could not be made: what was made for it goes.
+    pub fn give_up(&self, making: &Making) {
+        self.unmake_shards(&making.shards);
+    }
+
     /// Puts something into a core's letter box, waiting a while for room.
-    fn tell_patiently(&self, core: CoreId, control: Control) -> bool {
+    pub(super) fn tell_patiently(&self, core: CoreId, control: Control) -> bool {
         let Some(inbox) = self.inboxes.get(core.index()) else { return false };
         let deadline = Instant::now() + PATIENCE;
         let mut control = control;

@@ -9,6 +9,7 @@ mod change;
 mod device;
 mod keeper;
 mod reactor;
+mod spread;
 #[cfg(test)]
 mod steady;
 mod unit;
@@ -28,6 +29,7 @@ use kagami_queue::Mesh;
 use kagami_reactor::IdlePolicy;
 use kagami_ring::{Listener, RingError, RingPlan, SocketOptions, Stream, Waker};
 use kagami_types::{BlockCount, BlockSize, ByteLen, CoreId, Lun};
+use spread::ServedShard;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -110,7 +112,9 @@ impl Array {
         let mut per_core: Vec<Vec<Served>> = plan.cores.iter().map(|_| Vec::new()).collect();
         let mut placed = Vec::new();
         let mut entries = Vec::new();
-        for volume in volumes {
+        let mut shards: Vec<Vec<ServedShard>> = plan.cores.iter().map(|_| Vec::new()).collect();
+        for mut volume in volumes {
+            spread::deal(&mut volume, &mut shards)?;
             let core = volume.plan.home;
             let Some(list) = per_core.get_mut(core.index()) else { continue };
             let address = UnitAddress { core, index: u32::try_from(list.len()).unwrap_or(u32::MAX) };
@@ -133,7 +137,8 @@ impl Array {
         let mut inboxes = Vec::new();
         let mut threads = Vec::new();
         let mut listeners = Some(listeners);
-        for ((port, core), volumes) in ports.into_iter().zip(&plan.cores).zip(per_core) {
+        let per_core = per_core.into_iter().zip(shards);
+        for ((port, core), (volumes, shards)) in ports.into_iter().zip(&plan.cores).zip(per_core) {
             let waker = Arc::clone(&wakers);
             let index = core.id.index();
             let inbox = Arc::new(Inbox::new(port.ringer(), move || wake(&waker, index)));
@@ -144,6 +149,7 @@ impl Array {
                 arena,
                 port,
                 volumes,
+                shards,
                 // The first core accepts for all; connections are dealt out in turn.
                 listeners: listeners.take().unwrap_or_default(),
                 ring: ring_plan(&plan),

@@ -1,9 +1,12 @@
 //! The thread of one core.
 
+use super::spread::{self, ServedShard};
 use super::unit::{self, Served, Target};
 use super::{StartError, Wakers};
 use crate::plan::CorePlan as Place;
-use kagami_channel::{Core, CoreParts, CorePlan, Inbox, Keeper, Message, Seed, Shared, Unit, UnitMaker};
+use kagami_channel::{
+    Core, CoreParts, CorePlan, Inbox, Keeper, Message, Seed, Shard, Shared, Unit, UnitMaker,
+};
 use kagami_iscsi::random::OsRandom;
 use kagami_memory::{Arena, Page, Pool};
 use kagami_metrics::Metrics;
@@ -22,6 +25,7 @@ pub(super) struct Start {
     pub(super) arena: Arena,
     pub(super) port: Port<Message<Stream>>,
     pub(super) volumes: Vec<Served>,
+    pub(super) shards: Vec<ServedShard>,
     pub(super) listeners: Vec<Listener>,
     pub(super) ring: RingPlan,
     pub(super) policy: IdlePolicy,
@@ -77,7 +81,8 @@ impl Prepared {
 
 /// Makes the core, on the thread that will run it, and binds that to its CPU.
 pub(super) fn prepare(start: Start) -> Result<Prepared, StartError> {
-    let Start { core: place, pool, arena, port, volumes, listeners, ring, policy, limits, .. } = start;
+    let Start { core: place, pool, arena, port, volumes, shards, listeners, ring, policy, limits, .. } =
+        start;
     let number = place.id.0;
     pin(place.cpu).map_err(|error| StartError::Thread(number, error))?;
     let mut ring = Ring::new(ring, &arena).map_err(|error| StartError::Ring(number, error))?;
@@ -92,6 +97,13 @@ pub(super) fn prepare(start: Start) -> Result<Prepared, StartError> {
         let unit = unit::build(volume, index, &start.target, &zeroes, &mut ring);
         units.push(unit.map_err(|reason| StartError::Volume(name, reason))?);
     }
+    let mut made = Vec::new();
+    for (index, shard) in (0u32..).zip(shards) {
+        let name = shard.plan.name.clone();
+        let shard = spread::build(shard, index, &start.target, &zeroes, &mut ring);
+        made.push(shard.map_err(|reason| StartError::Volume(name, reason))?);
+    }
+    let shards = made;
     let sockets: Result<Vec<SocketId>, _> = listeners
         .into_iter()
         .map(|listener| {
@@ -108,7 +120,7 @@ pub(super) fn prepare(start: Start) -> Result<Prepared, StartError> {
         pool,
         port,
         units,
-        shards: Vec::new(),
+        shards,
         metrics: Arc::clone(&metrics),
         keeper: start.keeper,
         random: Box::new(OsRandom),
@@ -139,6 +151,11 @@ impl UnitMaker<Ring> for Maker {
     fn make(&mut self, ring: &mut Ring, index: u32, seed: Seed) -> Result<Unit, String> {
         let served = seed.downcast::<Served>().map_err(|_| "that is no volume".to_owned())?;
         unit::build(*served, index, &self.target, &self.zeroes, ring)
+    }
+
+    fn make_shard(&mut self, ring: &mut Ring, index: u32, seed: Seed) -> Result<Shard, String> {
+        let shard = seed.downcast::<ServedShard>().map_err(|_| "that is no shard".to_owned())?;
+        spread::build(*shard, index, &self.target, &self.zeroes, ring)
     }
 }
 

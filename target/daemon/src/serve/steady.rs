@@ -100,6 +100,7 @@ fn served(plan: &Plan) -> Vec<Served> {
                 rotation: Rotation::SolidState,
                 optimal_transfer: 0,
                 unmap_granularity: 0,
+                shards: Vec::new(),
                 state: None,
                 plan: volume.clone(),
             }
@@ -134,6 +135,7 @@ fn core(requests: mpsc::SyncSender<Request>) -> (reactor::Start, SocketAddr, Arc
         arena,
         port,
         volumes: served(&plan),
+        shards: Vec::new(),
         listeners,
         ring: ring_plan(&plan),
         policy: IdlePolicy::Adaptive,

@@ -3,7 +3,7 @@
 use crate::config::{CacheMode, Role};
 use crate::plan::{Plan, VolumePlan};
 use kagami_cache::store::{CachePlan, Room, StorePlan};
-use kagami_channel::{Unit, volume_base};
+use kagami_channel::{ShardAddress, SpreadPlan, Unit, volume_base};
 use kagami_memory::Page;
 use kagami_ring::Ring;
 use kagami_scsi::{Limits, LogicalUnit, LuConfig, Rotation, TargetName, TargetPort, WriteCache};
@@ -38,6 +38,8 @@ pub struct Served {
     pub optimal_transfer: u32,
     /// The unit in which its device gives blocks back, in bytes; 0: it does not say.
     pub unmap_granularity: u32,
+    /// Where its shards are, beside its home core: filled in as it gets its place.
+    pub shards: Vec<ShardAddress>,
     /// Reservations and mode pages, as they were kept.
     pub state: Option<Vec<u8>>,
 }
@@ -91,6 +93,27 @@ impl Target {
             volumes: u32::try_from(plan.volumes.len()).unwrap_or(u32::MAX).max(2),
         }
     }
+
+    /// The quota of a volume's pages at one core.
+    pub(super) fn pages(
+        &self,
+        plan: &VolumePlan,
+        geometry: &Geometry,
+        storage: &Storage,
+        is_cached: bool,
+    ) -> u64 {
+        match storage {
+            Storage::Ram => geometry.bytes().div_ceil(4096),
+            // The cache's pages are counted there; what destage and fills have under way are some of them.
+            _ if is_cached => u64::from(self.cache_pages).saturating_mul(4).max(1 << 16),
+            _ => u64::from(plan.page_quota),
+        }
+    }
+
+    /// The pages that a volume without a cache may hold beside all others.
+    pub(super) fn fair_share(&self) -> u64 {
+        u64::from(self.host_pages / 4 / self.volumes)
+    }
 }
 
 /// How large the cache of each core is: what hosts can have of the arena, less an eighth, which is left
@@ -119,15 +142,10 @@ pub(super) fn build(
         served;
     let geometry = Geometry { block_size: plan.block_size, blocks };
     let write_back = plan.cache == CacheMode::WriteBack;
-    let cached = cached(&plan, &storage, target.cache_pages);
+    let cached = cached(&plan, &storage, target);
     let slots = u16::try_from(plan.slots).unwrap_or(MAX_SLOTS).clamp(1, MAX_SLOTS);
     let slots = cached.map_or(slots, |cached| cached.slots);
-    let pages = match storage {
-        Storage::Ram => geometry.bytes().div_ceil(4096),
-        // The cache's pages are counted there; what destage and fills have under way are some of them.
-        _ if cached.is_some() => u64::from(target.cache_pages).saturating_mul(4).max(1 << 16),
-        _ => u64::from(plan.page_quota),
-    };
+    let pages = target.pages(&plan, &geometry, &storage, cached.is_some());
     let storage = match storage {
         Storage::Ram => kagami_volume::Storage::Ram,
         Storage::Null => kagami_volume::Storage::Null,
@@ -154,7 +172,7 @@ pub(super) fn build(
     })
     .map_err(|error| error.to_string())?;
     if cached.is_none() {
-        volume.set_fair_share(u64::from(target.host_pages / 4 / target.volumes));
+        volume.set_fair_share(target.fair_share());
     }
     // No more is told to hosts than the volume's quota of pages can take at once.
     let largest = u32::try_from(volume.largest_transfer().0).unwrap_or(u32::MAX);
@@ -214,14 +232,21 @@ pub(super) fn build(
     volume.set_write_back(write_back);
     let unit = Unit::new(plan.lun, uuid, server, volume, slots, plan.row as usize);
     let unit = if plan.role == Role::Command { unit.with_orders(array) } else { unit };
-    Ok(match cached {
+    let unit = match cached {
         Some(cached) => unit.with_cache(StorePlan { write_back, ..cached }),
         None => unit,
-    })
+    };
+    Ok(unit.with_spread(SpreadPlan {
+        extent: SpreadPlan::EXTENT,
+        shards: served.shards,
+        ahead: StorePlan::new(0, target.cache_pages).ahead,
+        timeout: plan.io_timeout,
+    }))
 }
 
 /// What a volume gets of its core's cache; nothing where it is in memory itself, or wants none.
-fn cached(plan: &VolumePlan, storage: &Storage, cache_pages: u32) -> Option<StorePlan> {
+pub(super) fn cached(plan: &VolumePlan, storage: &Storage, target: &Target) -> Option<StorePlan> {
+    let cache_pages = target.cache_pages;
     if plan.cache == CacheMode::None || matches!(storage, Storage::Ram | Storage::Null) {
         return None;
     }
@@ -232,6 +257,8 @@ fn cached(plan: &VolumePlan, storage: &Storage, cache_pages: u32) -> Option<Stor
         dirty: (cache_pages / 4 * 3).min(plan.page_quota).max(1),
         timeout: plan.io_timeout,
         room: room_of(storage),
+        // Of a volume over several cores the streams are found where its commands come.
+        ahead: if plan.spread > 1 { 0 } else { usual.ahead },
         ..usual
     })
 }
