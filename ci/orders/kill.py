@@ -1,0 +1,256 @@
+#!/usr/bin/env python3
+"""Gives orders through a command device while the array is killed, over and over, and checks that every change was
+made once or not at all, as its result says.
+
+    ci/orders/kill.py KAGAMID [--time SECONDS] [--kills N] [--hosts N]
+
+Each host makes a volume of a name that nobody else uses, makes it larger, and removes it, each by one record that it gives
+again, the same bytes, until it has a result: in another slot, over another session, to the array that was started
+again. So a change may have been made before the kill, with the result lost. What must hold:
+
+- "done": the change is there. "stale", "refused" and the like: it is not, and never comes.
+- The audit log has each change once (a line may be there twice after a crash, with the same generation).
+- The array starts again every time and, at the end, has what the results say.
+"""
+
+import argparse
+import json
+import os
+import random
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent.parent / "tools" / "python"))
+import kagami_orders as orders  # noqa: E402
+
+IQN = "iqn.2026-11.io.kagami:orders"
+CONFIG = """
+[array]
+name = "orders"
+iqn = "{iqn}"
+data = "{folder}/data"
+listen = ["127.0.0.1:{port}"]
+cache = "64MiB"
+max_volumes = 256
+[[volume]]
+lun = 0
+name = "orders"
+role = "command"
+[[initiator]]
+iqn = "iqn.2026-11.io.kagami:host"
+luns = [0]
+rights = "read"
+[[operator]]
+name = "ops"
+key_file = "{folder}/ops.key"
+rights = "admin"
+[[pool]]
+name = "pool"
+path = "{folder}/pool"
+size = "1GiB"
+"""
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+class Array:
+    """The array under test, which is killed."""
+
+    def __init__(self, program, folder):
+        self.program, self.folder, self.port = program, folder, free_port()
+        self.key = secrets.token_hex(16).encode()
+        (folder / "ops.key").write_bytes(self.key + b"\n")
+        (folder / "ops.key").chmod(0o600)
+        self.config = folder / "orders.toml"
+        self.config.write_text(CONFIG.format(iqn=IQN, folder=folder, port=self.port))
+        self.process = None
+
+    def start(self):
+        log = open(self.folder / "kagamid.log", "ab")
+        self.process = subprocess.Popen([self.program, "--config", self.config], stdout=log, stderr=log)
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                return
+            except OSError:
+                if self.process.poll() is not None or time.monotonic() > deadline:
+                    raise SystemExit(f"kill: the array does not start; see {self.folder}/kagamid.log")
+                time.sleep(0.02)
+
+    def kill(self):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        if self.process.wait(timeout=60):
+            raise SystemExit(f"kill: the array ended with {self.process.returncode}")
+
+
+class Giver:
+    """A host that does not lose heart: it gives a record again until it has a result."""
+
+    def __init__(self, array, number, counts):
+        self.array, self.number, self.counts = array, number, counts
+        self.host = None
+        self.id = secrets.token_bytes(16)
+
+    def record(self, record, request_id, until):
+        """The result of one record, given as often as it takes."""
+        tries = 0
+        while time.monotonic() < until:
+            tries += 1
+            try:
+                if self.host is None:
+                    via = f"iscsi://127.0.0.1:{self.array.port}/{IQN}/0"
+                    self.host = orders.Host(orders.open_device(via, timeout=5))
+                device = self.host.device
+                padded = record + bytes(-len(record) % device.block)
+                slot = orders.FIRST_SLOT + orders.SLOT * random.randrange(self.host.slots)
+                device.write(slot, padded)
+                result = self.host.wait(slot, request_id, time.monotonic() + 5)
+                # Most free the slot; some leave that to time.
+                if random.random() < 0.9:
+                    device.write(slot, bytes(device.block))
+                self.counts["again" if tries > 1 else "at once"] += 1
+                self.counts["replayed"] += result.flags & orders.REPLAYED != 0
+                return result
+            except (orders.SlotTaken, orders.Busy):
+                self.counts["slots taken"] += 1
+            except (orders.Problem, OSError, EOFError):
+                self.host = None
+                time.sleep(0.02)
+        raise TimeoutError(f"host {self.number} has no result after {tries} times")
+
+    def look(self, order, until):
+        request_id = secrets.token_bytes(16)
+        return self.record(orders.encode(orders.ORDERS[order], request_id, self.id), request_id, until)
+
+    def change(self, order, parameters, until):
+        """Gives a change, with new generations until one fits; gives its result."""
+        while True:
+            now = self.look("arrays", until)
+            request_id = secrets.token_bytes(16)
+            expires = int(time.time() * 1000) + 600_000
+            record = orders.encode(orders.ORDERS[order], request_id, self.id, parameters, generation=now.generation,
+                                   operator="ops", key=self.array.key, executing=now.array, expires=expires)
+            result = self.record(record, request_id, until)
+            self.counts[result.word] += 1
+            if result.code == 0 and not result.is_signed_with(self.array.key):
+                raise AssertionError("a result is not signed")
+            if result.word != "stale":
+                return result
+            # It says that nothing was done; then nothing was.
+
+    def live(self, stop, made, until):
+        number = 0
+        while not stop.is_set():
+            number += 1
+            name = f"v{self.number}-{number}"
+            # Several times, should another host have been faster: with a new name each time, so that a change which
+            # was made although its result was "stale" shows.
+            result = self.change("volume-create", [("name", name), ("size_bytes", 1 << 20)], until)
+            if result.code:
+                raise AssertionError(f"create {name}: {result.word}: {result.message}")
+            made[name] = 1 << 20
+            result = self.change("volume-resize", [("volume", name), ("size_bytes", 2 << 20)], until)
+            if result.code:
+                raise AssertionError(f"resize {name}: {result.word}: {result.message}")
+            made[name] = 2 << 20
+            if random.random() < 0.8:
+                result = self.change("volume-delete", [("volume", name)], until)
+                if result.code:
+                    raise AssertionError(f"delete {name}: {result.word}: {result.message}")
+                del made[name]
+
+
+def audit(folder):
+    """The changes of the audit log: what, and at which generations."""
+    changes = {}
+    for path in sorted(folder.glob("data/audit.log*")):
+        for line in path.read_text().splitlines():
+            _, generation, who, what = line.split(" ", 3)
+            if who.startswith("who=order:") and generation != "gen=-" and not what.startswith("mark "):
+                changes.setdefault(what, set()).add(generation)
+    return changes
+
+
+def main():
+    parser = argparse.ArgumentParser(description="orders under SIGKILL")
+    parser.add_argument("kagamid")
+    parser.add_argument("--time", type=float, default=30.0)
+    parser.add_argument("--kills", type=int, default=0, help="at least so many")
+    parser.add_argument("--hosts", type=int, default=6)
+    arguments = parser.parse_args()
+    work = tempfile.TemporaryDirectory(prefix="kagami-orders-", dir=os.environ.get("BUILD_WORK"))
+    folder = Path(work.name)
+    array = Array(arguments.kagamid, folder)
+    array.start()
+    counts = {key: 0 for key in ("at once", "again", "replayed", "slots taken")}
+    for word, _ in orders.CODES.values():
+        counts[word] = 0
+    stop, failures, made = threading.Event(), [], [{} for _ in range(arguments.hosts)]
+    until = time.monotonic() + arguments.time * 3 + 300
+
+    def run(number):
+        try:
+            Giver(array, number, counts).live(stop, made[number], until)
+        except BaseException as error:  # noqa: BLE001
+            failures.append(f"host {number}: {error!r}")
+            stop.set()
+
+    threads = [threading.Thread(target=run, args=(number,), daemon=True) for number in range(arguments.hosts)]
+    for thread in threads:
+        thread.start()
+    kills, began = 0, time.monotonic()
+    while not failures and (time.monotonic() - began < arguments.time or kills < arguments.kills):
+        time.sleep(random.uniform(0.1, 1.2))
+        array.kill()
+        kills += 1
+        array.start()
+    stop.set()
+    for thread in threads:
+        thread.join(120)
+    if any(thread.is_alive() for thread in threads):
+        failures.append("a host did not come to an end")
+    if not failures:
+        # What is there is what the results said.
+        device = orders.open_device(f"iscsi://127.0.0.1:{array.port}/{IQN}/0")
+        _, data = orders.Host(device).give("volumes")
+        there = {volume["name"]: volume["size_bytes"] for volume in json.loads(data)["volumes"]}
+        del there["orders"]
+        told = {name: size for one in made for name, size in one.items()}
+        if there != told:
+            failures.append(f"there are {sorted(there.items() - told.items())}, missing {sorted(told.items() - there.items())}")
+    array.stop()
+    for what, generations in audit(folder).items():
+        if len(generations) > 1:
+            failures.append(f"made twice: {what} at {sorted(generations)}")
+    said = ", ".join(f"{value} {key}" for key, value in counts.items() if value)
+    print(f"orders under SIGKILL: {kills} kills, {arguments.hosts} hosts; {said}")
+    if failures:
+        print("\n".join(failures), file=sys.stderr)
+        print((folder / "kagamid.log").read_text()[-4000:], file=sys.stderr)
+        return 1
+    if not counts["done"] or (kills > 20 and not counts["replayed"]):
+        print("nothing was proved: no order was done, or none came again after it was done", file=sys.stderr)
+        return 1
+    work.cleanup()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
