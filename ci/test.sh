@@ -24,8 +24,8 @@ stage_deps() { "$here/deps.sh"; }
 stage_scripts() {
     shellcheck -x -P "$here" "$here"/*.sh "$here"/vm/*.sh "$here"/manage/*.sh "$here"/orders/*.sh .ci/run &&
         shellcheck -s sh -x -P "$here/vm/guest" -e SC2154,SC2034 "$here"/vm/guest/*.sh "$here/vm/guest/init" &&
-        python3 -m py_compile "$here"/*.py &&
-        rm -rf "$here/__pycache__"
+        python3 -m py_compile "$here"/*.py "$here"/orders/*.py &&
+        rm -rf "$here/__pycache__" "$here/orders/__pycache__"
 }
 
 stage_format() { cargo fmt --all --check; }

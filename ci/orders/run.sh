@@ -4,7 +4,7 @@
 #   ci/orders/run.sh [SECONDS]     of SIGKILLs, default 20; KILLS=300 for at least so many
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-# shellcheck source=../lib.sh
+# shellcheck source=lib.sh
 . "$here/../lib.sh"
 
 [[ -x $KAGAMID ]] || die "$KAGAMID is not there: cargo build --profile ci"
