@@ -70,11 +70,18 @@ load() {
     checkers=()
 }
 
-load 0
-# Levels and counts are told a few times a second.
-sleep 0.5
-moved=$(counter connections_moved_in_total)
-say "moves: $moved moves, $(counter connection_moves_given_up_total) given up, $(counter commands_crossed_total) commands crossed"
+# A connection moves when it falls quiet for a moment, and the time for that is short (20 ms) and is asked for more and more
+# seldom: on a machine that is busy with something else, a load may end before. Each try is checked whole.
+moved=0
+for try in 1 2 3 4 5 6 7 8; do
+    load 0
+    # Levels and counts are told a few times a second.
+    sleep 0.5
+    moved=$(counter connections_moved_in_total)
+    say "moves: $moved moves, $(counter connection_moves_given_up_total) given up, $(counter commands_crossed_total) commands crossed"
+    ((moved == 0)) || break
+    say "moves: none in try $try"
+done
 ((moved > 0)) || die "no connection moved"
 load "0 1"
 load "0 1" --cut-every 300ms

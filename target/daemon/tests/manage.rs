@@ -415,6 +415,11 @@ fn a_reload_brings_volumes_and_takes_them_away() {
     let data = vec![0x5a; 4096];
     assert_eq!(host.command(4, &write16(0, 8), &data, 4096).status, GOOD);
 
+    // A key that its host cannot give back once it does not see the volume.
+    let mut key = [0; 24];
+    key[15] = 7;
+    assert_eq!(host.command(4, &[0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0], &key, 24).status, GOOD);
+
     // Seen by a host it is not taken away in one step: all or nothing.
     fs::write(&file, format!("{CONFIG}{}", host_of("0"))).unwrap();
     daemon.signal(Signal::HUP);

@@ -189,21 +189,29 @@ impl Daemon {
         for managed in &removed {
             let (name, lun) = (&managed.record.name, managed.record.lun);
             let mut users = self.seen_by(lun);
+            // Who changed the file has no --force. So there it takes two steps: a volume that nobody sees any more goes,
+            // with the keys of those who are not there to give them back.
+            let by_file = force == Force::Lists;
+            let keys_count = !by_file || !users.is_empty();
             if let Some(usage) = self.array.usage(name) {
                 if usage.commands > 0 {
                     users.push(format!("{} commands under way", usage.commands));
                 }
-                if usage.is_reserved {
+                if usage.is_reserved && keys_count {
                     users.push("a reservation".to_owned());
-                } else if usage.registrations > 0 {
+                } else if usage.registrations > 0 && keys_count {
                     users.push(format!("{} reservation keys", usage.registrations));
                 }
             }
             if !users.is_empty() {
-                return Err(Refusal::state(format!(
-                    "volume {name} is in use: {}; log them out or mask it first, or use --force",
-                    users.join(", ")
-                )));
+                let way = match by_file {
+                    true => {
+                        "take its LUN from the `luns` of every [[initiator]] and reload, then take the volume out and \
+                         reload; or log them out"
+                    }
+                    false => "log them out or mask it first, or use --force",
+                };
+                return Err(Refusal::state(format!("volume {name} is in use: {}; {way}", users.join(", "))));
             }
         }
         if force == Force::Lists {
