@@ -33,6 +33,7 @@ mod check;
 mod counters;
 mod cursor;
 mod disk;
+mod holes;
 mod null;
 mod outcome;
 mod plan;
@@ -42,6 +43,7 @@ mod volume;
 
 pub use backend::Backend;
 pub use counters::Counters;
+pub use holes::Holes;
 pub use outcome::{Aborted, Context, Outcome, Tag};
 pub use plan::{DeviceLimits, Geometry, MAX_SLOTS, PlanError, Storage, VolumePlan, zero_page};
 pub use volume::Volume;

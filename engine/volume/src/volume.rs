@@ -3,6 +3,7 @@
 use crate::check;
 use crate::counters::Counters;
 use crate::disk::Disk;
+use crate::holes::Holes;
 use crate::null::Null;
 use crate::outcome::{Aborted, Context, Outcome, Tag};
 use crate::plan::{DeviceLimits, Geometry, MAX_SLOTS, PlanError, Storage, VolumePlan, check_size};
@@ -171,6 +172,14 @@ impl Volume {
         }
         self.geometry = larger;
         Ok(())
+    }
+
+    /// The volume is on a sparse file, of which this is deallocated now: from here on it is kept up, and told to
+    /// [`BlockOp::LbaStatus`]. Nobody else may write to the file.
+    pub fn set_holes(&mut self, holes: Holes) {
+        if let Kind::Disk(disk) = &mut self.kind {
+            disk.set_holes(holes);
+        }
     }
 
     /// For a volume among others without a cache: beyond that many pages of 4 KiB it has at most four times as many as it

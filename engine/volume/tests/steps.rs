@@ -704,3 +704,25 @@ fn a_volume_among_others_leaves_pages_on_a_device_that_hangs() {
     bench.settle();
     assert_eq!(bench.result(6000), Ok(()));
 }
+
+#[test]
+fn holes_of_a_file_are_told_as_they_come_and_go() {
+    let mut bench = bench();
+    let mut holes = kagami_volume::Holes::none(BYTES);
+    holes.discarded(0, BYTES);
+    bench.volume.set_holes(holes);
+    let ask = |bench: &mut Bench, lba: u64| {
+        let outcome = bench.execute(BlockOp::LbaStatus { lba: Lba(lba), descriptors: 8 }, Scatter::new());
+        let runs = outcome.status.iter().map(|run: &LbaStatus| (run.lba.0, run.blocks, run.deallocated));
+        runs.collect::<Vec<_>>()
+    };
+    assert_eq!(ask(&mut bench, 0), [(0, 8192, true)]);
+    // Mapped from the moment on at which the device has it to write.
+    bench.write(1, 20, 8, 7);
+    assert_eq!(ask(&mut bench, 0), [(0, 16, true), (16, 16, false), (32, 8160, true)]);
+    bench.settle();
+    assert_eq!(bench.result(1), Ok(()));
+    let data = Scatter::new();
+    assert_eq!(bench.execute(BlockOp::Unmap(vec![range(16, 16)]), data).result, Ok(()));
+    assert_eq!(ask(&mut bench, 0), [(0, 8192, true)]);
+}

@@ -584,7 +584,9 @@ pub(crate) fn to_served(volume: BoundVolume, state: Option<Vec<u8>>, array: Uuid
     let storage = match (device, &plan.backend) {
         (Some(device), _) => {
             let facts = device.facts;
+            let holes = crate::device::holes(&device.file, size.0);
             Storage::Disk {
+                holes,
                 fd: device.file.into(),
                 limits: facts.limits(plan.device_depth),
                 polled: facts.is_polled(),

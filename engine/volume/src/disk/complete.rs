@@ -264,7 +264,12 @@ impl Disk {
         self.end_bulk();
         let task = &mut self.tasks[usize::from(piece.task)];
         match result {
-            Ok(_) => self.unflushed = true,
+            Ok(_) => {
+                self.unflushed = true;
+                if let (Some(holes), Op::Discard(..)) = (&mut self.holes, op) {
+                    holes.discarded(piece.offset, piece.len);
+                }
+            }
             Err(errno) if device::unsupported(errno) => {
                 // It is done another way, from the beginning, and so are those that come.
                 match op {

@@ -205,6 +205,9 @@ impl Disk {
         task.cursor = end;
         let stable = task.stability == super::task::Stability::Itself;
         let len = end - offset;
+        if let Some(holes) = &mut self.holes {
+            holes.written(offset, len);
+        }
         let piece =
             Piece { busy: true, task: t, offset, len, doing: Doing::Write, whole, stable, ..Piece::IDLE };
         Turn::Launch(piece, Op::Write { file: self.device.file(), offset, data, stable })
@@ -301,6 +304,10 @@ impl Disk {
         task.cursor += len;
         let piece = Piece { busy: true, task: t, offset, len, doing: Doing::Bulk, ..Piece::IDLE };
         let file = self.device.file();
+        if let Some(holes) = self.holes.as_mut().filter(|_| !discard) {
+            // What is zeroed may get its room by that.
+            holes.written(offset, len);
+        }
         Turn::Launch(
             piece,
             if discard { Op::Discard(file, offset, len) } else { Op::Zero(file, offset, len) },

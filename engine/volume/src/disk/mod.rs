@@ -19,6 +19,7 @@ mod task;
 use crate::check::Extent;
 use crate::counters::Counters;
 use crate::cursor::cursor;
+use crate::holes::Holes;
 use crate::outcome::{Context, Outcome, Tag};
 use crate::plan::{DeviceLimits, Geometry, PlanError, Storage, VolumePlan};
 use crate::ranges::{Mode, Ranges};
@@ -109,6 +110,8 @@ pub(crate) struct Disk {
     quota: Quota,
     /// Below so many pages, its reads need not leave anything for others; see [`Volume::set_fair_share`](crate::Volume).
     fair: Option<u64>,
+    /// Of a sparse file: what of it is deallocated.
+    holes: Option<Holes>,
     pub(crate) counters: Counters,
     tasks: Vec<Task>,
     free: Vec<u16>,
@@ -160,6 +163,7 @@ impl Disk {
             zeroes: plan.zeroes,
             quota: Quota::new(plan.pages),
             fair: None,
+            holes: None,
             counters: Counters::default(),
             tasks: (0..slots).map(|_| Task::empty()).collect(),
             free: (0..plan.slots).rev().collect(),
@@ -195,8 +199,14 @@ impl Disk {
         mut data: Scatter,
     ) -> Option<Outcome> {
         match &op {
-            BlockOp::LbaStatus { lba, .. } => {
-                // What a device has allocated cannot be asked through `Submit`: all of it, as far as known.
+            BlockOp::LbaStatus { lba, descriptors } => {
+                if let Some(holes) = &self.holes {
+                    let mut outcome = Outcome::plain(Ok(()), data);
+                    let end = extent.start + extent.len;
+                    holes.tell(*lba, self.block_size, end, *descriptors, &mut outcome.status);
+                    return Some(outcome);
+                }
+                // What a block device has allocated cannot be asked of it: all of it, as far as known.
                 let blocks = self.block_size.blocks_in(ByteLen(extent.len)).0;
                 let mut outcome = Outcome::plain(Ok(()), data);
                 outcome.status.push(LbaStatus {
@@ -406,6 +416,10 @@ impl Disk {
         let depth = old.depth;
         self.limits = DeviceLimits { depth, memory_align: old.memory_align, ..limits };
         Ok(())
+    }
+
+    pub(crate) fn set_holes(&mut self, holes: Holes) {
+        self.holes = Some(holes);
     }
 
     pub(crate) fn set_fair_share(&mut self, pages: u64) {

@@ -11,6 +11,7 @@
 //! command.
 
 mod error;
+mod holes;
 mod open;
 mod sysfs;
 #[cfg(test)]
@@ -18,6 +19,7 @@ mod tests;
 mod watch;
 
 pub use error::{DeviceError, Misuse};
+pub use holes::holes;
 pub use open::{OpenDevice, open, probe, tag, tagged_as, untag};
 pub use watch::{DeviceEvent, Watch};
 

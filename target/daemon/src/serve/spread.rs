@@ -34,8 +34,9 @@ impl ServedShard {
             Storage::Null => Storage::Null,
             #[cfg(feature = "faulty")]
             Storage::Faulty(_) => return Err(io::ErrorKind::Unsupported.into()),
-            Storage::Disk { fd, limits, polled } => {
-                Storage::Disk { fd: fd.try_clone()?, limits: *limits, polled: *polled }
+            // Each keeps the holes of its own extents, which nobody else writes to.
+            Storage::Disk { fd, limits, polled, holes } => {
+                Storage::Disk { fd: fd.try_clone()?, limits: *limits, polled: *polled, holes: holes.clone() }
             }
         };
         Ok(Self { plan: served.plan.clone(), blocks: served.blocks, storage })
@@ -75,12 +76,14 @@ pub(super) fn build(
     let cached = cached(&plan, &storage, target);
     let slots = u16::try_from(plan.slots).unwrap_or(MAX_SLOTS).clamp(1, MAX_SLOTS);
     let pages = target.pages(&plan, &geometry, &storage, cached.is_some());
+    let mut known = None;
     let storage = match storage {
         Storage::Ram => kagami_volume::Storage::Ram,
         Storage::Null => kagami_volume::Storage::Null,
         #[cfg(feature = "faulty")]
         Storage::Faulty(_) => return Err("it cannot be spread".to_owned()),
-        Storage::Disk { fd, limits, polled } => {
+        Storage::Disk { fd, limits, polled, holes } => {
+            known = holes;
             let file = ring.add_file(fd, polled).map_err(|error| error.to_string())?;
             kagami_volume::Storage::Disk { file, limits }
         }
@@ -98,6 +101,9 @@ pub(super) fn build(
         zeroes: zeroes.clone(),
     })
     .map_err(|error| error.to_string())?;
+    if let Some(holes) = known {
+        volume.set_holes(holes);
+    }
     if cached.is_none() {
         volume.set_fair_share(target.fair_share());
     }

@@ -8,7 +8,7 @@ use kagami_memory::Page;
 use kagami_ring::Ring;
 use kagami_scsi::{Limits, LogicalUnit, LuConfig, Rotation, TargetName, TargetPort, WriteCache};
 use kagami_types::{BlockCount, Naa, Uuid};
-use kagami_volume::{DeviceLimits, Geometry, MAX_SLOTS, Volume};
+use kagami_volume::{DeviceLimits, Geometry, Holes, MAX_SLOTS, Volume};
 use rustix::fs::FileType;
 use std::hash::{BuildHasher, RandomState};
 use std::os::fd::OwnedFd;
@@ -62,6 +62,8 @@ pub enum Storage {
         limits: DeviceLimits,
         /// It has poll queues: its reads and writes go through an IOPOLL ring.
         polled: bool,
+        /// Of a sparse file: what of it is deallocated.
+        holes: Option<Holes>,
     },
 }
 
@@ -146,6 +148,7 @@ pub(super) fn build(
     let slots = u16::try_from(plan.slots).unwrap_or(MAX_SLOTS).clamp(1, MAX_SLOTS);
     let slots = cached.map_or(slots, |cached| cached.slots);
     let pages = target.pages(&plan, &geometry, &storage, cached.is_some());
+    let mut known = None;
     let storage = match storage {
         Storage::Ram => kagami_volume::Storage::Ram,
         Storage::Null => kagami_volume::Storage::Null,
@@ -154,7 +157,8 @@ pub(super) fn build(
             let device = kagami_faulty::Faulty::from_spec(&spec).map_err(|error| error.to_string())?;
             kagami_volume::Storage::Other(Box::new(device))
         }
-        Storage::Disk { fd, limits, polled } => {
+        Storage::Disk { fd, limits, polled, holes } => {
+            known = holes;
             let file = ring.add_file(fd, polled).map_err(|error| error.to_string())?;
             kagami_volume::Storage::Disk { file, limits }
         }
@@ -171,6 +175,9 @@ pub(super) fn build(
         zeroes: zeroes.clone(),
     })
     .map_err(|error| error.to_string())?;
+    if let Some(holes) = known {
+        volume.set_holes(holes);
+    }
     if cached.is_none() {
         volume.set_fair_share(target.fair_share());
     }
