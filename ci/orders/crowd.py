@@ -18,8 +18,9 @@ import threading
 import time
 from pathlib import Path
 
-import kill
-from kill import IQN, Array, orders
+sys.dont_write_bytecode = True
+import kill  # noqa: E402
+from kill import IQN, Array, orders  # noqa: E402
 
 
 def crowd(array, hosts, slots, count):
