@@ -48,6 +48,28 @@ impl Difference {
             refuse(&next.array.cores_site, "portals can only change with a restart".to_owned());
         }
         let mut difference = Self { renamed: renamed.to_vec(), ..Self::default() };
+        let mapped = |config: &Config| {
+            let virtuals = config.virtuals.iter();
+            let peers =
+                config.peers.iter().filter(|peer| config.virtuals.iter().any(|v| v.peer == peer.name));
+            (
+                virtuals.map(|v| (v.lun, v.peer.clone(), v.mapped_lun, v.role)).collect::<Vec<_>>(),
+                peers
+                    .map(|p| (p.name.clone(), p.iqn.clone(), p.portals.clone(), p.io_timeout))
+                    .collect::<Vec<_>>(),
+            )
+        };
+        if mapped(current) != mapped(next) {
+            let site = next
+                .virtuals
+                .first()
+                .or(current.virtuals.first())
+                .map_or(&next.array.cores_site, |v| &v.site);
+            refuse(
+                site,
+                "virtual volumes, and the peers that have them, can only change with a restart".to_owned(),
+            );
+        }
         for old in &current.volumes {
             let name = renamed.iter().find(|(from, _)| *from == old.name).map_or(&old.name, |(_, to)| to);
             match next.volumes.iter().find(|new| new.name == *name) {

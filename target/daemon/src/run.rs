@@ -216,7 +216,11 @@ fn start(cli: &Cli) -> Result<Daemon, RunError> {
     let options = BindOptions { wait, adopt: cli.adopt.clone() };
     let bound = bind::bind(&plan.volumes, &mut tables, &options)?;
 
-    let metrics = Metrics::new(plan.cores.len(), plan.volume_rows as usize);
+    let metrics = Metrics::new(plan.cores.len(), plan.volume_rows as usize + plan.virtuals.len());
+    for one in &plan.virtuals {
+        let name = format!("{}:{}", one.peer, one.mapped.number());
+        metrics.label(one.row as usize, Some(VolumeLabel { lun: one.lun.number(), name, bytes: 0 }));
+    }
     for volume in &bound {
         label(&metrics, volume.plan.row as usize, &volume.record);
     }

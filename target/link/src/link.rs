@@ -146,7 +146,7 @@ impl<T: Copy> Link<T> {
             bytes: 0,
             portal: 0,
             attempts: 0,
-            down_since: Some(now),
+            down_since: None,
             next_tick: now,
             starved: false,
             far_path: None,
@@ -165,6 +165,10 @@ impl<T: Copy> Link<T> {
     #[allow(clippy::result_large_err, reason = "the command itself comes back")]
     #[inline]
     pub fn submit(&mut self, request: Request<T>, now: Time) -> Result<(), (Refusal, Request<T>)> {
+        if self.down_since.is_none() && !self.is_serving() {
+            // It has just been made.
+            self.down_since = Some(now);
+        }
         if self.down_since.is_some_and(|since| now.since(since) >= self.plan.io_timeout) {
             return Err((Refusal::Down, request));
         }

@@ -187,6 +187,7 @@ impl<T: Copy> Link<T> {
             from: at,
             at,
             left: header.data_len as usize,
+            lent: false,
             tail: padding(header.data_len) as usize + digest,
             end: ends.then_some(*header.bhs),
         });
@@ -231,17 +232,19 @@ impl<T: Copy> Link<T> {
     /// [`received`](Self::received).
     pub fn in_place(&mut self, least: usize) -> Option<InPlace> {
         let State::Full(full) = &mut self.state else { return None };
-        let landing = full.landing.filter(|landing| landing.left >= least)?;
+        let landing = full.landing.as_mut().filter(|landing| landing.left >= least && !landing.lent)?;
         let (slot, turn) = landing.task?;
         let task = waiting(self.tasks.get_turn(slot, turn))?;
         let limit = landing.at + landing.left;
+        landing.lent = true;
         Some(InPlace { data: std::mem::take(&mut task.room), filled: landing.at, limit })
     }
 
-    /// Takes pages back, with `count` bytes more in them.
+    /// Takes lent pages back, with `count` bytes more in them.
     pub fn received(&mut self, data: ScatterMut, count: usize) {
         let State::Full(full) = &mut self.state else { return };
-        let Some(landing) = full.landing.as_mut() else { return };
+        let Some(landing) = full.landing.as_mut().filter(|landing| landing.lent) else { return };
+        landing.lent = false;
         let count = count.min(landing.left);
         landing.at += count;
         landing.left -= count;

@@ -48,6 +48,8 @@ pub(crate) struct Landing {
     pub from: usize,
     pub at: usize,
     pub left: usize,
+    /// Its pages are lent, to be received into.
+    pub lent: bool,
     /// Bytes of padding and digest behind it.
     pub tail: usize,
     /// The header, where it ends the command.

@@ -87,13 +87,13 @@ impl Context {
         self.portals(raw.portal, &mut portals);
         let volumes = self.volumes(raw.volume, &array);
         let mut luns: Vec<Lun> = volumes.iter().filter(|v| v.is_served()).map(|v| v.lun).collect();
-        let (peers, mapped) = self.remote(raw.peer, raw.virtuals, raw.group, &volumes, &mut notes);
-        luns.extend(mapped);
+        let (peers, mapped) = self.remote(raw.peer, raw.virtuals, raw.group, &volumes);
+        luns.extend(mapped.iter().map(|one| one.lun));
         let initiators = self.initiators(raw.initiator, &luns, &mut notes);
         self.open_portals(&portals, &initiators);
         let operators = self.operators(raw.operator);
         let pools = self.pools(raw.pool);
-        Config { array, portals, volumes, peers, initiators, operators, pools, notes }
+        Config { array, portals, volumes, peers, virtuals: mapped, initiators, operators, pools, notes }
     }
 
     /// What was added at run time to an object of the file. Of an object that the file no longer

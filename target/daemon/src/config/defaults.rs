@@ -111,6 +111,7 @@ impl Config {
             portals: vec![portal],
             volumes,
             peers: Vec::new(),
+            virtuals: Vec::new(),
             initiators: Vec::new(),
             operators: Vec::new(),
             pools: Vec::new(),

@@ -20,6 +20,8 @@ pub struct Config {
     pub volumes: Vec<Volume>,
     /// `[[peer]]`.
     pub peers: Vec<Peer>,
+    /// `[[virtual]]`: the LUN map's rows that lead to other arrays.
+    pub virtuals: Vec<Virtual>,
     /// `[[initiator]]`.
     pub initiators: Vec<Initiator>,
     /// `[[operator]]`.
@@ -310,6 +312,21 @@ pub struct Peer {
     pub luns: Vec<Lun>,
     /// How each proves who it is.
     pub chap: Option<Chap>,
+}
+
+/// One `[[virtual]]`: a volume that another array has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Virtual {
+    /// Where its table stands.
+    pub site: Site,
+    /// Its LUN here.
+    pub lun: Lun,
+    /// The peer that has it.
+    pub peer: String,
+    /// Its LUN there.
+    pub mapped_lun: Lun,
+    /// `Command`: it is that array's command device. Otherwise plain.
+    pub role: Role,
 }
 
 /// Which orders are taken from a peer.

@@ -1,13 +1,11 @@
-//! `[[peer]]`, `[[virtual]]` and `[[group]]`. Peers are checked and kept; the other two are checked
-//! in full, then refused, as replication is not in this version. Their keys are fixed, so a file
-//! with a mistake in them hears of it now.
+//! `[[peer]]`, `[[virtual]]` and `[[group]]`. Groups are checked in full, then refused, as replication
+//! is not in this version. Their keys are fixed, so a file with a mistake in them hears of it now.
 
 use super::context::{At, Context, split};
-use super::model::{Orders, Peer, Volume};
+use super::model::{Orders, Peer, Role, Virtual, Volume};
 use super::names::{check_iscsi_name, check_name};
 use super::raw::{Maybe, RawGroup, RawPeer, RawVirtual, Tables};
 use super::units::parse_time;
-use kagami_types::Lun;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -16,19 +14,15 @@ const MAX_PEERS: usize = 256;
 const HOUR: Duration = Duration::from_secs(3600);
 
 impl Context {
-    /// Checks the three kinds of tables; gives the peers and the LUNs of virtual volumes.
+    /// Checks the three kinds of tables; gives the peers and the virtual volumes.
     pub(super) fn remote(
         &mut self,
         peers: Tables<RawPeer>,
         virtuals: Tables<RawVirtual>,
         groups: Tables<RawGroup>,
         volumes: &[Volume],
-        notes: &mut Vec<String>,
-    ) -> (Vec<Peer>, Vec<Lun>) {
+    ) -> (Vec<Peer>, Vec<Virtual>) {
         let peers = self.peers(peers);
-        if !peers.is_empty() {
-            notes.push("peers are checked and kept, but there is no replication in this version".to_owned());
-        }
         let mut luns: HashMap<_, _> = volumes.iter().map(|v| (v.lun, v.site.line)).collect();
         let mut mapped = Vec::new();
         for (index, value) in virtuals.into_iter().enumerate() {
@@ -38,13 +32,13 @@ impl Context {
             let (number, at) = split(&table, "lun", raw.lun);
             let lun = self.lun(&at, number);
             self.once(&mut luns, lun, &at, &lun.to_string());
-            mapped.push(lun);
             let (number, at) = split(&table, "mapped_lun", raw.mapped_lun);
-            self.lun(&at, number);
+            let mapped_lun = self.lun(&at, number);
             let (peer, at) = split(&table, "peer", raw.peer);
             self.known_peer(&at, &peer, &peers);
-            self.word(&table, "role", raw.role, &[("command", ())]);
-            self.not_yet(&place, "virtual volumes are");
+            let command = self.word(&table, "role", raw.role, &[("command", ())]).is_some();
+            let role = if command { Role::Command } else { Role::Plain };
+            mapped.push(Virtual { site: self.site(&place), lun, peer, mapped_lun, role });
         }
         let mut names = HashMap::new();
         for (index, value) in groups.into_iter().enumerate() {

@@ -5,7 +5,7 @@
 //! debug output.
 
 use super::error::{ConfigError, ConfigErrors};
-use super::model::{Chap, Config, Credential, Rights};
+use super::model::{Chap, Config, Credential, Rights, Role};
 use kagami_types::Lun;
 use std::collections::HashMap;
 use std::fmt;
@@ -58,6 +58,17 @@ pub struct Grant {
     pub chap: Option<Proof>,
     /// What this array proves to it in turn, where it asks.
     pub mutual: Option<Proof>,
+    /// It is another array.
+    pub is_peer: bool,
+}
+
+/// How this array and a peer prove to each other who they are, when this one logs in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerProofs {
+    /// What this array proves; `None`: nothing.
+    pub own: Option<Proof>,
+    /// What the peer has to prove in turn.
+    pub theirs: Option<Proof>,
 }
 
 /// Who may log in, and to what: the access lists with their secrets. Replaced as a whole on
@@ -65,6 +76,8 @@ pub struct Grant {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Access {
     listed: HashMap<String, Grant>,
+    /// By the peer's name.
+    peers: HashMap<String, PeerProofs>,
     /// For every initiator on a loopback portal, where none is listed.
     anyone: Option<Grant>,
 }
@@ -77,9 +90,39 @@ impl Access {
     pub fn load(config: &Config) -> Result<Self, ConfigErrors> {
         let mut errors = Vec::new();
         let mut listed = HashMap::new();
+        let mut peers = HashMap::new();
+        for peer in &config.peers {
+            let mut proofs = PeerProofs::default();
+            if let Some(Chap { credential, mutual }) = &peer.chap {
+                proofs.own = proof(credential, &mut errors);
+                proofs.theirs = mutual.as_ref().and_then(|mutual| proof(mutual, &mut errors));
+                if let (Some(one), Some(other), Some(mutual)) = (&proofs.own, &proofs.theirs, mutual)
+                    && one.secret == other.secret
+                {
+                    let reason = "the two directions must not share a secret (RFC 7143 9.2.1)".to_owned();
+                    errors.push(ConfigError { site: mutual.site.clone(), reason });
+                }
+            }
+            // Where it logs in here, each proves what it proves in the other direction; where there is
+            // one secret for both, the peer proves that.
+            let chap = proofs.theirs.clone().or_else(|| proofs.own.clone());
+            let mutual = proofs.theirs.as_ref().and(proofs.own.clone());
+            let command = config.volumes.iter().filter(|volume| volume.role == Role::Command);
+            let mut luns: Vec<Lun> = peer.luns.iter().copied().chain(command.map(|one| one.lun)).collect();
+            luns.sort_unstable();
+            luns.dedup();
+            let grant = Grant { luns, rights: Rights::Read, chap, mutual, is_peer: true };
+            listed.insert(peer.iqn.clone(), grant);
+            peers.insert(peer.name.clone(), proofs);
+        }
         for initiator in &config.initiators {
-            let mut grant =
-                Grant { luns: initiator.luns.clone(), rights: initiator.rights, chap: None, mutual: None };
+            let mut grant = Grant {
+                luns: initiator.luns.clone(),
+                rights: initiator.rights,
+                chap: None,
+                mutual: None,
+                is_peer: false,
+            };
             if let Some(Chap { credential, mutual }) = &initiator.chap {
                 grant.chap = proof(credential, &mut errors);
                 grant.mutual = mutual.as_ref().and_then(|mutual| proof(mutual, &mut errors));
@@ -93,11 +136,12 @@ impl Access {
             listed.insert(initiator.iqn.clone(), grant);
         }
         let anyone = config.initiators.is_empty().then(|| {
-            let mut luns: Vec<_> = config.volumes.iter().filter(|v| v.is_served()).map(|v| v.lun).collect();
+            let own = config.volumes.iter().filter(|v| v.is_served()).map(|v| v.lun);
+            let mut luns: Vec<_> = own.chain(config.virtuals.iter().map(|v| v.lun)).collect();
             luns.sort_unstable();
-            Grant { luns, rights: Rights::Read, chap: None, mutual: None }
+            Grant { luns, rights: Rights::Read, chap: None, mutual: None, is_peer: false }
         });
-        if errors.is_empty() { Ok(Self { listed, anyone }) } else { Err(ConfigErrors(errors)) }
+        if errors.is_empty() { Ok(Self { listed, peers, anyone }) } else { Err(ConfigErrors(errors)) }
     }
 
     /// What an initiator may do on a portal; `None`: it may not log in at all.
@@ -108,13 +152,17 @@ impl Access {
     #[must_use]
     pub fn grant(&self, initiator: &str, portal: &SocketAddr, open: bool) -> Option<&Grant> {
         let loopback = super::model::is_loopback(portal);
-        match &self.anyone {
-            Some(grant) => loopback.then_some(grant),
-            None => {
-                let grant = self.listed.get(initiator)?;
-                (grant.chap.is_some() || loopback || open).then_some(grant)
-            }
+        match (self.listed.get(initiator), &self.anyone) {
+            (Some(grant), _) => (grant.chap.is_some() || loopback || open).then_some(grant),
+            (None, Some(grant)) => loopback.then_some(grant),
+            (None, None) => None,
         }
+    }
+
+    /// What this array and that peer prove to each other.
+    #[must_use]
+    pub fn peer(&self, name: &str) -> Option<&PeerProofs> {
+        self.peers.get(name)
     }
 
     /// All listed initiators, in no order.

@@ -121,7 +121,7 @@ fn errors_name_file_line_key_and_reason() {
         ),
         (
             with("[[virtual]]\nlun = 3\npeer = \"osaka\"\nmapped_lun = 1\n"),
-            "k.toml:4: virtual[0]: virtual volumes are not in this version yet; take the table out to start\nk.toml:6: virtual[0].peer: there is no peer \"osaka\"",
+            "k.toml:6: virtual[0].peer: there is no peer \"osaka\"",
         ),
     ];
     for (text, want) in cases {
@@ -195,6 +195,7 @@ const RICH: &str = "[array]\nname = \"a\"\ndata = \"/d\"\nlisten = [\"127.0.0.1:
     [[volume]]\nlun = 7\nname = \"orders\"\nrole = \"command\"\n\
     [[peer]]\nname = \"osaka\"\nportal = \"127.0.0.1:3261\"\niqn = \"iqn.2026-11.io.kagami:osaka\"\nio_timeout = \"10s\"\n\
     orders = \"forward\"\nluns = [0]\nchap = { user = \"u\", secret_file = \"/s\" }\n\
+    [[virtual]]\nlun = 30\npeer = \"osaka\"\nmapped_lun = 10\nrole = \"command\"\n\
     [[initiator]]\niqn = \"iqn.2026-11.io.kagami:h\"\nluns = [0, 7]\nrights = \"operate\"\n\
     chap = { user = \"u\", secret_file = \"/s\", mutual = { user = \"m\", secret_file = \"/t\" } }\n\
     [[operator]]\nname = \"ops\"\nkey_file = \"/k\"\nrights = \"admin\"\n\
@@ -259,6 +260,7 @@ fn plain(config: &Config) -> Config {
         (peer.site, peer.owner) = (site.clone(), Owner::File);
         unplaced(&mut peer.chap);
     }
+    config.virtuals.iter_mut().for_each(|one| one.site = site.clone());
     config.operators.iter_mut().for_each(|operator| operator.site = site.clone());
     config.pools.iter_mut().for_each(|pool| pool.site = site.clone());
     config

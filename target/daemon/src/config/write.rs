@@ -6,7 +6,7 @@
 
 use super::model::{
     Array, Backend, CacheMode, Chap, Config, Digest, Idle, Initiator, Operator, Owner, Peer, Pool, Portal,
-    PortalRole, Role, Volume,
+    PortalRole, Role, Virtual, Volume,
 };
 use super::units::{format_size, format_time};
 use kagami_tables::{Object, ObjectKind};
@@ -30,6 +30,10 @@ pub fn export(config: &Config) -> String {
     for peer in &config.peers {
         out.push_str("\n[[peer]]\n");
         out.push_str(&peer_keys(peer));
+    }
+    for one in &config.virtuals {
+        out.push_str("\n[[virtual]]\n");
+        out.push_str(&virtual_keys(one));
     }
     for initiator in &config.initiators {
         out.push_str("\n[[initiator]]\n");
@@ -238,6 +242,17 @@ fn peer_keys(peer: &Peer) -> String {
     line(&mut out, "orders", text(peer.orders.as_str()));
     line(&mut out, "luns", luns(&peer.luns));
     chap_key(peer.chap.as_ref(), &mut out);
+    out
+}
+
+fn virtual_keys(one: &Virtual) -> String {
+    let mut out = String::new();
+    line(&mut out, "lun", one.lun.number());
+    line(&mut out, "peer", text(&one.peer));
+    line(&mut out, "mapped_lun", one.mapped_lun.number());
+    if one.role == Role::Command {
+        line(&mut out, "role", text("command"));
+    }
     out
 }
 

@@ -3,7 +3,7 @@
 use super::error::Misfit;
 use super::{
     CorePlan, IdlePlan, IscsiPlan, LARGE_BYTES, Machine, MemoryPlan, NetworkPlan, PAGE_BYTES, Plan,
-    PlanError, PortalPlan, RingPlan, SMALL_BYTES, TaskPlan, VolumePlan,
+    PlanError, PortalPlan, RingPlan, SMALL_BYTES, TaskPlan, VirtualPlan, VolumePlan,
 };
 use crate::config::{Array, Backend, Config, Site, Volume};
 use kagami_types::{ByteLen, CoreId};
@@ -16,6 +16,8 @@ const SPIN: Duration = Duration::from_micros(50);
 const MEMORY_PERCENT: u64 = 90;
 /// Receive windows of 256 KiB for each core; a busy connection without one uses a small one.
 const LARGE_PER_CORE: u32 = 64;
+/// How long a command to a peer may take, where the configuration does not say.
+const PEER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Descriptors beside connections and volumes: standard streams, rings, tables, sockets.
 const OTHER_FILES: u64 = 128;
 
@@ -36,6 +38,7 @@ impl Plan {
         let network = network(config);
         let files = files(config, machine)?;
         let volumes = volumes(config, &cores, tasks, memory)?;
+        let virtuals = virtuals(config, &cores, tasks, memory)?;
         Ok(Self {
             name: array.name.clone(),
             iqn: array.iqn.clone(),
@@ -50,6 +53,7 @@ impl Plan {
             iscsi: iscsi(array),
             volume_rows: array.max_volumes,
             volumes,
+            virtuals,
             metrics: array.metrics,
             admin: array.admin.clone(),
             stop_timeout: array.stop_timeout,
@@ -125,12 +129,13 @@ fn memory(config: &Config, cores: u32, tasks: TaskPlan, machine: &Machine) -> Re
         .ok_or_else(too_large)?;
 
     let pages = cache_pages.checked_add(ram_pages).ok_or_else(too_large)?;
-    let reserve_small = 16 * cores;
+    let reserve_small = 16 * cores + 2 * config.virtuals.len() as u64;
     // One for each connection's receive window while it is idle, a quarter as many for headers
     // on their way out.
-    let small = connections + connections / 4 + 32 * cores + reserve_small;
+    let links = config.virtuals.len() as u64;
+    let small = connections + connections / 4 + 32 * cores + reserve_small + 4 * links;
     let reserve_large = 2 * cores;
-    let large = connections.min(u64::from(LARGE_PER_CORE)) * cores + 2 * cores + reserve_large;
+    let large = connections.min(u64::from(LARGE_PER_CORE)) * cores + 2 * cores + reserve_large + links;
 
     let arena_bytes = pages
         .checked_mul(PAGE_BYTES)
@@ -201,8 +206,14 @@ fn network(config: &Config) -> NetworkPlan {
 fn files(config: &Config, machine: &Machine) -> Result<u32, PlanError> {
     let array = &config.array;
     let portals = count(config.portals.len(), &array.cores_site)?;
-    let files =
-        array.max_connections.saturating_add(array.max_volumes).saturating_add(portals).saturating_add(32);
+    // A link's old socket may still be on its way out when the next one is there.
+    let links = count(config.virtuals.len(), &array.cores_site)?.saturating_mul(2);
+    let files = array
+        .max_connections
+        .saturating_add(array.max_volumes)
+        .saturating_add(portals)
+        .saturating_add(links)
+        .saturating_add(32);
     let needed = u64::from(files) + OTHER_FILES;
     match machine.open_files {
         Some(limit) if needed > limit => Err(refuse(&array.cores_site, Misfit::OpenFiles { needed, limit })),
@@ -234,6 +245,39 @@ fn iscsi(array: &Array) -> IscsiPlan {
         first_burst: array.first_burst,
         max_burst: array.max_burst,
     }
+}
+
+/// A virtual volume is bounded like a volume: alone it may use everything, among others half.
+fn virtuals(
+    config: &Config,
+    cores: &[CorePlan],
+    tasks: TaskPlan,
+    memory: MemoryPlan,
+) -> Result<Vec<VirtualPlan>, PlanError> {
+    let array = &config.array;
+    let total = config.virtuals.len() + config.volumes.len();
+    let share = |all: u32| if total > 1 { all / 2 } else { all }.max(1);
+    // Volumes begin at the first core; virtual ones where those end, so that neither gathers there.
+    let mut homes = cores.iter().map(|core| core.id).cycle().skip(config.volumes.len() % cores.len().max(1));
+    let mut plans = Vec::new();
+    for (index, one) in config.virtuals.iter().enumerate() {
+        let Some(peer) = config.peers.iter().find(|peer| peer.name == one.peer) else { continue };
+        plans.push(VirtualPlan {
+            row: array.max_volumes.saturating_add(count(index, &one.site)?),
+            site: one.site.clone(),
+            lun: one.lun,
+            mapped: one.mapped_lun,
+            role: one.role,
+            peer: one.peer.clone(),
+            iqn: peer.iqn.clone(),
+            portals: peer.portals.clone(),
+            io_timeout: peer.io_timeout.unwrap_or(PEER_TIMEOUT),
+            home: homes.next().unwrap_or_default(),
+            slots: share(tasks.per_core - tasks.reserve),
+            page_quota: share(memory.pages - memory.ram_pages - memory.reserve_pages),
+        });
+    }
+    Ok(plans)
 }
 
 fn volumes(

@@ -59,6 +59,8 @@ pub struct Plan {
     pub iscsi: IscsiPlan,
     /// The volumes of the configuration; a volume's place here is its row in all tables.
     pub volumes: Vec<VolumePlan>,
+    /// The virtual volumes.
+    pub virtuals: Vec<VirtualPlan>,
     /// Rows of the volume table: `volumes`, and room for those made at run time.
     pub volume_rows: u32,
     /// Address of the metrics endpoint.
@@ -243,6 +245,35 @@ pub struct VolumePlan {
     pub page_quota: u32,
     /// How long a device operation may take.
     pub io_timeout: Duration,
+}
+
+/// One virtual volume: a unit of another array.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VirtualPlan {
+    /// Its row in the counters, behind those of volumes.
+    pub row: u32,
+    /// Where the configuration says so.
+    pub site: Site,
+    /// Its number here.
+    pub lun: Lun,
+    /// Its number there.
+    pub mapped: Lun,
+    /// What it is for.
+    pub role: Role,
+    /// The peer that has it.
+    pub peer: String,
+    /// The peer's iSCSI name.
+    pub iqn: String,
+    /// Where the peer listens.
+    pub portals: Vec<SocketAddr>,
+    /// How long a command may take.
+    pub io_timeout: Duration,
+    /// The core that owns it.
+    pub home: CoreId,
+    /// Commands at a time.
+    pub slots: u32,
+    /// Pages that these may hold.
+    pub page_quota: u32,
 }
 
 impl Plan {

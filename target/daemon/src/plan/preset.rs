@@ -43,6 +43,7 @@ impl Plan {
             portals: vec![portal],
             volumes: Vec::new(),
             peers: Vec::new(),
+            virtuals: Vec::new(),
             initiators: Vec::new(),
             operators: Vec::new(),
             pools: Vec::new(),

@@ -94,6 +94,18 @@ impl Rules {
         })
     }
 
+    /// How this array and a peer prove to each other who they are, when this one logs in.
+    ///
+    /// # Errors
+    /// The account cannot be used.
+    pub(super) fn account_at(&self, peer: &str) -> Result<Option<Account>, ChapConfigError> {
+        let Some(proofs) = self.grants.peer(peer) else { return Ok(None) };
+        let credentials = |proof: &Proof| Credentials::new(&proof.user, proof.secret.bytes());
+        let Some(own) = &proofs.own else { return Ok(None) };
+        let theirs = proofs.theirs.as_ref().map(credentials).transpose()?;
+        Account::new(credentials(own)?, theirs).map(Some)
+    }
+
     /// The same rules, and refused logins are told. What does not fit into the channel is left out.
     #[must_use]
     pub fn with_log(mut self, refused: SyncSender<RefusedLogin>) -> Self {
@@ -149,11 +161,16 @@ impl Access for Rules {
             return Err(Denial::NotFound);
         }
         let portal = self.portal(ends.local).ok_or(Denial::Unavailable)?;
-        if portal.role == PortalRole::Peer && applicant.session_type == SessionType::Normal {
-            return Err(Denial::NotAuthorized);
-        }
         let address = ends.local.unwrap_or(portal.address);
         let grant = self.grants.grant(applicant.initiator.as_str(), &address, portal.open);
+        let wrong = match portal.role {
+            PortalRole::Peer => grant.is_some_and(|grant| !grant.is_peer),
+            PortalRole::Host => grant.is_some_and(|grant| grant.is_peer),
+            PortalRole::Both => false,
+        };
+        if wrong && applicant.session_type == SessionType::Normal {
+            return Err(Denial::NotAuthorized);
+        }
         if applicant.session_type == SessionType::Discovery {
             // A discovery tells names and addresses, to those who are listed; hosts seldom have
             // credentials set up for it.

@@ -78,6 +78,12 @@ impl Array {
         }
     }
 
+    /// All units, virtual volumes included.
+    fn addresses(&self) -> impl Iterator<Item = (Lun, UnitAddress)> {
+        let own = self.placed.iter().map(|placed| (placed.lun, placed.address));
+        own.chain(self.virtuals.iter().map(|mapped| (mapped.lun, mapped.address)))
+    }
+
     /// A unit that was made takes its place among the others.
     pub fn place(&mut self, making: &Making, index: u32) {
         let address = UnitAddress { core: making.core, index };
@@ -112,7 +118,8 @@ impl Array {
     pub fn publish(&self, without: &[String]) {
         let shown = self.placed.iter().filter(|placed| !without.contains(&placed.name));
         let entries = shown.map(|placed| (placed.lun, placed.address, placed.block_size));
-        self.shared.set_directory(Directory::new(entries));
+        let virtuals = self.virtuals.iter().map(super::Mapped::entry);
+        self.shared.set_directory(Directory::new(entries).with_virtual(virtuals));
         for core in self.cores() {
             self.tell_patiently(core, Control::Changed);
         }
@@ -146,7 +153,7 @@ impl Array {
         let mut losses = Vec::new();
         for session in self.session_list().into_iter().filter(|session| !session.is_discovery) {
             let next = rules.visible(&session.initiator, session.ends);
-            let lost = self.placed.iter().map(|placed| placed.lun);
+            let lost = self.addresses().map(|(lun, _)| lun);
             let mut lost: Vec<_> =
                 lost.filter(|&lun| session.visible.contains(lun) && !next.contains(lun)).collect();
             if !lost.is_empty() {
@@ -166,7 +173,8 @@ impl Array {
                 continue;
             }
             let luns = session.visible.set(&access.visible(&session.initiator, session.ends));
-            if luns != Visible::only([]) && self.placed.iter().any(|placed| luns.contains(placed.lun)) {
+            let shown = self.addresses().any(|(lun, _)| luns.contains(lun));
+            if luns != Visible::only([]) && shown {
                 changed.push(Changed { session, luns });
             }
         }
@@ -179,16 +187,13 @@ impl Array {
         if changed.is_empty() {
             return;
         }
-        for placed in &self.placed {
+        for (lun, UnitAddress { core, index: unit }) in self.addresses() {
             let lost = changed
                 .iter()
-                .filter(|change| {
-                    change.luns.contains(placed.lun) && !change.session.visible.contains(placed.lun)
-                })
+                .filter(|change| change.luns.contains(lun) && !change.session.visible.contains(lun))
                 .map(|change| change.session.nexus);
             let nexuses: Arc<[NexusId]> = lost.collect();
             if !nexuses.is_empty() {
-                let UnitAddress { core, index: unit } = placed.address;
                 self.tell_patiently(core, Control::Forget { unit, nexuses });
             }
         }

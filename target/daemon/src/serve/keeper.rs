@@ -74,6 +74,11 @@ impl StateKeeper {
         Self { requests, array }
     }
 
+    /// The array's UUID.
+    pub(super) fn array(&self) -> Uuid {
+        self.array
+    }
+
     pub(super) fn for_core(&self, inbox: Arc<Inbox>) -> Box<dyn Keeper> {
         Box::new(ForCore { requests: self.requests.clone(), array: self.array, inbox })
     }

@@ -13,6 +13,7 @@ mod spread;
 #[cfg(test)]
 mod steady;
 mod unit;
+mod virtuals;
 
 pub use access::{RefusedLogin, Rules};
 pub use change::{Changed, Making};
@@ -22,7 +23,9 @@ pub use unit::{Served, Storage};
 use crate::config::Idle;
 use crate::config::units::format_size;
 use crate::plan::Plan;
-use kagami_channel::{Control, CorePlan, Directory, Inbox, Message, MovePlan, Registry, Shared, UnitAddress};
+use kagami_channel::{
+    Control, CorePlan, Directory, Inbox, Message, MovePlan, Registry, Shape, Shared, UnitAddress, VirtualUnit,
+};
 use kagami_memory::{Arena, ArenaPlan, Backing, Class, HugePages, MemoryError};
 use kagami_metrics::Metrics;
 use kagami_queue::Mesh;
@@ -78,6 +81,7 @@ pub struct Array {
     inboxes: Vec<Arc<Inbox>>,
     shared: Arc<Shared>,
     placed: Vec<Placed>,
+    virtuals: Vec<Mapped>,
     portals: Vec<SocketAddr>,
     features: String,
     backing: String,
@@ -90,6 +94,21 @@ struct Placed {
     lun: Lun,
     block_size: BlockSize,
     address: UnitAddress,
+}
+
+/// A virtual volume.
+#[derive(Clone, Debug)]
+struct Mapped {
+    lun: Lun,
+    address: UnitAddress,
+    /// What its core learns of it.
+    shape: Arc<Shape>,
+}
+
+impl Mapped {
+    fn entry(&self) -> (Lun, UnitAddress, Arc<Shape>) {
+        (self.lun, self.address, Arc::clone(&self.shape))
+    }
 }
 
 /// The wakers of all cores, filled in as their rings are made.
@@ -127,18 +146,30 @@ impl Array {
             });
             list.push(volume);
         }
+        let mut far: Vec<Vec<VirtualUnit>> = plan.cores.iter().map(|_| Vec::new()).collect();
+        let mut virtuals = Vec::new();
+        for one in &plan.virtuals {
+            let Some(list) = far.get_mut(one.home.index()) else { continue };
+            let shape = Arc::new(Shape::default());
+            let unit = virtuals::build(one, &plan, &rules, keeper.array(), Arc::clone(&shape));
+            let unit = unit.map_err(|reason| StartError::Volume(one.lun.to_string(), reason))?;
+            let address = VirtualUnit::address(one.home, u32::try_from(list.len()).unwrap_or(u32::MAX));
+            list.push(unit);
+            virtuals.push(Mapped { lun: one.lun, address, shape });
+        }
         let window = u16::try_from(plan.tasks.per_session).unwrap_or(u16::MAX);
         let registry = Registry::new(plan.cores.len(), plan.network.max_sessions as usize, u32::from(window));
-        let shared =
-            Arc::new(Shared::new(registry, Arc::new(rules.with_portals(&portals)), Directory::new(entries)));
+        let directory = Directory::new(entries).with_virtual(virtuals.iter().map(Mapped::entry));
+        let shared = Arc::new(Shared::new(registry, Arc::new(rules.with_portals(&portals)), directory));
 
         let wakers: Wakers = Arc::new(Mutex::new(vec![None; plan.cores.len()]));
         let (ready, started) = mpsc::channel();
         let mut inboxes = Vec::new();
         let mut threads = Vec::new();
         let mut listeners = Some(listeners);
-        let per_core = per_core.into_iter().zip(shards);
-        for ((port, core), (volumes, shards)) in ports.into_iter().zip(&plan.cores).zip(per_core) {
+        let per_core = per_core.into_iter().zip(shards).zip(far);
+        for ((port, core), ((volumes, shards), virtuals)) in ports.into_iter().zip(&plan.cores).zip(per_core)
+        {
             let waker = Arc::clone(&wakers);
             let index = core.id.index();
             let inbox = Arc::new(Inbox::new(port.ringer(), move || wake(&waker, index)));
@@ -150,6 +181,7 @@ impl Array {
                 port,
                 volumes,
                 shards,
+                virtuals,
                 // The first core accepts for all; connections are dealt out in turn.
                 listeners: listeners.take().unwrap_or_default(),
                 ring: ring_plan(&plan),
@@ -183,7 +215,7 @@ impl Array {
             }
         }
         let backing = in_words(arena.backing());
-        Ok(Self { threads, inboxes, shared, placed, portals, features, backing })
+        Ok(Self { threads, inboxes, shared, placed, virtuals, portals, features, backing })
     }
 
     /// Where it listens, in the order of the configuration.
@@ -208,6 +240,12 @@ impl Array {
     #[must_use]
     pub fn sessions(&self) -> usize {
         self.shared.registry.len()
+    }
+
+    /// What is known of a virtual volume, and how its link does.
+    #[must_use]
+    pub fn shape(&self, lun: Lun) -> Option<&Shape> {
+        self.virtuals.iter().find(|mapped| mapped.lun == lun).map(|mapped| &*mapped.shape)
     }
 
     /// Replaces the access rules, for logins from now on.

@@ -5,7 +5,7 @@ use super::unit::{self, Served, Target};
 use super::{StartError, Wakers};
 use crate::plan::CorePlan as Place;
 use kagami_channel::{
-    Core, CoreParts, CorePlan, Inbox, Keeper, Message, Seed, Shard, Shared, Unit, UnitMaker,
+    Core, CoreParts, CorePlan, Inbox, Keeper, Message, Seed, Shard, Shared, Unit, UnitMaker, VirtualUnit,
 };
 use kagami_iscsi::random::OsRandom;
 use kagami_memory::{Arena, Page, Pool};
@@ -26,6 +26,7 @@ pub(super) struct Start {
     pub(super) port: Port<Message<Stream>>,
     pub(super) volumes: Vec<Served>,
     pub(super) shards: Vec<ServedShard>,
+    pub(super) virtuals: Vec<VirtualUnit>,
     pub(super) listeners: Vec<Listener>,
     pub(super) ring: RingPlan,
     pub(super) policy: IdlePolicy,
@@ -137,7 +138,8 @@ pub(super) fn prepare(start: Start) -> Result<Prepared, StartError> {
         }
     };
     let maker = Maker { target: start.target, zeroes };
-    let core = Core::new(limits, start.shared, parts, sockets?, wake).with_maker(maker);
+    let core =
+        Core::new(limits, start.shared, parts, sockets?, wake).with_maker(maker).with_virtual(start.virtuals);
     Ok(Prepared { ring, core, policy, metrics })
 }
 

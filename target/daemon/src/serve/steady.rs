@@ -136,6 +136,7 @@ fn core(requests: mpsc::SyncSender<Request>) -> (reactor::Start, SocketAddr, Arc
         port,
         volumes: served(&plan),
         shards: Vec::new(),
+        virtuals: Vec::new(),
         listeners,
         ring: ring_plan(&plan),
         policy: IdlePolicy::Adaptive,

@@ -231,7 +231,8 @@ pub(super) fn build(
             ports: vec![TargetPort { relative: 1, portal_group: 1 }],
         },
     })
-    .map_err(|error| error.to_string())?;
+    .map_err(|error| error.to_string())?
+    .of_array(array);
     if let Some(state) = state {
         server.restore(&state).map_err(|error| format!("its kept state cannot be read: {error}"))?;
     }
@@ -283,6 +284,6 @@ fn room_of(storage: &Storage) -> Room {
 }
 
 /// PRODUCT REVISION LEVEL: the first four characters of the version.
-fn revision() -> String {
+pub(super) fn revision() -> String {
     env!("CARGO_PKG_VERSION").chars().filter(|c| *c != '.').chain("000".chars()).take(4).collect()
 }
