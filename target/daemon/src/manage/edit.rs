@@ -63,7 +63,7 @@ impl Held {
 }
 
 impl Daemon {
-    /// The command device table: the array's own.
+    /// The command device table: the array's own, and those of others by the LUNs of virtual volumes.
     pub(super) fn command_devices(&self) -> CommandDevices {
         let own = self.config.volumes.iter().filter(|volume| volume.role == crate::config::Role::Command);
         let own = own.map(|volume| CommandDevice {
@@ -71,7 +71,12 @@ impl Daemon {
             uuid: Some(self.tables.state().array().uuid.to_string()),
             lun: volume.lun.number(),
         });
-        CommandDevices { command_devices: own.collect() }
+        let others = self.array.routes().into_iter().map(|route| CommandDevice {
+            uuid: self.desk.forwarder.uuid(route.lun).map(|uuid| uuid.to_string()),
+            array: route.peer,
+            lun: route.lun,
+        });
+        CommandDevices { command_devices: own.chain(others).collect() }
     }
 }
 

@@ -6,6 +6,7 @@
 //! kept in the transaction of the change.
 
 use super::edit::{Held, document};
+use super::forward::{Errand, Forwarder};
 use crate::config::{Orders as Policy, Rights};
 use crate::run::Daemon;
 use crate::serve::{Answers, OrderRequest};
@@ -18,10 +19,12 @@ use kagami_orders::{request, result, sign};
 use kagami_tables::ResultRecord;
 use kagami_types::Uuid;
 use std::collections::VecDeque;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Orders that wait while another one is done.
 const WAITING: usize = 1024;
+/// How often arrays that were not met yet are looked for.
+const MEET: Duration = Duration::from_secs(2);
 /// Refused changes that are remembered, so that a belated copy of one does not become a change.
 const REFUSED: usize = 4096;
 
@@ -32,6 +35,10 @@ pub(crate) struct Desk {
     held: Held,
     /// Refused changes: id, fingerprint, code, message. Not durable: what they asked for did not happen.
     refused: VecDeque<ResultRecord>,
+    /// Orders for other arrays.
+    pub(super) forwarder: Forwarder,
+    /// When arrays that were not met yet are looked for again.
+    meet: Option<Instant>,
 }
 
 impl Desk {
@@ -90,6 +97,14 @@ struct Giver {
 impl Daemon {
     /// The orders that wait.
     pub(super) fn attend_orders(&mut self) {
+        let now = Instant::now();
+        if self.desk.meet.is_none_or(|at| now >= at) {
+            self.desk.meet = Some(now + MEET);
+            let routes = self.array.routes();
+            if !routes.is_empty() {
+                self.desk.forwarder.meet(routes);
+            }
+        }
         while let Some(OrderRequest { order, answers }) = self.desk.waiting.pop_front() {
             match order.event {
                 Event::Execute(given) => self.given(given, &answers),
@@ -111,7 +126,20 @@ impl Daemon {
         let array = self.tables.state().array().uuid;
         let id = request::id_of(&given.record).unwrap_or_default();
         let mut key = None;
-        let outcome = self.order_of(&given, &mut key);
+        let outcome = match Request::decode(&given.record) {
+            Ok(request) if !request.target.is_nil() && request.target != array => {
+                match self.pass_on(&given, &request) {
+                    Ok(()) => {
+                        let Given { slot, turn, record, .. } = given;
+                        let answers = answers.clone();
+                        let errand = Errand { record, target: request.target, array, slot, turn, answers };
+                        return self.desk.forwarder.pass(errand, self.array.routes());
+                    }
+                    Err(no) => Err(no),
+                }
+            }
+            decoded => self.order_of(&given, decoded, &mut key),
+        };
         let generation = self.tables.generation().0;
         let done = match outcome {
             Ok(yes) => {
@@ -134,8 +162,36 @@ impl Daemon {
         answers.put(given.slot, given.turn, done.encode(key.as_ref()), true);
     }
 
-    fn order_of(&mut self, given: &Given, key: &mut Option<Key>) -> Result<Yes, No> {
-        let request = match Request::decode(&given.record) {
+    /// Whether an order for another array may be passed on. A signature is that array's to check.
+    fn pass_on(&mut self, given: &Given, request: &Request) -> Result<(), No> {
+        let (number, id, target) = (request.order, request.id, request.target);
+        let known = Order::by_number(number);
+        let name = known.map_or_else(|| number.to_string(), |order| order.name.to_owned());
+        let may = self.policy(given, request).and_then(|own| {
+            // Who trusts this array lets it vouch for its hosts.
+            let needs = known.map_or(Right::Admin, |order| order.right);
+            if request.is_signed() || own >= needs {
+                return Ok(());
+            }
+            let why = format!("{name} needs the right {}; this is {}", needs.word(), own.word());
+            no(Code::Unauthorised, why)
+        });
+        match &may {
+            Ok(()) => self.note(&given.from, &format!("{name} {id}: passed on to array {target}")),
+            Err(No(_, why)) => {
+                self.note(&given.from, &format!("refused: {name} {id} for array {target}: {why}"))
+            }
+        }
+        may
+    }
+
+    fn order_of(
+        &mut self,
+        given: &Given,
+        decoded: Result<Request, RecordError>,
+        key: &mut Option<Key>,
+    ) -> Result<Yes, No> {
+        let request = match decoded {
             Ok(request) => request,
             Err(error) => {
                 self.note(&given.from, &format!("refused: {error}"));
@@ -147,11 +203,6 @@ impl Daemon {
             }
         };
         let array = self.tables.state().array().uuid;
-        if !request.target.is_nil() && request.target != array {
-            let why = format!("this array has no way to array {}", request.target);
-            self.note(&given.from, &format!("refused: order {} {}: {why}", request.order, request.id));
-            return no(Code::UnknownArray, why);
-        }
         let giver = match self.giver(given, &request, array) {
             Ok(giver) => giver,
             Err(No(code, why)) => {
@@ -180,8 +231,8 @@ impl Daemon {
         outcome
     }
 
-    /// Who gives an order, and what they may.
-    fn giver(&self, given: &Given, request: &Request, array: Uuid) -> Result<Giver, No> {
+    /// Whether orders are taken from where one comes from, and what those may that nobody signed.
+    fn policy(&self, given: &Given, request: &Request) -> Result<Right, No> {
         let listed = self.config.initiators.iter().find(|known| *known.iqn == *given.from);
         let own = listed.map_or(Rights::Read, |initiator| initiator.rights);
         let peer = self.config.peers.iter().find(|peer| *peer.iqn == *given.from);
@@ -197,15 +248,20 @@ impl Daemon {
         if request.hops > request::MOST_HOPS {
             return no(Code::TooManyHops, "it has passed too many arrays");
         }
+        if !request.is_signed() && policy == Some(Policy::Signed) {
+            return no(
+                Code::SignatureNeeded,
+                "orders by another array must be signed (--operator, --key-file), or let peer.orders be \"forward\"",
+            );
+        }
+        Ok(right(own))
+    }
+
+    /// Who gives an order, and what they may.
+    fn giver(&self, given: &Given, request: &Request, array: Uuid) -> Result<Giver, No> {
+        let own = self.policy(given, request)?;
         if !request.is_signed() {
-            if policy == Some(Policy::Signed) {
-                return no(
-                    Code::SignatureNeeded,
-                    "orders by another array must be signed (--operator, --key-file), or let peer.orders be \"forward\"",
-                );
-            }
-            let who = given.from.to_string();
-            return Ok(Giver { who, right: right(own), key: None });
+            return Ok(Giver { who: given.from.to_string(), right: own, key: None });
         }
         let Some((key, rights)) = self.operators.get(&request.operator) else {
             return no(Code::BadSignature, format!("there is no operator {}", request.operator));
@@ -214,7 +270,7 @@ impl Daemon {
             return no(Code::BadSignature, format!("the signature is not operator {}'s", request.operator));
         }
         let who = format!("{},operator={}", given.from, request.operator);
-        Ok(Giver { who, right: right(rights).max(right(own)), key: Some(key.clone()) })
+        Ok(Giver { who, right: right(rights).max(own), key: Some(key.clone()) })
     }
 
     /// Whether an order may be done; `None`: it was done before.

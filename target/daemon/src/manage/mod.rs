@@ -5,6 +5,7 @@
 //! | [`orders`] | requests of the admin socket, turned into another configuration |
 //! | [`inband`] | orders of command devices: rights, replays, generations; then as the socket |
 //! | [`edit`] | what orders return |
+//! | [`forward`] | orders for other arrays: passed on, and their results brought back |
 //! | [`apply`] | from the configuration in force to another one: checked, durable, then shown |
 //! | [`report`] | lists, counters, the configuration as a file |
 //!
@@ -14,11 +15,13 @@
 
 mod apply;
 mod edit;
+mod forward;
 mod inband;
 mod orders;
 mod report;
 
 pub(crate) use apply::{Force, Wanted};
+pub(crate) use forward::{Far, FarError, Route};
 pub(crate) use inband::{Desk, busy};
 
 use crate::admin::Ask;

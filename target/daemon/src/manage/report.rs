@@ -24,11 +24,16 @@ impl Daemon {
             sessions: Some(self.array.sessions() as u64),
             generation: Some(self.tables.generation().0),
         };
+        let routes = self.array.routes();
+        let uuid = |name: &str| {
+            let route = routes.iter().find(|route| route.peer == name)?;
+            self.desk.forwarder.uuid(route.lun).map(|uuid| uuid.to_string())
+        };
         let peers = self.config.peers.iter().map(|peer| Array {
             name: peer.name.clone(),
             iqn: peer.iqn.clone(),
             role: "peer".to_owned(),
-            uuid: None,
+            uuid: uuid(&peer.name),
             version: None,
             portals: peer.portals.iter().map(ToString::to_string).collect(),
             uptime_seconds: None,
@@ -83,7 +88,19 @@ impl Daemon {
                     .then(|| who.map(|initiator| initiator.iqn.clone()).collect()),
             }
         });
-        Luns { luns: luns.collect() }
+        let far = self.config.virtuals.iter().map(|one| Lun {
+            lun: one.lun.number(),
+            volume: format!("{}:{}", one.peer, one.mapped_lun.number()),
+            target_array: Some(one.peer.clone()),
+            mapped_lun: Some(one.mapped_lun.number()),
+            initiators: (!listed.is_empty()).then(|| {
+                let who = listed.iter().filter(|initiator| initiator.luns.contains(&one.lun));
+                who.map(|initiator| initiator.iqn.clone()).collect()
+            }),
+        });
+        let mut luns: Vec<Lun> = luns.chain(far).collect();
+        luns.sort_by_key(|lun| lun.lun);
+        Luns { luns }
     }
 
     pub(super) fn stats(&self) -> Stats {

@@ -29,7 +29,7 @@ fn the_embedded_default_fits_a_small_machine() {
     assert_eq!(plan.cores, [CorePlan { id: CoreId(0), cpu: 1 }]);
     assert_eq!(plan.management_cpus, [0]);
     assert_eq!(plan.volumes.len(), 2);
-    assert!(plan.volumes[1].read_only, "orders are not executed yet");
+    assert!(!plan.volumes[1].read_only, "orders are written to it");
     assert_eq!(plan.served().count(), 2);
 }
 

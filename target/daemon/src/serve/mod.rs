@@ -7,6 +7,7 @@
 mod access;
 mod change;
 mod device;
+mod far;
 mod keeper;
 mod reactor;
 mod spread;
@@ -20,8 +21,8 @@ pub use change::{Changed, Making};
 pub use keeper::{Answers, OrderRequest, Request, StateKeeper, StateRequest};
 pub use unit::{Served, Storage};
 
-use crate::config::Idle;
 use crate::config::units::format_size;
+use crate::config::{Idle, Role};
 use crate::plan::Plan;
 use kagami_channel::{
     Control, CorePlan, Directory, Inbox, Message, MovePlan, Registry, Shape, Shared, UnitAddress, VirtualUnit,
@@ -101,6 +102,8 @@ struct Placed {
 struct Mapped {
     lun: Lun,
     address: UnitAddress,
+    peer: String,
+    role: Role,
     /// What its core learns of it.
     shape: Arc<Shape>,
 }
@@ -155,7 +158,8 @@ impl Array {
             let unit = unit.map_err(|reason| StartError::Volume(one.lun.to_string(), reason))?;
             let address = VirtualUnit::address(one.home, u32::try_from(list.len()).unwrap_or(u32::MAX));
             list.push(unit);
-            virtuals.push(Mapped { lun: one.lun, address, shape });
+            let (peer, role) = (one.peer.clone(), one.role);
+            virtuals.push(Mapped { lun: one.lun, address, peer, role, shape });
         }
         let window = u16::try_from(plan.tasks.per_session).unwrap_or(u16::MAX);
         let registry = Registry::new(plan.cores.len(), plan.network.max_sessions as usize, u32::from(window));
