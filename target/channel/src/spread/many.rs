@@ -273,6 +273,8 @@ impl Many {
                 self.later.push(piece);
                 return true;
             }
+            // What is known to be wrong stands.
+            Err(BlockError::Busy) => {}
             Err(error) => self.fail(&piece, error),
         }
         false
