@@ -89,7 +89,10 @@ fn as_text(reply: &Reply) -> String {
             }),
         ),
         Reply::Volumes(report) => table(
-            &["LUN", "VOLUME", "SIZE", "BLOCK", "CACHE", "OWNER", "CORE", "SESSIONS", "DEVICE", "BACKEND", "NAA"],
+            &[
+                "LUN", "VOLUME", "SIZE", "BLOCK", "CACHE", "OWNER", "CORE", "SESSIONS", "DEVICE", "BACKEND",
+                "NAA",
+            ],
             report.volumes.iter().map(|volume| {
                 let mut backend = volume.backend.clone();
                 if volume.read_only {

@@ -204,23 +204,3 @@ fn optional(parameters: Parameters, tag: Tag, value: Option<&str>) -> Result<Par
         None => Ok(parameters),
     }
 }
-
-/// Every order that this version of the array executes, for tests: each has a verb, or is given by itself.
-#[cfg(test)]
-pub fn has_verb(order: &Order) -> bool {
-    const VERBS: [&str; 12] = [
-        "arrays",
-        "volumes",
-        "luns",
-        "tables",
-        "stats",
-        "volume-create",
-        "volume-resize",
-        "volume-delete",
-        "volume-mask",
-        "volume-unmask",
-        "lun-map-add",
-        "lun-map-remove",
-    ];
-    VERBS.contains(&order.name) || order.name == "continue" || !order.built
-}
