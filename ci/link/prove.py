@@ -1,0 +1,373 @@
+#!/usr/bin/env python3
+"""Proves the remote link with real arrays on loopback.
+
+    prove.py KAGAMID KAGAMI_BENCH [--time SECONDS]
+
+Verified load through a virtual volume while its link is cut; a link that is down and one that hangs; a chain of three
+arrays with both links cut; two arrays that map each other; a far volume that grows; CHAP both ways; a far array that is
+no kagamid, where tgtd is installed.
+"""
+
+import argparse
+import os
+import pathlib
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+IQN = "iqn.2026-11.io.kagami"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Failed(Exception):
+    pass
+
+
+class Array:
+    """One kagamid with its configuration."""
+
+    def __init__(self, work: pathlib.Path, program: str, name: str, core: int) -> None:
+        self.work, self.program, self.name, self.core = work, program, name, core
+        self.port = free_port()
+        self.tables: list[str] = []
+        self.process: subprocess.Popen | None = None
+
+    @property
+    def iqn(self) -> str:
+        return f"{IQN}:{self.name}"
+
+    def url(self, lun: int) -> str:
+        return f"iscsi://127.0.0.1:{self.port}/{self.iqn}/{lun}"
+
+    def volume(self, lun: int, size: str = "64MiB", backend: str = "ram", block_size: int = 512) -> None:
+        place = 'backend = "ram"' if backend == "ram" else f'path = "{self.work}/{self.name}-{lun}.img"'
+        self.tables.append(
+            f'[[volume]]\nlun = {lun}\nname = "v{lun}"\n{place}\nsize = "{size}"\nblock_size = {block_size}\n'
+        )
+
+    def peer(self, name: str, port: int, luns: list[int], timeout: str = "10s", extra: str = "") -> None:
+        self.tables.append(
+            f'[[peer]]\nname = "{name}"\nportal = "127.0.0.1:{port}"\niqn = "{IQN}:{name}"\n'
+            f'io_timeout = "{timeout}"\nluns = {luns}\n{extra}'
+        )
+
+    def virtual(self, lun: int, peer: str, mapped: int) -> None:
+        self.tables.append(f'[[virtual]]\nlun = {lun}\npeer = "{peer}"\nmapped_lun = {mapped}\n')
+
+    def write(self) -> pathlib.Path:
+        head = (
+            f'[array]\nname = "{self.name}"\niqn = "{self.iqn}"\ndata = "{self.work}/{self.name}"\n'
+            f'listen = ["127.0.0.1:{self.port}"]\ncores = [{self.core}]\ncache = "32MiB"\n'
+        )
+        path = self.work / f"{self.name}.toml"
+        path.write_text(head + "\n".join(self.tables))
+        return path
+
+    def start(self) -> None:
+        path = self.write()
+        log = open(self.work / f"{self.name}.log", "ab")
+        start = log.tell()
+        self.process = subprocess.Popen([self.program, "--config", str(path)], stdout=log, stderr=log)
+        deadline = time.monotonic() + 60
+        while b"\nready" not in (b"\n" + (self.work / f"{self.name}.log").read_bytes()[start:]):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise Failed(f"{self.name} does not start; see {log.name}")
+            time.sleep(0.02)
+
+    def end(self, how: signal.Signals = signal.SIGTERM) -> None:
+        if self.process:
+            self.process.send_signal(how)
+            code = self.process.wait(timeout=60)
+            self.process = None
+            if how == signal.SIGTERM and code != 0:
+                raise Failed(f"{self.name} ended with {code}")
+
+
+class Relay:
+    """The link between two arrays."""
+
+    def __init__(self, target: int) -> None:
+        self.port = free_port()
+        self.process = subprocess.Popen(
+            [sys.executable, str(HERE / "relay.py"), str(self.port), str(target)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.process.stdout.readline()
+
+    def order(self, word: str) -> int:
+        self.process.stdin.write(word + "\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())
+
+    def end(self) -> None:
+        self.process.stdin.close()
+        self.process.wait(timeout=10)
+
+
+class Proof:
+    def __init__(self, kagamid: str, bench: str, seconds: float, work: pathlib.Path) -> None:
+        self.kagamid, self.bench, self.seconds, self.work = kagamid, bench, seconds, work
+        self.running: list[Array | Relay] = []
+        self.cores = sorted(os.sched_getaffinity(0))[:2]
+
+    def array(self, name: str) -> Array:
+        core = self.cores[len(self.running) % len(self.cores)]
+        array = Array(self.work, self.kagamid, name, core)
+        self.running.append(array)
+        return array
+
+    def relay(self, target: int) -> Relay:
+        relay = Relay(target)
+        self.running.append(relay)
+        return relay
+
+    def clear(self) -> None:
+        for one in self.running:
+            one.end()
+        self.running = []
+        for left in self.work.iterdir():
+            if left.suffix not in (".log", ".toml"):
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+    def verify(self, url: str, seconds: float, *options: str) -> subprocess.Popen:
+        command = [self.bench, "verify", url, "--time", f"{int(seconds * 1000)}ms", "--span", "24MiB", "--poll", "sleep"]
+        command += ["--no-stdin", "--connections", "2", "--largest", "128KiB", "--timeout", "40s", *options]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def passed(self, what: str, load: subprocess.Popen) -> str:
+        said, _ = load.communicate(timeout=180)
+        if load.returncode != 0:
+            raise Failed(f"{what}: {said.strip()}")
+        return said.strip().splitlines()[0]
+
+    def ready(self, array: Array, lun: int, wanted: str, seconds: float) -> float:
+        """Until READ CAPACITY says that; how long it took."""
+        begun = time.monotonic()
+        while True:
+            said = capacity(array.url(lun))
+            if wanted in said:
+                return time.monotonic() - begun
+            if time.monotonic() - begun > seconds:
+                raise Failed(f"{array.name}:{lun} does not say {wanted!r} in {seconds} s, but {said!r}")
+            time.sleep(0.05)
+
+    def two(self, timeout: str = "10s", **volume) -> tuple[Array, Array, Relay]:
+        far, near = self.array("two"), self.array("one")
+        far.volume(1, **volume)
+        relay = self.relay(far.port)
+        far.peer("one", near.port, [1])
+        near.peer("two", relay.port, [], timeout)
+        near.virtual(30, "two", 1)
+        far.start()
+        near.start()
+        self.ready(near, 30, "total", 10)
+        return near, far, relay
+
+    def cuts(self) -> str:
+        near, _, relay = self.two(block_size=4096)
+        load = self.verify(near.url(30), self.seconds)
+        dice, cuts = random.Random(1), 0
+        end = time.monotonic() + self.seconds
+        while time.monotonic() < end and load.poll() is None:
+            time.sleep(dice.uniform(0.05, 0.6))
+            if dice.random() < 0.4:
+                relay.order("down")
+                time.sleep(dice.uniform(0, 0.5))
+                relay.order("up")
+            else:
+                relay.order("cut")
+            cuts += 1
+        said = self.passed("under load while the link is cut", load)
+        return f"{cuts} cuts: {said}"
+
+    def down(self) -> str:
+        near, _, relay = self.two("1s")
+        relay.order("down")
+        begun = time.monotonic()
+        said = capacity(near.url(30))
+        took = time.monotonic() - begun
+        if "2 0800" not in said or took > 3:
+            raise Failed(f"a link that is down: {said!r} after {took:.1f} s")
+        relay.order("up")
+        healed = self.ready(near, 30, "total", 10)
+        relay.order("hang")
+        begun = time.monotonic()
+        said = capacity(near.url(30))
+        hung = time.monotonic() - begun
+        if "2 0800" not in said or hung > 3:
+            raise Failed(f"a link that hangs: {said!r} after {hung:.1f} s")
+        relay.order("pass")
+        again = self.ready(near, 30, "total", 10)
+        return f"NOT READY after {took:.1f} s, hung {hung:.1f} s; healed after {healed:.1f} s and {again:.1f} s"
+
+    def chain(self) -> str:
+        third, second, first = self.array("three"), self.array("two"), self.array("one")
+        third.volume(1)
+        link23 = self.relay(third.port)
+        link12 = self.relay(second.port)
+        third.peer("two", second.port, [1])
+        second.peer("three", link23.port, [])
+        second.peer("one", first.port, [20])
+        second.virtual(20, "three", 1)
+        first.peer("two", link12.port, [])
+        first.virtual(30, "two", 20)
+        for array in (third, second, first):
+            array.start()
+        self.ready(first, 30, "total", 20)
+        load = self.verify(first.url(30), self.seconds)
+        dice, cuts = random.Random(2), 0
+        end = time.monotonic() + self.seconds
+        while time.monotonic() < end and load.poll() is None:
+            time.sleep(dice.uniform(0.2, 0.9))
+            dice.choice([link12, link23]).order("cut")
+            cuts += 1
+        return f"{cuts} cuts: " + self.passed("a chain of three", load)
+
+    def loop(self) -> str:
+        first, second = self.array("one"), self.array("two")
+        for array, other, name in ((first, second, "two"), (second, first, "one")):
+            array.peer(name, other.port, [30], "1s")
+            array.virtual(30, name, 30)
+            array.volume(0)
+        for array in (first, second):
+            array.start()
+        time.sleep(2)
+        said = [capacity(array.url(30)) for array in (first, second)]
+        if any("total" in one for one in said) or not any("2 0403" in one or "2 0800" in one for one in said):
+            raise Failed(f"two arrays that map each other: {said}")
+        if any("total" not in capacity(array.url(0)) for array in (first, second)):
+            raise Failed("the arrays of a loop do not serve their own volumes")
+        return "refused: " + ", ".join(said)
+
+    def growth(self) -> str:
+        near, far, _ = self.two(backend="file")
+        far.tables[0] = far.tables[0].replace("64MiB", "80MiB")
+        far.write()
+        far.process.send_signal(signal.SIGHUP)
+        took = self.ready(near, 30, f"total {80 << 20}", 10)
+        return f"seen after {took:.1f} s"
+
+    def secrets(self) -> str:
+        far, near = self.array("two"), self.array("one")
+        for name in ("near", "far"):
+            secret = self.work / f"{name}.secret"
+            secret.write_text(f"secret-of-{name}-array\n")
+            secret.chmod(0o600)
+        chap = 'chap = {{ user = "{0}", secret_file = "{2}/{0}.secret", mutual = {{ user = "{1}", secret_file = "{2}/{1}.secret" }} }}\n'
+        far.volume(1)
+        far.peer("one", near.port, [1], extra=chap.format("far", "near", self.work))
+        near.peer("two", far.port, [], "1s", extra=chap.format("near", "far", self.work))
+        near.virtual(30, "two", 1)
+        far.start()
+        near.start()
+        self.ready(near, 30, "total", 10)
+        near.end()
+        (self.work / "far.secret").write_text("another-secret-than-before\n")
+        near.start()
+        time.sleep(1.5)
+        said = capacity(near.url(30))
+        if "total" in said:
+            raise Failed("a far array with another secret was believed")
+        return "both proved who they are, and one that did not was not believed"
+
+    def others(self) -> str:
+        if not shutil.which("tgtd") or not shutil.which("tgtadm"):
+            return "tgtd is not here: left out"
+        port, control = free_port(), random.Random(os.getpid()).randrange(20000, 30000)
+        image = self.work / "tgt.img"
+        with open(image, "wb") as file:
+            file.truncate(64 << 20)
+        daemon = subprocess.Popen(
+            ["tgtd", "-f", "-C", str(control), "--iscsi", f"portal=127.0.0.1:{port}"],
+            stdout=open(self.work / "tgtd.log", "wb"),
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            admin = ["tgtadm", "-C", str(control), "--lld", "iscsi", "--op"]
+            deadline = time.monotonic() + 10
+            target = ["new", "--mode", "target", "--tid", "1", "-T", f"{IQN}:tgt"]
+            while subprocess.run([*admin, *target], capture_output=True).returncode != 0:
+                if time.monotonic() > deadline:
+                    raise Failed("tgtd does not start")
+                time.sleep(0.1)
+            unit = ["new", "--mode", "logicalunit", "--tid", "1", "--lun", "1", "-b", str(image)]
+            subprocess.run([*admin, *unit], check=True, capture_output=True)
+            bind = ["bind", "--mode", "target", "--tid", "1", "-I", "ALL"]
+            subprocess.run([*admin, *bind], check=True, capture_output=True)
+            near = self.array("one")
+            near.peer("tgt", port, [])
+            near.virtual(30, "tgt", 1)
+            near.start()
+            self.ready(near, 30, "total", 10)
+            return self.passed("tgtd as the far array", self.verify(near.url(30), self.seconds / 2))
+        finally:
+            # It does not end on SIGTERM while it has targets.
+            daemon.kill()
+            daemon.wait(timeout=10)
+
+
+def capacity(url: str) -> str:
+    """READ CAPACITY(16), after what unit attentions there are: `total BYTES`, or key and code of the failure."""
+    for _ in range(8):
+        done = subprocess.run(["iscsi-readcapacity16", url], capture_output=True, text=True, timeout=60)
+        said = done.stdout + done.stderr
+        if found := re.search(r"Total size:(\d+)", said):
+            return f"total {found[1]}"
+        found = re.search(r"\((\d+)\) ASCQ:.*\(0x([0-9a-f]{4})\)", said)
+        if not found:
+            return said.strip()
+        if found[1] != "6":
+            return f"{found[1]} {found[2]}"
+    return "unit attentions without end"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("kagamid")
+    parser.add_argument("bench")
+    parser.add_argument("--time", type=float, default=10)
+    parser.add_argument("--only", nargs="*", default=[])
+    arguments = parser.parse_args()
+    work = pathlib.Path(tempfile.mkdtemp(prefix="kagami-link."))
+    proof = Proof(arguments.kagamid, arguments.bench, arguments.time, work)
+    code = 0
+    for part in (proof.cuts, proof.down, proof.chain, proof.loop, proof.growth, proof.secrets, proof.others):
+        if arguments.only and part.__name__ not in arguments.only:
+            continue
+        try:
+            print(f"link: {part.__name__}: {part()}", flush=True)
+        except (Failed, subprocess.SubprocessError, OSError) as error:
+            print(f"link: {part.__name__}: FAILED: {error}", flush=True)
+            code = 1
+        try:
+            proof.clear()
+        except (Failed, subprocess.SubprocessError, OSError) as error:
+            print(f"link: {part.__name__}: not ended well: {error}", flush=True)
+            code = 1
+            for one in proof.running:
+                if one.process:
+                    one.process.kill()
+            proof.running = []
+    if code == 0:
+        shutil.rmtree(work)
+    else:
+        print(f"link: what was left is in {work}")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
