@@ -2,7 +2,7 @@
 """Gives orders through a command device while the array is killed, over and over, and checks that every change was
 made once or not at all, as its result says.
 
-    ci/orders/kill.py KAGAMID [--time SECONDS] [--kills N] [--hosts N]
+    ci/orders/kill.py KAGAMID [--time SECONDS] [--kills N] [--hosts N] [--far]
 
 Each host makes a volume of a name that nobody else uses, makes it larger, and removes it, each by one record that it gives
 again, the same bytes, until it has a result: in another slot, over another session, to the array that was started
@@ -11,6 +11,9 @@ again. So a change may have been made before the kill, with the result lost. Wha
 - "done": the change is there. "stale", "refused" and the like: it is not, and never comes.
 - The audit log has each change once (a line may be there twice after a crash, with the same generation).
 - The array starts again every time and, at the end, has what the results say.
+
+With --far there are two arrays, and the hosts reach only the first one: orders are for the second, written to the first
+one's own command device, which passes them on, or to the virtual volume of the second one's. Either is killed.
 """
 
 import argparse
@@ -33,9 +36,10 @@ sys.path.insert(0, str(HERE.parent.parent / "tools" / "python"))
 import kagami_orders as orders  # noqa: E402
 
 IQN = "iqn.2026-11.io.kagami:orders"
+FAR = "iqn.2026-11.io.kagami:far"
 CONFIG = """
 [array]
-name = "orders"
+name = "{name}"
 iqn = "{iqn}"
 data = "{folder}/data"
 listen = ["127.0.0.1:{port}"]
@@ -47,7 +51,7 @@ name = "orders"
 role = "command"
 [[initiator]]
 iqn = "iqn.2026-11.io.kagami:host"
-luns = [0]
+luns = {luns}
 rights = "read"
 [[operator]]
 name = "ops"
@@ -60,6 +64,22 @@ size = "1GiB"
 """
 
 
+PEER = """
+[[peer]]
+name = "{peer}"
+iqn = "iqn.2026-11.io.kagami:{peer}"
+portal = "127.0.0.1:{port}"
+io_timeout = "2s"
+"""
+VIRTUAL = """
+[[virtual]]
+lun = 30
+peer = "far"
+mapped_lun = 0
+role = "command"
+"""
+
+
 def free_port():
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
@@ -69,14 +89,26 @@ def free_port():
 class Array:
     """The array under test, which is killed."""
 
-    def __init__(self, program, folder):
-        self.program, self.folder, self.port = program, folder, free_port()
-        self.key = secrets.token_hex(16).encode()
+    def __init__(self, program, folder, name="orders", peer=None):
+        self.program, self.folder, self.name, self.port = program, folder, name, free_port()
+        folder.mkdir(exist_ok=True)
+        self.key = peer.key if peer else secrets.token_hex(16).encode()
         (folder / "ops.key").write_bytes(self.key + b"\n")
         (folder / "ops.key").chmod(0o600)
         self.config = folder / "orders.toml"
-        self.config.write_text(CONFIG.format(iqn=IQN, folder=folder, port=self.port))
+        self.write(peer)
+        if peer:
+            peer.write(self)
         self.process = None
+
+    def write(self, peer):
+        luns = [0, 30] if peer and self.name == "orders" else [0]
+        text = CONFIG.format(iqn=f"iqn.2026-11.io.kagami:{self.name}", folder=self.folder, port=self.port,
+                             name=self.name, luns=luns)
+        if peer:
+            text += PEER.format(peer=peer.name, port=peer.port)
+            text += VIRTUAL if self.name == "orders" else ""
+        self.config.write_text(text)
 
     def start(self):
         log = open(self.folder / "kagamid.log", "ab")
@@ -104,8 +136,9 @@ class Array:
 class Giver:
     """A host that does not lose heart: it gives a record again until it has a result."""
 
-    def __init__(self, array, number, counts):
-        self.array, self.number, self.counts = array, number, counts
+    def __init__(self, array, number, counts, far=None):
+        self.array, self.number, self.counts, self.far = array, number, counts, far
+        self.target = orders.NIL
         self.host = None
         self.id = secrets.token_bytes(16)
 
@@ -116,13 +149,19 @@ class Giver:
             tries += 1
             try:
                 if self.host is None:
-                    via = f"iscsi://127.0.0.1:{self.array.port}/{IQN}/0"
+                    lun = random.choice([0, 30]) if self.far else 0
+                    via = f"iscsi://127.0.0.1:{self.array.port}/{IQN}/{lun}"
                     self.host = orders.Host(orders.open_device(via, timeout=5))
                 device = self.host.device
                 padded = record + bytes(-len(record) % device.block)
                 slot = orders.FIRST_SLOT + orders.SLOT * random.randrange(self.host.slots)
                 device.write(slot, padded)
-                result = self.host.wait(slot, request_id, time.monotonic() + 5)
+                result = self.host.wait(slot, request_id, time.monotonic() + (15 if self.far else 5))
+                if result.word in ("timed-out", "unreachable", "busy"):
+                    # Whether it was done is not known.
+                    self.counts[result.word] += 1
+                    self.host = None
+                    continue
                 # Most free the slot; some leave that to time.
                 if random.random() < 0.9:
                     device.write(slot, bytes(device.block))
@@ -138,7 +177,7 @@ class Giver:
 
     def look(self, order, until):
         request_id = secrets.token_bytes(16)
-        return self.record(orders.encode(orders.ORDERS[order], request_id, self.id), request_id, until)
+        return self.record(orders.encode(orders.ORDERS[order], request_id, self.id, target=self.target), request_id, until)
 
     def change(self, order, parameters, until):
         """Gives a change, with new generations until one fits; gives its result."""
@@ -146,8 +185,8 @@ class Giver:
             now = self.look("arrays", until)
             request_id = secrets.token_bytes(16)
             expires = int(time.time() * 1000) + 600_000
-            record = orders.encode(orders.ORDERS[order], request_id, self.id, parameters, generation=now.generation,
-                                   operator="ops", key=self.array.key, executing=now.array, expires=expires)
+            record = orders.encode(orders.ORDERS[order], request_id, self.id, parameters, target=self.target,
+                                   generation=now.generation, operator="ops", key=self.array.key, executing=now.array, expires=expires)
             result = self.record(record, request_id, until)
             self.counts[result.word] += 1
             if result.code == 0 and not result.is_signed_with(self.array.key):
@@ -158,6 +197,7 @@ class Giver:
 
     def live(self, stop, made, until):
         number = 0
+        self.target = self.far or orders.NIL
         while not stop.is_set():
             number += 1
             name = f"v{self.number}-{number}"
@@ -195,10 +235,19 @@ def main():
     parser.add_argument("--time", type=float, default=30.0)
     parser.add_argument("--kills", type=int, default=0, help="at least so many")
     parser.add_argument("--hosts", type=int, default=6)
+    parser.add_argument("--far", action="store_true", help="orders for a second array, by the first one only")
     arguments = parser.parse_args()
     work = tempfile.TemporaryDirectory(prefix="kagami-orders-", dir=os.environ.get("BUILD_WORK"))
     folder = Path(work.name)
     array = Array(arguments.kagamid, folder)
+    # Who is ordered, and who can be killed.
+    ordered, arrays, far = array, [array], None
+    if arguments.far:
+        folder = folder / "far"
+        ordered = Array(arguments.kagamid, folder, "far", array)
+        arrays.append(ordered)
+        ordered.start()
+        far = orders.Host(orders.open_device(f"iscsi://127.0.0.1:{ordered.port}/{FAR}/0")).give("arrays")[0].array
     array.start()
     counts = {key: 0 for key in ("at once", "again", "replayed", "slots taken")}
     for word, _ in orders.CODES.values():
@@ -208,7 +257,7 @@ def main():
 
     def run(number):
         try:
-            Giver(array, number, counts).live(stop, made[number], until)
+            Giver(array, number, counts, far).live(stop, made[number], until)
         except BaseException as error:  # noqa: BLE001
             failures.append(f"host {number}: {error!r}")
             stop.set()
@@ -219,9 +268,10 @@ def main():
     kills, began = 0, time.monotonic()
     while not failures and (time.monotonic() - began < arguments.time or kills < arguments.kills):
         time.sleep(random.uniform(0.1, 1.2))
-        array.kill()
+        victim = random.choice(arrays)
+        victim.kill()
         kills += 1
-        array.start()
+        victim.start()
     stop.set()
     for thread in threads:
         thread.join(120)
@@ -229,19 +279,20 @@ def main():
         failures.append("a host did not come to an end")
     if not failures:
         # What is there is what the results said.
-        device = orders.open_device(f"iscsi://127.0.0.1:{array.port}/{IQN}/0")
+        device = orders.open_device(f"iscsi://127.0.0.1:{ordered.port}/{FAR if far else IQN}/0")
         _, data = orders.Host(device).give("volumes")
         there = {volume["name"]: volume["size_bytes"] for volume in json.loads(data)["volumes"]}
         del there["orders"]
         told = {name: size for one in made for name, size in one.items()}
         if there != told:
             failures.append(f"there are {sorted(there.items() - told.items())}, missing {sorted(told.items() - there.items())}")
-    array.stop()
+    for one in arrays:
+        one.stop()
     for what, generations in audit(folder).items():
         if len(generations) > 1:
             failures.append(f"made twice: {what} at {sorted(generations)}")
     said = ", ".join(f"{value} {key}" for key, value in counts.items() if value)
-    print(f"orders under SIGKILL: {kills} kills, {arguments.hosts} hosts; {said}")
+    print(f"orders under SIGKILL: {kills} kills of {len(arrays)}, {arguments.hosts} hosts; {said}")
     if failures:
         print("\n".join(failures), file=sys.stderr)
         print((folder / "kagamid.log").read_text()[-4000:], file=sys.stderr)

@@ -10,4 +10,5 @@ here=$(cd "$(dirname "$0")" && pwd)
 [[ -x $KAGAMID ]] || die "$KAGAMID is not there: cargo build --profile ci"
 say "orders: $(python3 "$here/crowd.py" "$KAGAMID")"
 say "orders: $(python3 "$here/kill.py" "$KAGAMID" --time "${1:-20}" --kills "${KILLS:-0}")"
+say "orders: $(python3 "$here/kill.py" "$KAGAMID" --far --time "${1:-20}" --kills "${KILLS:-0}")"
 say "orders: passed"

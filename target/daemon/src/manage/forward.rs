@@ -7,7 +7,7 @@
 
 use crate::serve::Answers;
 use kagami_orders::layout::{self, HALF, MAX_RECORD};
-use kagami_orders::{Code, OrderResult, Request, State, request, slots};
+use kagami_orders::{Code, Order, OrderResult, Request, State, request, slots};
 use kagami_types::{BlockSize, Uuid};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -199,7 +199,7 @@ fn go(
 /// Asks a far array who it is. Whether it answered.
 fn ask(route: &Route, known: &Mutex<Vec<(u16, Uuid)>>) -> bool {
     let Some(id) = random() else { return false };
-    let arrays = kagami_orders::Order::by_name("arrays").map_or(0, |order| order.number);
+    let arrays = Order::by_name("arrays").map_or(0, |order| order.number);
     let mut order = Request::new(arrays, id, id);
     order.edit_data = false;
     let Ok(record) = order.encode() else { return false };
@@ -220,7 +220,9 @@ fn random() -> Option<Uuid> {
 fn deliver(far: &dyn Far, record: &[u8], patience: Duration) -> Result<Vec<u8>, No> {
     let id = request::id_of(record).unwrap_or_default();
     let begun = Instant::now();
-    let mut written = false;
+    let order = Request::decode(record).ok().and_then(|request| Order::by_number(request.order));
+    let is_change = order.is_none_or(Order::is_change);
+    let (mut written, mut in_doubt) = (false, false);
     let mut pause = PAUSES.0;
     let mut choice = RandomState::new().hash_one(id.as_u128());
     let wait = |pause: &mut Duration| {
@@ -233,7 +235,12 @@ fn deliver(far: &dyn Far, record: &[u8], patience: Duration) -> Result<Vec<u8>, 
             return Err((Code::TimedOut, "no result in time; whether it was done is not known".to_owned()));
         }
         if !written && spent > REACH.min(patience) {
-            return Err((Code::Unreachable, "it cannot be reached".to_owned()));
+            // A change that was sent into the dark may be made yet.
+            return Err(if in_doubt {
+                (Code::TimedOut, "it cannot be reached; whether it was done is not known".to_owned())
+            } else {
+                (Code::Unreachable, "it cannot be reached".to_owned())
+            });
         }
         let Some((block, blocks)) = far.shape() else {
             wait(&mut pause);
@@ -261,6 +268,7 @@ fn deliver(far: &dyn Far, record: &[u8], patience: Duration) -> Result<Vec<u8>, 
             }
             Err(FarError::Unreachable) => {
                 // It may have arrived: then its result is there for the same record.
+                in_doubt |= is_change;
                 wait(&mut pause);
                 continue;
             }
