@@ -17,6 +17,9 @@ const GRACE: Duration = Duration::from_secs(120);
 /// Before an order is given again that came too late, or at a generation that had passed.
 const AGAIN: Duration = Duration::from_millis(20);
 
+/// How long the first array may take to find out who another one is.
+const MEETING: Duration = Duration::from_secs(5);
+
 /// What holds for all orders of a run.
 #[derive(Clone, Debug)]
 pub struct Terms {
@@ -73,12 +76,30 @@ impl<D: Device> Giver<D> {
         let found = found.ok_or_else(unknown)?;
         self.target = match &found.uuid {
             _ if found.role == "local" => Uuid::nil(),
-            Some(uuid) => {
-                Uuid::parse_str(uuid).map_err(|error| Refusal::failed(format!("array {array}: {error}")))?
-            }
-            None => return Err(Refusal::unreachable(format!("{array} is known there, but was never met"))),
+            Some(uuid) => parse_uuid(array, uuid)?,
+            None => self.meet(array)?,
         };
         Ok(())
+    }
+
+    /// The UUID of an array that the first one has a way to, and may be meeting just now.
+    fn meet(&mut self, array: &str) -> Result<Uuid, Refusal> {
+        let patience = Instant::now() + MEETING.min(self.terms.timeout);
+        loop {
+            let table: report::CommandDevices = parse(&self.order("tables", &Parameters::new())?.data)?;
+            let Some(row) = table.command_devices.iter().find(|row| row.array == array) else {
+                return Err(Refusal::unreachable(format!(
+                    "{array} is known there, but not its command device"
+                )));
+            };
+            if let Some(uuid) = &row.uuid {
+                return parse_uuid(array, uuid);
+            }
+            if Instant::now() >= patience {
+                return Err(Refusal::unreachable(format!("{array} is known there, but cannot be reached")));
+            }
+            std::thread::sleep(AGAIN);
+        }
     }
 
     /// Gives an order, by its name, and fetches all its edit data.
@@ -247,6 +268,10 @@ fn trust(answer: Answer, key: &Key, array: Uuid) -> Result<OrderResult, Refusal>
         return Ok(result);
     }
     Err(Refusal::failed("the result is not signed with the operator's key; it is not believed"))
+}
+
+fn parse_uuid(array: &str, uuid: &str) -> Result<Uuid, Refusal> {
+    Uuid::parse_str(uuid).map_err(|error| Refusal::failed(format!("the UUID of {array}: {error}")))
 }
 
 /// The result, where it is done; else the exit code and words of its end.
