@@ -243,6 +243,8 @@ happenings! {
     TaskAbortedStatus = "host: TASK ABORTED",
     /// An ORDERED command.
     Ordered = "host: ordered command",
+    /// An ORDERED command had to wait for others, and did.
+    OrderKept = "host: ordered command behind others",
     /// A HEAD OF QUEUE command.
     HeadOfQueue = "host: head of queue command",
     /// A command was sent again.

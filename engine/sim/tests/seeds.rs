@@ -251,6 +251,11 @@ fn a_window_that_the_target_does_not_have_is_caught() {
 }
 
 #[test]
+fn task_attributes_that_are_ignored_are_caught() {
+    assert_caught(Broken::Order, 20, |options| options.crash.count = 0);
+}
+
+#[test]
 fn good_in_place_of_an_error_is_caught() {
     assert_caught(Broken::Status, 20, |options| options.crash.count = 0);
 }

@@ -203,6 +203,37 @@ impl Full {
     /// Hands a command with all its data to its unit, or answers where it cannot get there.
     #[inline]
     pub(crate) fn execute<I: Io>(&mut self, slot: u16, io: &mut I, hub: &mut Hub<I::Stream>) {
+        if !self.held_back.is_empty() && self.waits_its_turn(slot) {
+            return;
+        }
+        self.hand_over(slot, io, hub);
+    }
+
+    /// While reads are held back: whether a command is in order with them, and waits behind them. That is an ORDERED one,
+    /// and all but HEAD OF QUEUE after one that waits.
+    #[cold]
+    fn waits_its_turn(&mut self, slot: u16) -> bool {
+        let Self { tasks, held_back, .. } = self;
+        let mut is_ordered = |slot, turn| {
+            let task = tasks.get_turn(slot, turn);
+            task.is_some_and(|task| task.attribute == TaskAttribute::Ordered)
+        };
+        let behind = held_back.iter().any(|&(slot, turn)| is_ordered(slot, turn));
+        let Some(task) = tasks.get_mut(slot).filter(|task| task.failed.is_none()) else { return false };
+        let waits = match task.attribute {
+            TaskAttribute::HeadOfQueue => false,
+            TaskAttribute::Ordered => true,
+            _ => behind,
+        };
+        // It is asked for again, where more came for it.
+        if waits && !held_back.contains(&(slot, task.turn)) {
+            held_back.push_back((slot, task.turn));
+        }
+        waits
+    }
+
+    #[inline]
+    fn hand_over<I: Io>(&mut self, slot: u16, io: &mut I, hub: &mut Hub<I::Stream>) {
         let connection = self.id;
         let Some(task) = self.tasks.get_mut(slot) else { return };
         if task.failed.is_some() {
@@ -248,7 +279,7 @@ impl Full {
         }
     }
 
-    /// Executes reads that waited for answers to go out; whether there were any.
+    /// Executes reads that waited for answers to go out, and what waits behind them; whether there were any.
     pub(crate) fn release_held<I: Io>(&mut self, io: &mut I, hub: &mut Hub<I::Stream>) -> bool {
         let mut any = false;
         while let Some(&(slot, turn)) = self.held_back.front() {
@@ -259,7 +290,7 @@ impl Full {
                 }
                 any = true;
                 self.held_back.pop_front();
-                self.execute(slot, io, hub);
+                self.hand_over(slot, io, hub);
             } else {
                 self.held_back.pop_front();
             }

@@ -76,14 +76,19 @@ impl Unit {
         None
     }
 
-    /// Begins a command whose turn has come; an ORDERED one holds up the rest until it ends.
+    /// Begins a command whose turn has come; an ORDERED one holds up the rest until it ends. Its answer takes its place
+    /// behind those of the commands before it.
     fn begin(&mut self, index: u32, command: Command, cx: &mut UnitContext<'_>) -> Option<Reply> {
         let ordered = command.attribute == TaskAttribute::Ordered;
         let reply = self.execute_now(index, command, cx);
-        if ordered && reply.is_none() {
+        if !ordered {
+            return reply;
+        }
+        if reply.is_none() {
             self.order.barrier = self.newest();
         }
-        reply
+        cx.replies.extend(reply);
+        None
     }
 
     /// Begins what nothing is in the way of any more. Whether there was anything.

@@ -91,6 +91,8 @@ pub struct HostPlan {
     pub plain: bool,
     /// Nothing happens that excuses a command without an answer.
     pub prompt: bool,
+    /// Never sends a task attribute, and holds the target to those that it would have sent: a target that ignores them.
+    pub unordered: bool,
 }
 
 /// What a host wants from a session: anything that RFC 7143 allows.

@@ -6,7 +6,7 @@
 use super::Trouble;
 use super::link::{DataRun, Incoming, Link, zeroed};
 use super::manage::Managing;
-use super::plan::HostPlan;
+use super::plan::{HostPlan, LunPlan};
 use super::task::{Sense, Task, Verdict, Work, status};
 use super::workload::{Order, Wish};
 use crate::checker;
@@ -152,7 +152,9 @@ impl Session {
             _ => {}
         }
         order.notes.iter().for_each(|what| world.hit(*what));
-        let mut flags = CommandFlags::empty().with_attribute(attribute);
+        // A host that asks for nothing and expects it all the same: to show that the check finds that.
+        let told = if plan.unordered { TaskAttribute::Simple } else { attribute };
+        let mut flags = CommandFlags::empty().with_attribute(told);
         flags.set(CommandFlags::FINAL, unsolicited == immediate);
         flags.set(CommandFlags::WRITE, len > 0);
         flags.set(CommandFlags::READ, order.expected > 0 && len == 0);
@@ -179,6 +181,9 @@ impl Session {
         let cid = link.cid;
         let (who, lead) = (Who::Host(plan.number), u64::from(order.cdb[0]));
         world.note(who, "command: opcode, tag, bytes", [lead, itt.0.into(), order.expected.into()]);
+        let entire = immediate == len;
+        let before = |task: &Task| task.unit == unit && task.cid == cid && task.entire;
+        let behind = attribute == TaskAttribute::Ordered && entire && self.tasks.values().any(before);
         let task = Task {
             itt,
             unit,
@@ -195,6 +200,8 @@ impl Session {
             r2t_sn: 0,
             solicited: unsolicited,
             open_r2ts: 0,
+            entire,
+            behind,
             issued: world.now(),
             patience: plan.patience + rng.below(plan.patience),
             aborting: None,
@@ -431,6 +438,9 @@ impl Session {
         }
         let Some(unit) = plan.luns.get(task.unit) else { return Ok(()) };
         let number = task.unit;
+        if task.behind && status == status::GOOD {
+            self.judge_order(plan, unit, &task, world)?;
+        }
         let name = |what| format!("{what} (host {}, unit {number}, task {itt})", plan.number);
         let verdict = task
             .judge(status, sense, plan, unit, |what| world.hit(what))
@@ -460,6 +470,35 @@ impl Session {
         let late = plan.gives_up.is_some_and(|after| world.now().nanos_since(task.issued) >= after);
         task.finish(unit, late, plan.loose_changes, verdict, |what| world.hit(what))
             .map_err(|what| Trouble::Wrong(name(what)))
+    }
+
+    /// An ORDERED task has ended: those that came before it must have (SAM-5 8.9.4). The target sends its answers in the
+    /// order in which tasks end. Where others may end tasks without an answer nothing is known.
+    fn judge_order(
+        &self,
+        plan: &HostPlan,
+        unit: &LunPlan,
+        ended: &Task,
+        world: &World,
+    ) -> Result<(), Trouble> {
+        if plan.resets || unit.ends_tasks || !self.managing.is_empty() {
+            return Ok(());
+        }
+        let before = |task: &&Task| {
+            task.unit == ended.unit
+                && task.cid == ended.cid
+                && task.entire
+                && task.aborting.is_none()
+                && task.cmd_sn.is_before(ended.cmd_sn)
+        };
+        if let Some(task) = self.tasks.values().find(before) {
+            return wrong(format!(
+                "the ORDERED task {} was answered before task {}, which came before it",
+                ended.itt, task.itt
+            ));
+        }
+        world.hit(Happening::OrderKept);
+        Ok(())
     }
 
     /// Where in the life of its tasks a connection was when it broke.

@@ -72,6 +72,10 @@ pub(super) struct Task {
     pub(super) solicited: u32,
     /// R2Ts that are not yet answered.
     pub(super) open_r2ts: u16,
+    /// All of its data, if any, went with its command: it was in the target's hands at once.
+    pub(super) entire: bool,
+    /// ORDERED, and tasks that it has to wait for were open when it was sent.
+    pub(super) behind: bool,
     pub(super) issued: Time,
     pub(super) patience: u64,
     /// The tag of the request to abort it.

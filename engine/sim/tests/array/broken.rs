@@ -37,6 +37,8 @@ pub enum Broken {
     Window,
     /// CHECK CONDITION arrives as GOOD.
     Status,
+    /// Task attributes are ignored.
+    Order,
 }
 
 impl Broken {

@@ -358,6 +358,7 @@ pub fn run_as(
             exact: setup.exact,
             plain: options.net.tamper.is_some(),
             prompt,
+            unordered: broken == Some(Broken::Order),
         };
         if rng.one_in(4) {
             actors.push(Box::new(Asker::new(plan.clone(), rng.fork(100), 3)));
