@@ -173,7 +173,7 @@ fn the_contracts_example_is_understood_but_for_what_is_not_built() {
     for error in &errors.0 {
         assert!(error.reason.contains("not in this version yet"), "{error}");
     }
-    assert_eq!(errors.0.len(), 3, "{errors}");
+    assert_eq!(errors.0.len(), 2, "{errors}");
 }
 
 #[test]
