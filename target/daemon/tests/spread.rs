@@ -58,7 +58,11 @@ impl Daemon {
     }
 
     fn host(&self) -> Host {
-        let mut host = Host::login(self.portal, TARGET);
+        self.host_as("iqn.2026-11.io.kagami:test")
+    }
+
+    fn host_as(&self, name: &str) -> Host {
+        let mut host = Host::login_as(self.portal, TARGET, name).unwrap();
         host.ready(0);
         host
     }
@@ -113,7 +117,7 @@ impl Model {
     }
 
     fn write(&mut self, host: &mut Host, fua: bool) {
-        let (lba, blocks) = self.range(256);
+        let (lba, blocks) = self.range(100);
         let fill = u8::try_from(self.next(255)).unwrap() + 1;
         let data: Vec<u8> =
             (0..blocks as usize * 512).map(|at| fill ^ u8::try_from(at / 512 % 256).unwrap()).collect();
@@ -198,7 +202,7 @@ fn what_was_flushed_is_there_after_a_kill_and_on_one_core_as_well() {
         let mut model = Model::new();
         let daemon = Daemon::start(folder, &config(cpus, 2, cache, ""));
         // Two sessions, which are dealt to both cores.
-        let mut hosts = [daemon.host(), daemon.host()];
+        let mut hosts = ["a", "b"].map(|name| daemon.host_as(&format!("iqn.2026-11.io.kagami:{name}")));
         for turn in 0..120 {
             let host = &mut hosts[turn % 2];
             model.write(host, turn % 7 == 0);
@@ -260,14 +264,17 @@ fn a_spread_volume_comes_and_goes_and_grows_while_others_are_served() {
     reload(&mut host, &larger, &grows);
     assert_eq!(host.command(1, &read16(beyond, 16), &[], 16 * 512).data, data);
     // What it had in cache is in its file when it goes.
-    let gone = |host: &mut Host| host.command(1, &[0; 6], &[], 0).sense_code() == Some((5, 0x25, 0));
-    reload(&mut host, &one, &gone);
+    drop(host);
+    fs::write(folder.join("k.toml"), &one).unwrap();
+    daemon.signal(Signal::HUP);
     let place = usize::try_from(lba).unwrap() * 512;
     let deadline = Instant::now() + Duration::from_secs(20);
     while fs::read(folder.join("more.img")).unwrap()[place..place + data.len()] != data {
         assert!(Instant::now() < deadline, "what was written is not in the file");
         std::thread::sleep(Duration::from_millis(20));
     }
+    let mut host = daemon.host();
+    assert_eq!(host.command(1, &[0; 6], &[], 0).sense_code(), Some((5, 0x25, 0)));
     model.check_all(&mut host);
     daemon.stop();
 }
