@@ -211,14 +211,14 @@ class Host:
         number = ORDERS[order]
         signed = signed and self.key is not None
         executing = target
-        if (signed and target == NIL) or (number not in LOOKS and generation is None):
-            # Every result names the array that gives it and its generation, also one that refuses what is not signed.
-            now, _ = self.give("arrays", target=target, signed=False, edit_data=False)
-            if now.code and now.word != "signature-needed":
+        if signed and target == NIL:
+            # Every result names its array, also one that refuses.
+            executing = self.give("arrays", signed=False, edit_data=False)[0].array
+        if number not in LOOKS and generation is None:
+            now = self.once(ORDERS["arrays"], (), target, executing, ANY_GENERATION, False, None, signed)
+            if now.code:
                 raise Problem(f"{now.word}: {now.message}", now.exit_code)
-            executing = now.array
-            if generation is None:
-                generation = now.generation
+            generation = now.generation
         if number in LOOKS:
             generation = ANY_GENERATION
         result = self.once(number, parameters, target, executing, generation, edit_data, request_id, signed)
@@ -561,7 +561,6 @@ def main():
     parser.add_argument("parameters", metavar="NAME=VALUE", nargs="*")
     parser.add_argument("--array", help="name or UUID of the array that the order is for")
     parser.add_argument("--generation", type=int, help="that a change acts on; the array's present one without it")
-    parser.add_argument("--id", help="request id, to give an order again")
     parser.add_argument("--operator", help="name of the operator who signs")
     parser.add_argument("--key-file", help="the operator's key")
     parser.add_argument("--initiator", default="iqn.2026-11.io.kagami:host")
@@ -584,8 +583,7 @@ def main():
         device = open_device(args.via, args.initiator, args.time)
         host = Host(device, args.time, args.operator, key)
         target = find_array(host, args.array) if args.array else NIL
-        request_id = uuid.UUID(args.id).bytes if args.id else None
-        result, data = host.give(args.order, parameters, target, args.generation, not args.no_data, request_id)
+        result, data = host.give(args.order, parameters, target, args.generation, not args.no_data)
     except Problem as problem:
         print(f"kagami_orders: {problem}", file=sys.stderr)
         return problem.code

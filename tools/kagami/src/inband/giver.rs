@@ -123,8 +123,8 @@ impl<D: Device> Giver<D> {
         match (&self.terms.operator, self.target) {
             (None, _) => Ok(None),
             (Some(_), target) if !target.is_nil() => Ok(Some(target)),
-            // Who it is it says itself, to whoever may look; what comes back then is signed.
-            (Some(_), _) => Ok(Some(done(self.look(arrays()?, &Parameters::new(), None, false)?)?.array)),
+            // Who it is it says itself, also to whom it tells nothing else; what comes back later is signed.
+            (Some(_), _) => Ok(Some(self.look(arrays()?, &Parameters::new(), None, false)?.array)),
         }
     }
 

@@ -6,7 +6,8 @@ use super::verbs::{Verb, give, verb};
 use crate::cli::Cli;
 use clap::Parser;
 use kagami_admin::{Refusal, Reply};
-use kagami_orders::{Key, ORDERS, Parameters, Tag};
+use kagami_orders::{Key, ORDERS, Parameters, Request, Tag};
+use kagami_types::Uuid;
 use std::time::Duration;
 
 fn terms() -> Terms {
@@ -75,6 +76,37 @@ fn every_order_that_is_built_has_a_command() {
         let verb = verbs.iter().find(|verb| verb.order == order.name);
         assert!(verb.is_some_and(|verb| order.check(&verb.parameters).is_ok()), "{}", order.name);
     }
+}
+
+/// The examples of `docs/formats.md`: rows of bytes with their place, zeroes between.
+fn examples() -> Vec<Vec<u8>> {
+    let docs = include_str!("../../../../docs/formats.md");
+    let (_, rest) = docs.split_once("\n### An example\n").unwrap();
+    let (section, _) = rest.split_once("\n## ").unwrap();
+    let example = |block: &str| {
+        let mut record = Vec::new();
+        for row in block.lines().filter(|row| !row.is_empty()) {
+            let mut words = row.split_whitespace();
+            record.resize(words.next().unwrap().parse().unwrap(), 0);
+            record.extend(words.map(|byte| u8::from_str_radix(byte, 16).unwrap()));
+        }
+        record
+    };
+    section.split("```").skip(1).step_by(2).map(example).collect()
+}
+
+#[test]
+fn the_documents_examples_are_what_is_written() {
+    let id = |byte| Uuid::from_bytes([byte; 16]);
+    let mut request = Request::new(17, id(0x11), id(0x22));
+    request.target = id(0xaa);
+    request.generation = 7;
+    request.parameters = Parameters::new().text(Tag::Volume, "db").number(Tag::SizeBytes, 1 << 30);
+    let plain = request.encode().unwrap();
+    request.operator = OPERATOR.to_owned();
+    request.expires = 1_800_000_000_000;
+    let signed = request.encode_signed(&Key::new(b"sixteen bytes ok").unwrap(), id(0xaa)).unwrap();
+    assert_eq!(examples(), [plain, signed]);
 }
 
 #[test]
