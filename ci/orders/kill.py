@@ -17,6 +17,7 @@ one's own command device, which passes them on, or to the virtual volume of the 
 """
 
 import argparse
+import atexit
 import json
 import os
 import random
@@ -100,6 +101,12 @@ class Array:
         if peer:
             peer.write(self)
         self.process = None
+        # Whatever goes wrong, nothing is left running.
+        atexit.register(self.end)
+
+    def end(self):
+        if self.process and self.process.poll() is None:
+            self.kill()
 
     def write(self, peer):
         luns = [0, 30] if peer and self.name == "orders" else [0]
