@@ -102,7 +102,8 @@ impl Daemon {
         }
         // Names become parts of paths below; the parser would refuse a bad one only later.
         crate::config::names::check_name(&order.name).map_err(Refusal::usage)?;
-        let taken = |lun: Lun| next.volumes.iter().any(|volume| volume.lun == lun);
+        let mapped = |lun: Lun| next.virtuals.iter().any(|one| one.lun == lun);
+        let taken = |lun: Lun| mapped(lun) || next.volumes.iter().any(|volume| volume.lun == lun);
         let lun = match order.lun {
             Some(number) => lun(number)?,
             None => (0..=Lun::MAX)
@@ -112,6 +113,9 @@ impl Daemon {
         };
         if let Some(other) = next.volumes.iter().find(|volume| volume.lun == lun) {
             return Err(Refusal::state(format!("{lun} is volume {}", other.name)));
+        }
+        if mapped(lun) {
+            return Err(Refusal::state(format!("{lun} is a virtual volume")));
         }
         let needs_size = || Refusal::usage("it needs a size, such as --size 10GiB");
         let backend = match order.place {
