@@ -1,14 +1,28 @@
 #!/usr/bin/env bash
-# Proves that orders of a command device are done once or not at all: many hosts at once, bad records, SIGKILL in a loop.
+# Proves that orders of a command device are done once or not at all: many hosts at once, bad records, SIGKILL in a loop,
+# for one array and for a second one that only the first can reach.
 #
-#   ci/orders/run.sh [SECONDS]     of SIGKILLs, default 20; KILLS=300 for at least so many
+#   ci/orders/run.sh [SECONDS]     of SIGKILLs, default 20 each; KILLS=300 for at least so many
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=lib.sh
 . "$here/../lib.sh"
 
-[[ -x $KAGAMID ]] || die "$KAGAMID is not there: cargo build --profile ci"
-say "orders: $(python3 "$here/crowd.py" "$KAGAMID")"
-say "orders: $(python3 "$here/kill.py" "$KAGAMID" --time "${1:-20}" --kills "${KILLS:-0}")"
-say "orders: $(python3 "$here/kill.py" "$KAGAMID" --far --time "${1:-20}" --kills "${KILLS:-0}")"
+KAGAMI=${KAGAMI:-$BUILD/ci/kagami}
+for program in "$KAGAMID" "$KAGAMI"; do
+    [[ -x $program ]] || die "$program is not there: cargo build --profile ci"
+done
+say "orders: $(python3 "$here/document.py")"
+say "orders: $(python3 "$here/tool.py" "$KAGAMID" "$KAGAMI")"
+# prove SCRIPT ARGUMENTS...: says what it proved, and ends where it did not
+prove() {
+    local said script=$1
+    shift
+    said=$(python3 "$here/$script" "$KAGAMID" "$@")
+    say "orders: $said"
+}
+prove crowd.py
+prove map.py
+prove kill.py --time "${1:-20}" --kills "${KILLS:-0}"
+prove kill.py --far --time "${1:-20}" --kills "${KILLS:-0}"
 say "orders: passed"
