@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[derive(Clone, Copy, Debug)]
 enum Socket {
     Listener(usize),
-    Conn(ConnId),
+    Conn(ConnId, Side),
 }
 
 /// A connected socket on its way from one core to another. Dropping it closes the connection.
@@ -114,23 +114,25 @@ impl SimIo {
         self.sockets.get(id.0 as usize).copied().flatten()
     }
 
-    fn conn(&self, id: SocketId) -> Option<ConnId> {
+    fn conn(&self, id: SocketId) -> Option<(ConnId, Side)> {
         match self.socket(id)? {
-            Socket::Conn(conn) => Some(conn),
+            Socket::Conn(conn, side) => Some((conn, side)),
             Socket::Listener(_) => None,
         }
     }
 
-    fn address(&self, socket: SocketId, side: Side) -> Option<SocketAddr> {
-        let conn = self.conn(socket)?;
+    /// The address of this end of a connection, or of the other one.
+    fn address(&self, socket: SocketId, own: bool) -> Option<SocketAddr> {
+        let (conn, side) = self.conn(socket)?;
+        let side = if own { side } else { side.other() };
         self.world.with(|state| state.net.conn(conn).map(|conn| conn.address(side)))
     }
 
     fn start(&mut self, token: Token, op: Op) {
         enum Start {
             Accept(usize),
-            Receive(ConnId),
-            Send(ConnId),
+            Receive(ConnId, Side),
+            Send(ConnId, Side),
             Disk(usize),
             Wrong,
         }
@@ -142,8 +144,12 @@ impl SimIo {
                 Some(Socket::Listener(place)) => Start::Accept(place),
                 _ => Start::Wrong,
             },
-            Op::Receive(socket, _) => self.conn(*socket).map_or(Start::Wrong, Start::Receive),
-            Op::Send(socket, _) => self.conn(*socket).map_or(Start::Wrong, Start::Send),
+            Op::Receive(socket, _) => {
+                self.conn(*socket).map_or(Start::Wrong, |(conn, side)| Start::Receive(conn, side))
+            }
+            Op::Send(socket, _) => {
+                self.conn(*socket).map_or(Start::Wrong, |(conn, side)| Start::Send(conn, side))
+            }
             Op::Read(file, ..)
             | Op::Write { file, .. }
             | Op::Flush(file)
@@ -155,8 +161,8 @@ impl SimIo {
             let key: OpKey = state.ops.put(InFlight { core, token, op, job: None });
             match start {
                 Start::Accept(place) => state.accept(place, key),
-                Start::Receive(conn) => state.start_receive(conn, Side::Server, key),
-                Start::Send(conn) => state.start_send(conn, Side::Server, key),
+                Start::Receive(conn, side) => state.start_receive(conn, side, key),
+                Start::Send(conn, side) => state.start_send(conn, side, key),
                 Start::Disk(at) => state.start_disk(at, key),
                 // `EBADF`.
                 Start::Wrong => state.complete_soon(key, Err(Errno(9))),
@@ -212,7 +218,7 @@ impl Io for SimIo {
     }
 
     fn attach(&mut self, stream: SimStream) -> Result<SocketId, Errno> {
-        let id = self.insert(Socket::Conn(stream.conn))?;
+        let id = self.insert(Socket::Conn(stream.conn, Side::Server))?;
         self.world.with(|state| {
             if let Some(conn) = state.net.conn(stream.conn) {
                 conn.end(Side::Server).owner = Owner::Core;
@@ -234,23 +240,33 @@ impl Io for SimIo {
         })
     }
 
+    fn connect(&mut self, to: SocketAddr) -> Result<SocketId, Errno> {
+        let from = SocketAddr::from(([127, 0, 2, u8::try_from(self.core).unwrap_or(u8::MAX)], 1));
+        let conn = self.world.with(|state| state.connect(Owner::Core, from, to));
+        let id = self.insert(Socket::Conn(conn, Side::Client));
+        if id.is_err() {
+            self.world.with(|state| state.close(conn, Side::Client));
+        }
+        id
+    }
+
     fn peer(&self, socket: SocketId) -> Option<SocketAddr> {
-        self.address(socket, Side::Client)
+        self.address(socket, false)
     }
 
     fn local(&self, socket: SocketId) -> Option<SocketAddr> {
-        self.address(socket, Side::Server)
+        self.address(socket, true)
     }
 
     fn shutdown(&mut self, socket: SocketId) {
-        if let Some(conn) = self.conn(socket) {
-            self.world.with(|state| state.close(conn, Side::Server));
+        if let Some((conn, side)) = self.conn(socket) {
+            self.world.with(|state| state.close(conn, side));
         }
     }
 
     fn release(&mut self, socket: SocketId) {
-        if let Some(conn) = self.conn(socket) {
-            self.world.with(|state| state.close(conn, Side::Server));
+        if let Some((conn, side)) = self.conn(socket) {
+            self.world.with(|state| state.close(conn, side));
         }
         if let Some(entry) = self.sockets.get_mut(socket.0 as usize) {
             *entry = None;
@@ -258,7 +274,7 @@ impl Io for SimIo {
     }
 
     fn detach(&mut self, socket: SocketId) -> Option<SimStream> {
-        let conn = self.conn(socket)?;
+        let (conn, _) = self.conn(socket).filter(|(_, side)| *side == Side::Server)?;
         let alive = Arc::new(());
         self.world.with(|state| {
             if let Some(conn) = state.net.conn(conn) {

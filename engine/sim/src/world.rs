@@ -258,7 +258,7 @@ impl World {
     /// when it is used.
     #[must_use]
     pub fn connect(&self, actor: usize, from: SocketAddr, to: SocketAddr) -> ConnId {
-        self.with(|state| state.connect(actor, from, to))
+        self.with(|state| state.connect(crate::net::Owner::Actor(actor), from, to))
     }
 
     /// Sends as much as there is room for, perhaps less; the actor is woken when there is more.

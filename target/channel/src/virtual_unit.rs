@@ -168,6 +168,13 @@ impl VirtualUnit {
             return Some(Reply { task, end: Ending::check(0x2, 0x04, 0x03), data: command.data, wanted: 0 });
         }
         let moves = matches!(transfer.kind, DataKind::BlocksIn | DataKind::BlocksOut);
+        if moves && self.front.identity().is_none() {
+            // How long its blocks are is not known yet, so neither is how much data there is to come:
+            // the initiator, which has known this unit from earlier, tries again.
+            let end =
+                if self.link.is_given_up(cx.now) { sense(&Front::unreachable()) } else { Ending::busy() };
+            return Some(Reply { task, end, data: command.data, wanted: 0 });
+        }
         if moves && transfer.bytes > self.most_bytes {
             // More than was told to be the longest: INVALID FIELD IN CDB.
             return Some(Reply { task, end: Ending::check(0x5, 0x24, 0x00), data: command.data, wanted: 0 });

@@ -165,11 +165,7 @@ impl<T: Copy> Link<T> {
     #[allow(clippy::result_large_err, reason = "the command itself comes back")]
     #[inline]
     pub fn submit(&mut self, request: Request<T>, now: Time) -> Result<(), (Refusal, Request<T>)> {
-        if self.down_since.is_none() && !self.is_serving() {
-            // It has just been made.
-            self.down_since = Some(now);
-        }
-        if self.down_since.is_some_and(|since| now.since(since) >= self.plan.io_timeout) {
+        if self.is_given_up(now) {
             return Err((Refusal::Down, request));
         }
         let bytes = request.out.len_bytes() as u64 + u64::from(request.expects);
@@ -183,6 +179,16 @@ impl<T: Copy> Link<T> {
             self.queue.push_back(slot);
         }
         Ok(())
+    }
+
+    /// Whether there has been no link for longer than the time-out.
+    #[inline]
+    pub fn is_given_up(&mut self, now: Time) -> bool {
+        if self.down_since.is_none() && !self.is_serving() {
+            // It has just been made.
+            self.down_since = Some(now);
+        }
+        self.down_since.is_some_and(|since| now.since(since) >= self.plan.io_timeout)
     }
 
     /// What happened next.

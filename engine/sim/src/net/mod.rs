@@ -132,7 +132,7 @@ impl Net {
 impl State {
     /// Begins a connection. It is there at once as far as its maker can tell; whether somebody
     /// listens shows later.
-    pub(crate) fn connect(&mut self, actor: usize, from: SocketAddr, to: SocketAddr) -> ConnId {
+    pub(crate) fn connect(&mut self, owner: Owner, from: SocketAddr, to: SocketAddr) -> ConnId {
         let options = self.options.net;
         let rng = &mut self.net.rng;
         let refused = rng.permille(options.refuse);
@@ -150,7 +150,7 @@ impl State {
         let id = ConnId(u32::try_from(self.net.conns.len()).unwrap_or(u32::MAX));
         self.net.conns.push(Conn {
             addresses: [from, to],
-            ends: [Endpoint::new(Owner::Actor(actor)), Endpoint::new(Owner::Nobody)],
+            ends: [Endpoint::new(owner), Endpoint::new(Owner::Nobody)],
             pipes: cuts.map(|cut| Pipe::new(capacity, cut)),
         });
         if let Some(conn) = self.net.conn(id) {

@@ -2,6 +2,7 @@
 //! `SimIo` in place of io_uring.
 
 mod broken;
+mod links;
 mod parts;
 
 pub use broken::Broken;
@@ -67,12 +68,17 @@ pub struct SimArray {
     spare: Option<u32>,
     /// All others.
     hog: Vec<PageMut>,
+    /// Hosts reach the volumes over so many arrays more, which map them as virtual volumes.
+    links: Option<u16>,
 }
 
 impl Array for SimArray {
     type Core = Core<SimIo>;
 
     fn boot(&mut self, world: &World) -> Result<Vec<(SimIo, Self::Core)>, String> {
+        if let Some(hops) = self.links {
+            return self.boot_links(world, hops);
+        }
         let mut counts = vec![0u32; usize::from(self.cores)];
         let mut places = Vec::new();
         for volume in &self.volumes {
@@ -225,6 +231,8 @@ pub struct Setup {
     pub moves: bool,
     /// Two or three cores, over which volumes are spread.
     pub spread: bool,
+    /// Hosts reach the volumes over so many arrays more, with links that are lost.
+    pub links: Option<u16>,
 }
 
 /// The same with something that is not left to chance.
@@ -254,6 +262,9 @@ pub fn run_as(
     let mut sim = Sim::new(seed, options);
     let restless = setup.unrest.is_some();
     let (chap, resets) = (rng.one_in(4), rng.one_in(3) || restless);
+    // Hosts cannot reserve or change modes through a virtual volume, and links have no secret here.
+    let far = setup.links.is_some();
+    let (chap, resets) = (chap && !far, resets && !far);
     let cores = u16::try_from(rng.between(1, 3)).unwrap_or(1);
     let (cores, moves) = match setup.moves {
         true => (3, parts::RESTLESS),
@@ -330,6 +341,9 @@ pub fn run_as(
     let faulty = disk.error + disk.no_space + disk.hang + disk.gone > 0 || broken == Some(Broken::GivenUp);
     let mut actors: Vec<Box<dyn Actor>> = Vec::new();
     let (modes, reserves) = (rng.one_in(2) || restless, rng.one_in(3) || restless);
+    let (modes, reserves) = (modes && !far, reserves && !far);
+    // A link that is lost may fail a command; the sense data says so.
+    let faulty = faulty || far;
     let net = options.net;
     let calm = !faulty && !resets && !reserves && options.core.stall + options.crash.count == 0;
     let prompt = calm && net.cut + net.flip + net.refuse == 0;
@@ -384,6 +398,7 @@ pub fn run_as(
         moves,
         spare,
         hog: Vec::new(),
+        links: setup.links,
     };
     sim.run(&mut array, &mut actors)
 }

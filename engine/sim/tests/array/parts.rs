@@ -205,7 +205,7 @@ pub fn count(world: &World, metrics: &Metrics, volumes: usize, pages: u32) {
 pub struct States(Arc<Mutex<BTreeMap<Uuid, Vec<u8>>>>);
 
 impl States {
-    fn of(&self, volume: Uuid) -> Option<Vec<u8>> {
+    pub fn of(&self, volume: Uuid) -> Option<Vec<u8>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&volume).cloned()
     }
 
@@ -255,6 +255,14 @@ impl Rules {
         let max_segment = usize::try_from(rng.skewed(64, 8192)).unwrap_or(8192);
         let settings = Arc::new(TargetSettings { preferences, max_segment, ..TargetSettings::default() });
         Self { target, portals, settings, chap }
+    }
+}
+
+impl Rules {
+    /// The same on other portals.
+    pub fn at(&self, portals: Vec<SocketAddr>) -> Self {
+        let (target, settings) = (self.target.clone(), Arc::clone(&self.settings));
+        Self { target, portals, settings, chap: self.chap }
     }
 }
 
