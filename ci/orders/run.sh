@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Proves that orders of a command device are done once or not at all: many hosts at once, bad records, SIGKILL in a loop,
-# for one array and for a second one that only the first can reach.
+# for one array and for a second one that only the first can reach; that `kagami --via` gives them; and that the client in
+# Python is what the document says.
 #
 #   ci/orders/run.sh [SECONDS]     of SIGKILLs, default 20 each; KILLS=300 for at least so many
 set -euo pipefail
@@ -12,8 +13,6 @@ KAGAMI=${KAGAMI:-$BUILD/ci/kagami}
 for program in "$KAGAMID" "$KAGAMI"; do
     [[ -x $program ]] || die "$program is not there: cargo build --profile ci"
 done
-say "orders: $(python3 "$here/document.py")"
-say "orders: $(python3 "$here/tool.py" "$KAGAMID" "$KAGAMI")"
 # prove SCRIPT ARGUMENTS...: says what it proved, and ends where it did not
 prove() {
     local said script=$1
@@ -21,6 +20,8 @@ prove() {
     said=$(python3 "$here/$script" "$KAGAMID" "$@")
     say "orders: $said"
 }
+prove document.py
+prove tool.py "$KAGAMI"
 prove crowd.py
 prove map.py
 prove kill.py --time "${1:-20}" --kills "${KILLS:-0}"
