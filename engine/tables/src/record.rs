@@ -100,6 +100,8 @@ pub enum ObjectKind {
     Growth,
     /// LUNs that an initiator of the configuration file sees in addition.
     Loan,
+    /// A virtual volume: a row of the LUN map that leads to another array.
+    Virtual,
 }
 
 /// An object that was made at run time, as the configuration would write it (TOML), so that
@@ -270,6 +272,7 @@ impl ObjectKind {
             Self::Peer => 3,
             Self::Growth => 4,
             Self::Loan => 5,
+            Self::Virtual => 6,
         }
     }
 
@@ -280,6 +283,7 @@ impl ObjectKind {
             3 => Ok(Self::Peer),
             4 => Ok(Self::Growth),
             5 => Ok(Self::Loan),
+            6 => Ok(Self::Virtual),
             _ => Err(Malformed),
         }
     }

@@ -49,6 +49,10 @@ pub enum Request {
     VolumeUnmask(VolumeUnmask),
     /// Ends a volume; its data stay where they are.
     VolumeRemove(VolumeRemove),
+    /// Adds a virtual volume to the LUN map.
+    LunMapAdd(LunMapAdd),
+    /// Takes a virtual volume out of it.
+    LunMapRemove(LunMapRemove),
     /// Lists an initiator.
     InitiatorAdd(InitiatorAdd),
     /// Changes a listed initiator.
@@ -137,6 +141,38 @@ pub struct VolumeCreate {
     /// The device may carry the mark of another volume.
     #[serde(default)]
     pub adopt: bool,
+}
+
+/// Adds a virtual volume: a LUN here that is a LUN of another array.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LunMapAdd {
+    /// Its name.
+    pub name: String,
+    /// The other array.
+    pub peer: String,
+    /// The LUN there.
+    pub mapped_lun: u16,
+    /// The LUN here; the lowest free one where none is given.
+    #[serde(default)]
+    pub lun: Option<u16>,
+    /// `plain`, or `command` where it is the other array's command device.
+    #[serde(default)]
+    pub role: Option<String>,
+    /// Listed initiators that see it.
+    #[serde(default)]
+    pub initiators: Vec<String>,
+}
+
+/// Takes a virtual volume out of the LUN map.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LunMapRemove {
+    /// Which: its name or its LUN.
+    pub volume: String,
+    /// Although it is in use.
+    #[serde(default)]
+    pub force: bool,
 }
 
 /// Makes a volume larger.

@@ -5,9 +5,9 @@
 //! that come, go, grow or get another name, access lists, secrets, peers and operators are
 //! applied; any other difference refuses all of it and says which key.
 
-use crate::config::{Backend, Config, ConfigError, ConfigErrors, Owner, Site, Volume};
+use crate::config::{Backend, Config, ConfigError, ConfigErrors, Owner, Peer, Site, Virtual, Volume};
 use crate::plan::Machine;
-use kagami_types::ByteLen;
+use kagami_types::{ByteLen, Lun};
 
 /// What it takes to get from one configuration to another. Access lists are not compared: they
 /// are replaced as a whole.
@@ -21,6 +21,10 @@ pub struct Difference {
     pub grown: Vec<(String, ByteLen)>,
     /// Volumes that have another name: the old one and the new one.
     pub renamed: Vec<(String, String)>,
+    /// LUNs of new virtual volumes.
+    pub mapped: Vec<Lun>,
+    /// LUNs of virtual volumes that are gone.
+    pub unmapped: Vec<Lun>,
 }
 
 impl Difference {
@@ -48,27 +52,32 @@ impl Difference {
             refuse(&next.array.cores_site, "portals can only change with a restart".to_owned());
         }
         let mut difference = Self { renamed: renamed.to_vec(), ..Self::default() };
-        let mapped = |config: &Config| {
-            let virtuals = config.virtuals.iter();
-            let peers =
-                config.peers.iter().filter(|peer| config.virtuals.iter().any(|v| v.peer == peer.name));
-            (
-                virtuals.map(|v| (v.lun, v.peer.clone(), v.mapped_lun, v.role)).collect::<Vec<_>>(),
-                peers
-                    .map(|p| (p.name.clone(), p.iqn.clone(), p.portals.clone(), p.io_timeout))
-                    .collect::<Vec<_>>(),
-            )
+        let same = |old: &Virtual, new: &Virtual| {
+            (old.lun, &old.peer, old.mapped_lun, old.role) == (new.lun, &new.peer, new.mapped_lun, new.role)
         };
-        if mapped(current) != mapped(next) {
-            let site = next
-                .virtuals
-                .first()
-                .or(current.virtuals.first())
-                .map_or(&next.array.cores_site, |v| &v.site);
-            refuse(
-                site,
-                "virtual volumes, and the peers that have them, can only change with a restart".to_owned(),
-            );
+        for old in &current.virtuals {
+            if !next.virtuals.iter().any(|new| same(old, new)) {
+                difference.unmapped.push(old.lun);
+            }
+        }
+        for new in &next.virtuals {
+            if current.virtuals.iter().any(|old| same(old, new)) {
+                continue;
+            }
+            if difference.unmapped.contains(&new.lun) {
+                refuse(
+                    &new.site,
+                    format!("{} leads elsewhere now; take it out first, in a step of its own", new.lun),
+                );
+            }
+            difference.mapped.push(new.lun);
+        }
+        for old in current.peers.iter().filter(|peer| next.virtuals.iter().any(|v| v.peer == peer.name)) {
+            let ways = |peer: &Peer| (peer.iqn.clone(), peer.portals.clone(), peer.io_timeout);
+            if next.peers.iter().any(|new| new.name == old.name && ways(new) != ways(old)) {
+                let reason = "a peer that has virtual volumes can only change with a restart".to_owned();
+                refuse(&old.site, reason);
+            }
         }
         for old in &current.volumes {
             let name = renamed.iter().find(|(from, _)| *from == old.name).map_or(&old.name, |(_, to)| to);

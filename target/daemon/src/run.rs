@@ -15,7 +15,7 @@ use crate::events::EventLog;
 use crate::http::{self, Shown};
 use crate::logins::{self, LoginLog};
 use crate::manage::Desk;
-use crate::plan::{Machine, Plan, PlanError};
+use crate::plan::{Machine, Plan, PlanError, SPARE_VIRTUALS};
 use crate::serve::{
     Array, Inputs, RefusedLogin, Request, Rules, Served, StartError, StateKeeper, StateRequest, Storage,
 };
@@ -216,9 +216,10 @@ fn start(cli: &Cli) -> Result<Daemon, RunError> {
     let options = BindOptions { wait, adopt: cli.adopt.clone() };
     let bound = bind::bind(&plan.volumes, &mut tables, &options)?;
 
-    let metrics = Metrics::new(plan.cores.len(), plan.volume_rows as usize + plan.virtuals.len());
+    let metrics =
+        Metrics::new(plan.cores.len(), plan.volume_rows as usize + plan.virtuals.len() + SPARE_VIRTUALS);
     for one in &plan.virtuals {
-        let name = format!("{}:{}", one.peer, one.mapped.number());
+        let name = one.name.clone();
         metrics.label(one.row as usize, Some(VolumeLabel { lun: one.lun.number(), name, bytes: 0 }));
     }
     for volume in &bound {
@@ -348,7 +349,8 @@ impl Daemon {
     /// The management loop.
     fn manage(mut self) -> Result<(), RunError> {
         loop {
-            match self.requests.recv_timeout(TICK) {
+            let patience = if self.desk.is_busy() { Duration::ZERO } else { TICK };
+            match self.requests.recv_timeout(patience) {
                 Ok(request) => self.serve(request),
                 // Without reactors there are no senders; the check below says so.
                 Err(RecvTimeoutError::Disconnected) => std::thread::sleep(TICK),

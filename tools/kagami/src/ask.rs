@@ -1,10 +1,14 @@
 //! From a command to a request. Sizes, times and paths are made exact here; everything else is
 //! judged by the array.
 
-use crate::cli::{Backend, ChapArgs, Command, ConfigCommand, InitiatorCommand, PeerCommand, VolumeCommand};
+use crate::cli::{
+    Backend, ChapArgs, Command, ConfigCommand, InitiatorCommand, LunCommand, LunMapCommand, PeerCommand,
+    VolumeCommand,
+};
 use kagami_admin::request::{
-    Chap, Credential, EventsAfter, InitiatorAdd, InitiatorRemove, InitiatorSet, PeerAdd, PeerRemove, Place,
-    VolumeCreate, VolumeGrow, VolumeMask, VolumeRemove, VolumeRename, VolumeUnmask,
+    Chap, Credential, EventsAfter, InitiatorAdd, InitiatorRemove, InitiatorSet, LunMapAdd, LunMapRemove,
+    PeerAdd, PeerRemove, Place, VolumeCreate, VolumeGrow, VolumeMask, VolumeRemove, VolumeRename,
+    VolumeUnmask,
 };
 use kagami_admin::{Refusal, Request};
 use std::path::Path;
@@ -23,11 +27,7 @@ pub fn request(command: &Command) -> Result<Request, Refusal> {
         Command::Initiator(command) => initiator(command)?,
         Command::Peer(command) => peer(command)?,
         Command::Tables => Request::Tables,
-        Command::Lun(_) => {
-            return Err(Refusal::usage(
-                "this goes through a command device in this version: --via /dev/sdX or iscsi://host:port/iqn/lun",
-            ));
-        }
+        Command::Lun(LunCommand::Map(command)) => lun_map(command),
         // Done by the tool alone.
         Command::Completions { .. } | Command::Man { .. } => {
             return Err(Refusal::usage("this asks no array"));
@@ -116,6 +116,15 @@ fn peer(command: &PeerCommand) -> Result<Request, Refusal> {
         PeerCommand::Remove { name } => Request::PeerRemove(PeerRemove { name }),
         PeerCommand::List => Request::PeerList,
     })
+}
+
+fn lun_map(command: &LunMapCommand) -> Request {
+    match command.clone() {
+        LunMapCommand::Add { name, peer, mapped_lun, lun, role, initiator } => {
+            Request::LunMapAdd(LunMapAdd { name, peer, mapped_lun, lun, role, initiators: initiator })
+        }
+        LunMapCommand::Remove { volume, force } => Request::LunMapRemove(LunMapRemove { volume, force }),
+    }
 }
 
 fn chap(args: ChapArgs) -> Result<Option<Chap>, Refusal> {

@@ -122,12 +122,8 @@ impl Context {
                     Ok(raw) => raw,
                     Err(error) => return self.error_at(site, error.message().to_owned()),
                 };
-                let known: Vec<Lun> = config
-                    .volumes
-                    .iter()
-                    .filter(|volume| volume.is_served())
-                    .map(|volume| volume.lun)
-                    .collect();
+                let own = config.volumes.iter().filter(|volume| volume.is_served()).map(|volume| volume.lun);
+                let known: Vec<Lun> = own.chain(config.virtuals.iter().map(|one| one.lun)).collect();
                 let lent = raw.luns.into_iter().filter_map(|number| Lun::new(u16::try_from(number).ok()?));
                 let of_file = |initiator: &&mut super::Initiator| {
                     initiator.iqn == object.name && initiator.owner == Owner::File
@@ -143,7 +139,7 @@ impl Context {
                     initiator.luns.sort_unstable();
                 }
             }
-            ObjectKind::Volume | ObjectKind::Initiator | ObjectKind::Peer => {}
+            ObjectKind::Volume | ObjectKind::Initiator | ObjectKind::Peer | ObjectKind::Virtual => {}
         }
     }
 

@@ -319,6 +319,10 @@ pub struct Peer {
 pub struct Virtual {
     /// Where its table stands.
     pub site: Site,
+    /// Whose it is.
+    pub owner: Owner,
+    /// Its name; `PEER:LUN` where none is given.
+    pub name: String,
     /// Its LUN here.
     pub lun: Lun,
     /// The peer that has it.

@@ -41,6 +41,8 @@ pub(super) struct RawObjects {
     pub volume: Tables<RawVolume>,
     #[serde(default)]
     pub peer: Tables<RawPeer>,
+    #[serde(default, rename = "virtual")]
+    pub virtuals: Tables<RawVirtual>,
     #[serde(default)]
     pub initiator: Tables<RawInitiator>,
 }
@@ -144,6 +146,7 @@ pub(super) struct RawPeer {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawVirtual {
+    pub name: Maybe<String>,
     pub lun: Spanned<i64>,
     pub peer: Spanned<String>,
     pub mapped_lun: Spanned<i64>,

@@ -25,6 +25,7 @@ impl Context {
         let peers = self.peers(peers);
         let mut luns: HashMap<_, _> = volumes.iter().map(|v| (v.lun, v.site.line)).collect();
         let mut mapped = Vec::new();
+        let mut known: HashMap<_, _> = volumes.iter().map(|v| (v.name.clone(), v.site.line)).collect();
         for (index, value) in virtuals.into_iter().enumerate() {
             let table = format!("virtual[{index}]");
             let place = At { span: value.span(), key: table.clone() };
@@ -38,7 +39,17 @@ impl Context {
             self.known_peer(&at, &peer, &peers);
             let command = self.word(&table, "role", raw.role, &[("command", ())]).is_some();
             let role = if command { Role::Command } else { Role::Plain };
-            mapped.push(Virtual { site: self.site(&place), lun, peer, mapped_lun, role });
+            let name = match raw.name {
+                Some(name) => {
+                    let (name, at) = split(&table, "name", name);
+                    self.check(&at, check_name(&name));
+                    self.once(&mut known, name.clone(), &at, "the name");
+                    name
+                }
+                None => format!("{peer}:{}", mapped_lun.number()),
+            };
+            let (site, owner) = (self.site(&place), self.owner(&place));
+            mapped.push(Virtual { site, owner, name, lun, peer, mapped_lun, role });
         }
         let mut names = HashMap::new();
         for (index, value) in groups.into_iter().enumerate() {

@@ -108,6 +108,7 @@ pub fn parse_with(text: &str, file: &str, objects: &[Object]) -> Result<Config, 
             ObjectKind::Volume => "volume",
             ObjectKind::Initiator => "initiator",
             ObjectKind::Peer => "peer",
+            ObjectKind::Virtual => "virtual",
             ObjectKind::Growth | ObjectKind::Loan => continue,
         };
         extra.push_str("[[");
@@ -125,6 +126,7 @@ pub fn parse_with(text: &str, file: &str, objects: &[Object]) -> Result<Config, 
                 raw.volume.extend(made.volume);
                 raw.initiator.extend(made.initiator);
                 raw.peer.extend(made.peer);
+                raw.virtuals.extend(made.virtuals);
             }
             Err(error) => return Err(context.syntax(&padded, &error).into()),
         }
@@ -143,5 +145,6 @@ fn alone(text: &str, file: &str) -> Vec<Object> {
     config.volumes.iter_mut().for_each(|volume| volume.owner = Owner::RunTime);
     config.initiators.iter_mut().for_each(|initiator| initiator.owner = Owner::RunTime);
     config.peers.iter_mut().for_each(|peer| peer.owner = Owner::RunTime);
+    config.virtuals.iter_mut().for_each(|one| one.owner = Owner::RunTime);
     write::objects(&config)
 }

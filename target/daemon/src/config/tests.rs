@@ -217,6 +217,7 @@ fn made() -> Vec<Object> {
         ),
         object(ObjectKind::Growth, "db", "size = \"2MiB\"\n"),
         object(ObjectKind::Loan, "iqn.2026-11.io.kagami:h", "luns = [9]\n"),
+        object(ObjectKind::Virtual, "far", "name = \"far\"\nlun = 31\npeer = \"osaka\"\nmapped_lun = 2\n"),
     ]
 }
 
@@ -260,7 +261,7 @@ fn plain(config: &Config) -> Config {
         (peer.site, peer.owner) = (site.clone(), Owner::File);
         unplaced(&mut peer.chap);
     }
-    config.virtuals.iter_mut().for_each(|one| one.site = site.clone());
+    config.virtuals.iter_mut().for_each(|one| (one.site, one.owner) = (site.clone(), Owner::File));
     config.operators.iter_mut().for_each(|operator| operator.site = site.clone());
     config.pools.iter_mut().for_each(|pool| pool.site = site.clone());
     config

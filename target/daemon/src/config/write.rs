@@ -82,6 +82,9 @@ pub fn objects(config: &Config) -> Vec<Object> {
     for peer in config.peers.iter().filter(|peer| peer.owner == Owner::RunTime) {
         objects.push(object(ObjectKind::Peer, &peer.name, peer_keys(peer)));
     }
+    for one in config.virtuals.iter().filter(|one| one.owner == Owner::RunTime) {
+        objects.push(object(ObjectKind::Virtual, &one.name, virtual_keys(one)));
+    }
     objects
 }
 
@@ -247,6 +250,10 @@ fn peer_keys(peer: &Peer) -> String {
 
 fn virtual_keys(one: &Virtual) -> String {
     let mut out = String::new();
+    // What follows from the rest is not written.
+    if one.name != format!("{}:{}", one.peer, one.mapped_lun.number()) {
+        line(&mut out, "name", text(&one.name));
+    }
     line(&mut out, "lun", one.lun.number());
     line(&mut out, "peer", text(&one.peer));
     line(&mut out, "mapped_lun", one.mapped_lun.number());

@@ -21,9 +21,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// How long a core may take to make a unit.
-const MAKING: Duration = Duration::from_secs(10);
+pub(super) const MAKING: Duration = Duration::from_secs(10);
 /// How long a removed volume is waited for beyond its `io_timeout`.
-const PARTING: Duration = Duration::from_secs(5);
+pub(super) const PARTING: Duration = Duration::from_secs(5);
 /// How long a device that is in use is waited for.
 const OPENING: Duration = Duration::from_secs(1);
 /// Users of a volume that are named.
@@ -121,12 +121,20 @@ impl Daemon {
         self.check_memory(&next)?;
         self.check_users(&difference, &rules, force)?;
 
-        let mut bound = self.open(&difference, &plan, adopt)?;
+        let mapped = self.map(&difference, &plan, &rules)?;
+        let mut bound = match self.open(&difference, &plan, adopt) {
+            Ok(bound) => bound,
+            Err(refusal) => {
+                self.unmap_again(mapped);
+                return Err(refusal);
+            }
+        };
         let created = Created(created(&bound));
         let planned =
             match self.transaction(&bound, &difference, &objects, Transaction::new(&who, what.clone())) {
                 Ok(planned) => planned,
                 Err(refusal) => {
+                    self.unmap_again(mapped);
                     created.undo();
                     return Err(refusal);
                 }
@@ -142,6 +150,7 @@ impl Daemon {
         let made = match self.make(bound.drain(..)) {
             Ok(made) => made,
             Err(refusal) => {
+                self.unmap_again(mapped);
                 created.undo();
                 return Err(refusal);
             }
@@ -151,6 +160,7 @@ impl Daemon {
             Ok(generation) => generation,
             Err(error) => {
                 self.unmake(made);
+                self.unmap_again(mapped);
                 created.undo();
                 return Err(Refusal::failed(error.to_string()));
             }
@@ -159,7 +169,10 @@ impl Daemon {
         self.config = next;
         self.operators = operators;
         self.source = source;
+        self.show_mapped(mapped);
+        let unmapped: Vec<_> = difference.unmapped.iter().filter_map(|lun| self.array.unmap(*lun)).collect();
         self.show(made, &difference, &rules, &larger);
+        self.part_virtual(unmapped, &mut notes);
         self.mark(&unmarked, &tags, &who, &mut notes);
         self.part(&difference, &mut notes);
         Ok(Changed { what, generation: generation.0, notes })
@@ -214,11 +227,22 @@ impl Daemon {
                 return Err(Refusal::state(format!("volume {name} is in use: {}; {way}", users.join(", "))));
             }
         }
+        for lun in &difference.unmapped {
+            let users = self.seen_by(*lun);
+            if !users.is_empty() {
+                return Err(Refusal::state(format!(
+                    "virtual volume {lun} is in use: {}; log them out or mask it first, or use --force",
+                    users.join(", ")
+                )));
+            }
+        }
         if force == Force::Lists {
             return Ok(());
         }
         for (session, mut luns) in self.array.losses(rules) {
-            luns.retain(|lun| removed.iter().all(|managed| managed.record.lun != *lun));
+            luns.retain(|lun| {
+                removed.iter().all(|managed| managed.record.lun != *lun) && !difference.unmapped.contains(lun)
+            });
             if !luns.is_empty() {
                 let luns: Vec<_> = luns.iter().take(8).map(ToString::to_string).collect();
                 return Err(Refusal::state(format!(
@@ -466,7 +490,7 @@ impl Daemon {
     }
 
     /// Waits for a core, and serves what cores wait for meanwhile.
-    fn wait<T>(&mut self, patience: Duration, mut poll: impl FnMut() -> Option<T>) -> Option<T> {
+    pub(super) fn wait<T>(&mut self, patience: Duration, mut poll: impl FnMut() -> Option<T>) -> Option<T> {
         let deadline = Instant::now() + patience;
         loop {
             if let Some(answer) = poll() {

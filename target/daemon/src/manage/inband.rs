@@ -11,7 +11,9 @@ use crate::config::{Orders as Policy, Rights};
 use crate::run::Daemon;
 use crate::serve::{Answers, OrderRequest};
 use kagami_admin::report::Changed;
-use kagami_admin::request::{Place, VolumeCreate, VolumeGrow, VolumeMask, VolumeRemove, VolumeUnmask};
+use kagami_admin::request::{
+    LunMapAdd, LunMapRemove, Place, VolumeCreate, VolumeGrow, VolumeMask, VolumeRemove, VolumeUnmask,
+};
 use kagami_admin::{Refusal, Reply, Request as Ask};
 use kagami_orders::slots::{Event, Given};
 use kagami_orders::{ANY_GENERATION, Code, Key, Order, OrderResult, RecordError, Request, Right, State, Tag};
@@ -23,6 +25,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Orders that wait while another one is done.
 const WAITING: usize = 1024;
+/// Orders that are done between two looks at what else there is.
+const AT_ONCE: usize = 16;
 /// How often arrays that were not met yet are looked for.
 const MEET: Duration = Duration::from_secs(2);
 /// Refused changes that are remembered, so that a belated copy of one does not become a change.
@@ -42,6 +46,11 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
+    /// Whether orders wait.
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// An order to be done when there is time; what is too many is answered so.
     pub(crate) fn wait(&mut self, request: OrderRequest, array: Uuid) {
         if self.waiting.len() < WAITING {
@@ -105,7 +114,9 @@ impl Daemon {
                 self.desk.forwarder.meet(routes);
             }
         }
-        while let Some(OrderRequest { order, answers }) = self.desk.waiting.pop_front() {
+        // Few at a time: others wait for this thread too.
+        for _ in 0..AT_ONCE {
+            let Some(OrderRequest { order, answers }) = self.desk.waiting.pop_front() else { return };
             match order.event {
                 Event::Execute(given) => self.given(given, &answers),
                 Event::Malformed { slot, from } => {
@@ -441,6 +452,17 @@ impl Daemon {
             }),
             "volume-unmask" => {
                 Ask::VolumeUnmask(VolumeUnmask { volume: text(Tag::Volume), initiator: text(Tag::Initiator) })
+            }
+            "lun-map-add" => Ask::LunMapAdd(LunMapAdd {
+                name: text(Tag::Name),
+                peer: text(Tag::Peer),
+                mapped_lun: given.get_u16(Tag::MappedLun).unwrap_or(u16::MAX),
+                lun: given.get_u16(Tag::Lun),
+                role: given.get_text(Tag::Role).map(str::to_owned),
+                initiators: given.texts(Tag::Initiator).map(str::to_owned).collect(),
+            }),
+            "lun-map-remove" => {
+                Ask::LunMapRemove(LunMapRemove { volume: text(Tag::Volume), force: given.has(Tag::Force) })
             }
             name => return no(Code::NotYet, format!("{name} is not in this version")),
         })

@@ -7,6 +7,7 @@
 //! | [`edit`] | what orders return |
 //! | [`forward`] | orders for other arrays: passed on, and their results brought back |
 //! | [`apply`] | from the configuration in force to another one: checked, durable, then shown |
+//! | [`virtuals`] | virtual volumes that come and go |
 //! | [`report`] | lists, counters, the configuration as a file |
 //!
 //! Whoever asks for a change (the socket, SIGHUP), it is the same change: another configuration,
@@ -19,6 +20,7 @@ mod forward;
 mod inband;
 mod orders;
 mod report;
+mod virtuals;
 
 pub(crate) use apply::{Force, Wanted};
 pub(crate) use forward::{Far, FarError, Route};

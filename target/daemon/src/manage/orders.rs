@@ -55,6 +55,8 @@ impl Daemon {
             Request::VolumeMask(order) => self.mask(&order, who)?,
             Request::VolumeUnmask(order) => self.unmask(&order, who)?,
             Request::VolumeRemove(order) => self.remove(&order, who)?,
+            Request::LunMapAdd(order) => self.map_lun(order, who)?,
+            Request::LunMapRemove(order) => self.unmap_lun(&order, who)?,
             Request::InitiatorAdd(order) => self.add_initiator(order, who)?,
             Request::InitiatorSet(order) => self.set_initiator(order, who)?,
             Request::InitiatorRemove(order) => self.remove_initiator(&order, who)?,
@@ -82,7 +84,7 @@ impl Daemon {
             .ok_or_else(|| Refusal::usage(format!("there is no volume {asked}; `kagami volumes` lists them")))
     }
 
-    fn initiator(&self, iqn: &str) -> Result<&Initiator, Refusal> {
+    pub(super) fn initiator(&self, iqn: &str) -> Result<&Initiator, Refusal> {
         let found = self.config.initiators.iter().find(|initiator| initiator.iqn == iqn);
         found.ok_or_else(|| {
             if self.config.initiators.is_empty() {
@@ -102,21 +104,7 @@ impl Daemon {
         }
         // Names become parts of paths below; the parser would refuse a bad one only later.
         crate::config::names::check_name(&order.name).map_err(Refusal::usage)?;
-        let mapped = |lun: Lun| next.virtuals.iter().any(|one| one.lun == lun);
-        let taken = |lun: Lun| mapped(lun) || next.volumes.iter().any(|volume| volume.lun == lun);
-        let lun = match order.lun {
-            Some(number) => lun(number)?,
-            None => (0..=Lun::MAX)
-                .filter_map(Lun::new)
-                .find(|&lun| !taken(lun))
-                .ok_or_else(|| Refusal::state("all LUNs are taken"))?,
-        };
-        if let Some(other) = next.volumes.iter().find(|volume| volume.lun == lun) {
-            return Err(Refusal::state(format!("{lun} is volume {}", other.name)));
-        }
-        if mapped(lun) {
-            return Err(Refusal::state(format!("{lun} is a virtual volume")));
-        }
+        let lun = self.free_lun(order.lun)?;
         let needs_size = || Refusal::usage("it needs a size, such as --size 10GiB");
         let backend = match order.place {
             Place::Ram => Backend::Ram,
@@ -172,6 +160,24 @@ impl Daemon {
         let adopt = if order.adopt { vec![order.name] } else { Vec::new() };
         // Where nobody is listed everyone sees it, so nobody can lose anything.
         Ok(Wanted { adopt, ..Wanted::new(next, who, what) })
+    }
+
+    /// The LUN that is asked for, if it is free; else the lowest free one.
+    pub(super) fn free_lun(&self, asked: Option<u16>) -> Result<Lun, Refusal> {
+        let volumes = self.config.volumes.iter().map(|volume| (volume.lun, &volume.name));
+        let taken: Vec<(Lun, &String)> =
+            volumes.chain(self.config.virtuals.iter().map(|one| (one.lun, &one.name))).collect();
+        let other = |lun: Lun| taken.iter().find(|(known, _)| *known == lun);
+        match asked.map(lun).transpose()? {
+            Some(lun) => match other(lun) {
+                Some((_, name)) => Err(Refusal::state(format!("{lun} is volume {name}"))),
+                None => Ok(lun),
+            },
+            None => (0..=Lun::MAX)
+                .filter_map(Lun::new)
+                .find(|lun| other(*lun).is_none())
+                .ok_or_else(|| Refusal::state("all LUNs are taken")),
+        }
     }
 
     /// The name of a declared pool; of the only one where none is named.
@@ -416,14 +422,17 @@ impl Daemon {
 
     /// The parser would leave out LUNs that are not there: here they are a mistake.
     fn are_served(&self, luns: &[Lun]) -> Result<(), Refusal> {
-        let served = |lun: &&Lun| self.config.volumes.iter().all(|volume| volume.lun != **lun);
+        let served = |lun: &&Lun| {
+            self.config.volumes.iter().all(|volume| volume.lun != **lun)
+                && self.config.virtuals.iter().all(|one| one.lun != **lun)
+        };
         match luns.iter().find(served) {
             Some(lun) => Err(Refusal::usage(format!("there is no volume with {lun}"))),
             None => Ok(()),
         }
     }
 
-    fn of_run_time(&self, owner: Owner, kind: &str, name: &str) -> Result<(), Refusal> {
+    pub(super) fn of_run_time(&self, owner: Owner, kind: &str, name: &str) -> Result<(), Refusal> {
         match owner {
             Owner::RunTime => Ok(()),
             Owner::File => Err(self.belongs(kind, name)),
@@ -459,7 +468,7 @@ fn forced(force: bool) -> Force {
 }
 
 /// Shows a LUN to an initiator.
-fn lend(config: &mut Config, iqn: &str, lun: Lun) {
+pub(super) fn lend(config: &mut Config, iqn: &str, lun: Lun) {
     for initiator in config.initiators.iter_mut().filter(|known| known.iqn == iqn) {
         if initiator.luns.contains(&lun) {
             continue;
@@ -473,7 +482,7 @@ fn lend(config: &mut Config, iqn: &str, lun: Lun) {
     }
 }
 
-fn lun(number: u16) -> Result<Lun, Refusal> {
+pub(super) fn lun(number: u16) -> Result<Lun, Refusal> {
     Lun::new(number).ok_or_else(|| Refusal::usage(format!("a LUN is 0 to {}", Lun::MAX)))
 }
 

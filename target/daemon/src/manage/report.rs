@@ -90,7 +90,7 @@ impl Daemon {
         });
         let far = self.config.virtuals.iter().map(|one| Lun {
             lun: one.lun.number(),
-            volume: format!("{}:{}", one.peer, one.mapped_lun.number()),
+            volume: one.name.clone(),
             target_array: Some(one.peer.clone()),
             mapped_lun: Some(one.mapped_lun.number()),
             initiators: (!listed.is_empty()).then(|| {

@@ -3,7 +3,7 @@
 use super::error::Misfit;
 use super::{
     CorePlan, IdlePlan, IscsiPlan, LARGE_BYTES, Machine, MemoryPlan, NetworkPlan, PAGE_BYTES, Plan,
-    PlanError, PortalPlan, RingPlan, SMALL_BYTES, TaskPlan, VirtualPlan, VolumePlan,
+    PlanError, PortalPlan, RingPlan, SMALL_BYTES, SPARE_VIRTUALS, TaskPlan, VirtualPlan, VolumePlan,
 };
 use crate::config::{Array, Backend, Config, Site, Volume};
 use kagami_types::{ByteLen, CoreId};
@@ -129,10 +129,11 @@ fn memory(config: &Config, cores: u32, tasks: TaskPlan, machine: &Machine) -> Re
         .ok_or_else(too_large)?;
 
     let pages = cache_pages.checked_add(ram_pages).ok_or_else(too_large)?;
-    let reserve_small = 16 * cores + 2 * config.virtuals.len() as u64;
+    // Virtual volumes may be made at run time, too.
+    let links = (config.virtuals.len() + if config.peers.is_empty() { 0 } else { SPARE_VIRTUALS }) as u64;
+    let reserve_small = 16 * cores + 2 * links;
     // One for each connection's receive window while it is idle, a quarter as many for headers
     // on their way out.
-    let links = config.virtuals.len() as u64;
     let small = connections + connections / 4 + 32 * cores + reserve_small + 4 * links;
     let reserve_large = 2 * cores;
     let large = connections.min(u64::from(LARGE_PER_CORE)) * cores + 2 * cores + reserve_large + links;
@@ -207,7 +208,7 @@ fn files(config: &Config, machine: &Machine) -> Result<u32, PlanError> {
     let array = &config.array;
     let portals = count(config.portals.len(), &array.cores_site)?;
     // A link's old socket may still be on its way out when the next one is there.
-    let links = count(config.virtuals.len(), &array.cores_site)?.saturating_mul(2);
+    let links = count(config.virtuals.len() + SPARE_VIRTUALS, &array.cores_site)?.saturating_mul(2);
     let files = array
         .max_connections
         .saturating_add(array.max_volumes)
@@ -265,6 +266,7 @@ fn virtuals(
         plans.push(VirtualPlan {
             row: array.max_volumes.saturating_add(count(index, &one.site)?),
             site: one.site.clone(),
+            name: one.name.clone(),
             lun: one.lun,
             mapped: one.mapped_lun,
             role: one.role,

@@ -247,13 +247,18 @@ pub struct VolumePlan {
     pub io_timeout: Duration,
 }
 
+/// Virtual volumes that may be made at run time beyond those of the start.
+pub const SPARE_VIRTUALS: usize = 16;
+
 /// One virtual volume: a unit of another array.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VirtualPlan {
-    /// Its row in the counters, behind those of volumes.
+    /// Its row in the counters, behind those of volumes; one made at run time gets a free one there.
     pub row: u32,
     /// Where the configuration says so.
     pub site: Site,
+    /// Its name.
+    pub name: String,
     /// Its number here.
     pub lun: Lun,
     /// Its number there.

@@ -125,7 +125,7 @@ impl Array {
         }
     }
 
-    fn cores(&self) -> impl Iterator<Item = CoreId> + use<> {
+    pub(super) fn cores(&self) -> impl Iterator<Item = CoreId> + use<> {
         (0..self.inboxes.len()).filter_map(|core| u16::try_from(core).ok().map(CoreId))
     }
 

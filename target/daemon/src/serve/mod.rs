@@ -6,6 +6,7 @@
 
 mod access;
 mod change;
+mod change_virtual;
 mod device;
 mod far;
 mod keeper;
@@ -18,6 +19,7 @@ mod virtuals;
 
 pub use access::{RefusedLogin, Rules};
 pub use change::{Changed, Making};
+pub use change_virtual::Mapping;
 pub use keeper::{Answers, OrderRequest, Request, StateKeeper, StateRequest};
 pub use unit::{Served, Storage};
 
@@ -102,6 +104,8 @@ struct Placed {
 struct Mapped {
     lun: Lun,
     address: UnitAddress,
+    /// Its row in the counters.
+    row: usize,
     peer: String,
     role: Role,
     /// What its core learns of it.
@@ -159,7 +163,8 @@ impl Array {
             let address = VirtualUnit::address(one.home, u32::try_from(list.len()).unwrap_or(u32::MAX));
             list.push(unit);
             let (peer, role) = (one.peer.clone(), one.role);
-            virtuals.push(Mapped { lun: one.lun, address, peer, role, shape });
+            let row = one.row as usize;
+            virtuals.push(Mapped { lun: one.lun, address, row, peer, role, shape });
         }
         let window = u16::try_from(plan.tasks.per_session).unwrap_or(u16::MAX);
         let registry = Registry::new(plan.cores.len(), plan.network.max_sessions as usize, u32::from(window));
