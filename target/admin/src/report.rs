@@ -366,6 +366,30 @@ pub struct Peer {
     pub luns: Vec<u16>,
     /// `none`, `one-way` or `mutual`.
     pub chap: String,
+    /// The virtual volumes that it has the data of, and how their links do.
+    #[serde(default)]
+    pub links: Vec<Link>,
+}
+
+/// A virtual volume's link to a peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// The virtual volume's LUN.
+    pub lun: u16,
+    /// The LUN at the peer.
+    pub mapped_lun: u16,
+    /// `down`, `login`, `probing` or `serving`.
+    pub state: String,
+    /// Why it was last lost, or cannot be made; null while nothing is wrong.
+    pub reason: Option<String>,
+    /// The far unit's size; 0 while it is not known.
+    pub size_bytes: u64,
+    /// Times that it served and was lost.
+    pub losses: u64,
+    /// Commands that were sent again after that.
+    pub repeated: u64,
+    /// Commands that timed out at the peer, and may have been executed.
+    pub in_doubt: u64,
 }
 
 /// A configuration file.

@@ -18,6 +18,7 @@ use kagami_iscsi::pdu::Bhs;
 use kagami_iscsi::random::Random;
 use kagami_link::{InPlace, Sink};
 use kagami_memory::{Class, Pool, Purpose, ScatterMut};
+use kagami_metrics::CoreMetrics;
 use kagami_reactor::{Completion, Errno, Io, Op, ReceiveBuffer, SendBuffer, SocketId};
 use kagami_scsi::{Attention, NexusId};
 use kagami_types::Time;
@@ -131,6 +132,18 @@ impl FarUnits {
     /// Commands whose hosts wait.
     pub(crate) fn in_use(&self) -> usize {
         self.units.iter().flatten().map(|far| far.unit.in_use()).sum()
+    }
+
+    /// Levels, which are told as they are now and then.
+    pub(crate) fn measure(&self, metrics: &CoreMetrics) {
+        for far in self.units.iter().flatten() {
+            if let Some(metrics) = metrics.volume(far.unit.row()) {
+                metrics.depth.set(far.unit.in_use() as u64);
+                metrics.device_depth.set(far.unit.link.in_use() as u64);
+                metrics.gone.set(u64::from(!far.unit.link.is_serving()));
+            }
+            far.unit.tell_status();
+        }
     }
 
     pub(crate) fn attend(&mut self, index: Option<u32>, nexuses: Option<&[NexusId]>, attention: Attention) {

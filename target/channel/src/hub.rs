@@ -632,6 +632,7 @@ impl<S: Send> Hub<S> {
             pool.small_free.set(u64::from(arena.free(Class::Small)));
             pool.large_free.set(u64::from(arena.free(Class::Large)));
         }
+        self.far.measure(&self.metrics);
         for unit in self.units.iter().flatten() {
             if let Some(metrics) = self.metrics.volume(unit.row()) {
                 metrics.depth.set(unit.in_use() as u64);

@@ -305,6 +305,11 @@ impl VirtualUnit {
     /// Tells everybody how the link does.
     pub(crate) fn tell(&mut self) {
         self.front.set_path(self.link.path());
+        self.tell_status();
+    }
+
+    /// Tells the daemon's threads.
+    pub(crate) fn tell_status(&self) {
         self.shape.set_status(self.link.status());
     }
 

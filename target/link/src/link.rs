@@ -56,6 +56,19 @@ pub enum Phase {
     Serving,
 }
 
+impl Phase {
+    /// In one word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Down => "down",
+            Self::Login => "login",
+            Self::Probing => "probing",
+            Self::Serving => "serving",
+        }
+    }
+}
+
 /// How the link does, for people and counters.
 #[derive(Clone, Debug)]
 pub struct Status {

@@ -3,8 +3,8 @@
 use crate::config::{Chap, Volume as Configured};
 use crate::run::{Daemon, Managed};
 use kagami_admin::report::{
-    Array, Arrays, ConfigText, CoreStats, Initiator, Initiators, Lun, Luns, Peer, Peers, Session, Sessions,
-    Stats, Volume, VolumeStats, Volumes,
+    Array, Arrays, ConfigText, CoreStats, Initiator, Initiators, Link, Lun, Luns, Peer, Peers, Session,
+    Sessions, Stats, Volume, VolumeStats, Volumes,
 };
 use kagami_metrics::{Histogram, VolumeMetrics};
 use kagami_types::Lun as LunNumber;
@@ -188,8 +188,31 @@ impl Daemon {
             orders: peer.orders.as_str().to_owned(),
             luns: peer.luns.iter().map(|lun| lun.number()).collect(),
             chap: proof(peer.chap.as_ref()),
+            links: self.links(&peer.name),
         });
         Peers { peers: peers.collect() }
+    }
+
+    /// How the links to a peer do.
+    fn links(&self, peer: &str) -> Vec<Link> {
+        let mapped = self.config.virtuals.iter().filter(|one| one.peer == peer);
+        mapped
+            .filter_map(|one| {
+                let shape = self.array.shape(one.lun)?;
+                let status = shape.status();
+                let block = shape.block_size().map_or(0, |size| u64::from(size.bytes()));
+                Some(Link {
+                    lun: one.lun.number(),
+                    mapped_lun: one.mapped_lun.number(),
+                    state: status.phase.as_str().to_owned(),
+                    reason: status.reason.map(String::from),
+                    size_bytes: shape.blocks() * block,
+                    losses: status.losses,
+                    repeated: status.repeated,
+                    in_doubt: status.in_doubt,
+                })
+            })
+            .collect()
     }
 
     /// Everything as one file.
