@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 const PAUSE: Duration = Duration::from_millis(5);
 const MOST_PAUSE: Duration = Duration::from_millis(500);
 
+/// An attempt that takes longer is given up with its connection: the other end may be gone without a word.
+const ATTEMPT: Duration = Duration::from_secs(10);
+
 /// What a logical unit says of itself (SPC-5 6.6).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -152,7 +155,7 @@ impl Disk {
         let mut pause = PAUSE;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let error = match self.attempt(what, command, data, left) {
+            let error = match self.attempt(what, command, data, left.min(ATTEMPT)) {
                 Ok(data) => return Ok(data),
                 Err(error) => error,
             };
@@ -162,15 +165,11 @@ impl Disk {
                     None => return Err(error),
                 },
                 Error::Status { status: Status::Busy, .. } => false,
-                Error::Lost(_) | Error::Unreachable(_) => {
+                Error::Lost(_) | Error::Unreachable(_) | Error::TimedOut(_) => {
                     self.session = None;
                     false
                 }
                 Error::Status { .. } | Error::Failed(_) => return Err(error),
-                Error::TimedOut(_) => {
-                    self.session = None;
-                    return Err(error);
-                }
             };
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {

@@ -177,10 +177,10 @@ fn writes_as_the_target_asks() {
             }
             assert_eq!(data.len() - before, len as usize);
         }
-        assert!(data.iter().enumerate().all(|(at, byte)| *byte == (at % 251) as u8));
+        assert!(data.iter().enumerate().all(|(at, byte)| usize::from(*byte) == at % 251));
         target.end(tag, 0, &[]);
     });
-    let data: Vec<u8> = (0..2048_usize).map(|at| (at % 251) as u8).collect();
+    let data: Vec<u8> = (0..=250).cycle().take(2048).collect();
     let command = scsi::Command::write(LUN, 0, 4, 512, false);
     assert!(matches!(session.command(&command, &data[1..], SOON), Err(Error::Failed(_))));
     assert_eq!(session.command(&command, &data, SOON).unwrap().0.status, Status::Good);

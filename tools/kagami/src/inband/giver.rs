@@ -41,6 +41,8 @@ pub struct Giver<D> {
     host: Uuid,
     /// Nil: the array whose command device it is.
     target: Uuid,
+    /// The array that signed orders are for, once it is known.
+    executes: Option<Uuid>,
     deadline: Instant,
 }
 
@@ -57,13 +59,14 @@ impl<D: Device> Giver<D> {
     /// For the array whose command device it is.
     pub fn new(device: D, terms: Terms) -> Result<Self, Refusal> {
         let deadline = Instant::now() + terms.timeout;
-        Ok(Self { client: Client::new(device)?, terms, host: host_id()?, target: Uuid::nil(), deadline })
+        let client = Client::new(device)?;
+        Ok(Self { client, terms, host: host_id()?, target: Uuid::nil(), executes: None, deadline })
     }
 
     /// Goes on with another array, by its name or UUID as the first one knows it.
     pub fn aim(&mut self, array: &str) -> Result<(), Refusal> {
         if let Ok(uuid) = Uuid::parse_str(array) {
-            self.target = uuid;
+            (self.target, self.executes) = (uuid, None);
             return Ok(());
         }
         let known = self.order("arrays", &Parameters::new())?;
@@ -79,6 +82,7 @@ impl<D: Device> Giver<D> {
             Some(uuid) => parse_uuid(array, uuid)?,
             None => self.meet(array)?,
         };
+        self.executes = None;
         Ok(())
     }
 
@@ -120,12 +124,15 @@ impl<D: Device> Giver<D> {
 
     /// The array that signed orders are for; not asked for where nothing is signed.
     fn executes(&mut self) -> Result<Option<Uuid>, Refusal> {
-        match (&self.terms.operator, self.target) {
-            (None, _) => Ok(None),
-            (Some(_), target) if !target.is_nil() => Ok(Some(target)),
-            // Who it is it says itself, also to whom it tells nothing else; what comes back later is signed.
-            (Some(_), _) => Ok(Some(self.look(arrays()?, &Parameters::new(), None, false)?.array)),
+        if self.terms.operator.is_some() && self.executes.is_none() {
+            self.executes = Some(if self.target.is_nil() {
+                // Who it is it says itself, also to whom it tells nothing else; what comes later is signed.
+                self.look(arrays()?, &Parameters::new(), None, false)?.array
+            } else {
+                self.target
+            });
         }
+        Ok(self.executes)
     }
 
     /// An order that looks, at whatever generation; signed where it is said for whom.
