@@ -186,6 +186,13 @@ def two_arrays(tool, tokyo, osaka):
     tool(tokyo.via(lun=30), "volume resize far --size 9MiB", 0, "9MiB", signed=True)
     assert [v["size_bytes"] for v in tool.json(osaka.via(), "volumes")["volumes"] if v["name"] == "far"] == [9 << 20]
     assert {row["array"]: row["lun"] for row in tool.json(via, "tables")["command_devices"]} == {"tokyo": 1, "osaka": 30}
+    # A volume of osaka in tokyo's LUN map.
+    tool(via, "lun map add far2 --peer osaka --mapped-lun 0 --lun 40", 3, "unauthorised")
+    tool(via, "lun map add far2 --peer osaka --mapped-lun 0 --lun 40", 0, signed=True)
+    row = [lun for lun in tool.json(via, "luns")["luns"] if lun["lun"] == 40]
+    assert row and (row[0]["target_array"], row[0]["mapped_lun"]) == ("osaka", 0), row
+    tool(via, "lun map remove far2", 0, signed=True)
+    assert all(lun["lun"] != 40 for lun in tool.json(via, "luns")["luns"])
     tool(via, "--array nowhere stats", 5, "no array nowhere")
     tool(via, "--array 12345678-1234-4123-8123-123456789abc stats", 5, "unknown-array")
     osaka.kill()
