@@ -89,6 +89,8 @@ happenings! {
     Stall = "core: stalled",
     /// A command or its answer went from one core to another.
     Crossed = "core: messages between cores",
+    /// A part of a command was done on another core than its volume's home.
+    Part = "core: part of a command elsewhere",
     /// A connection went from one core to another.
     Moved = "core: connection moved to another",
     /// A connection did not fall quiet in time, and stayed.

@@ -181,6 +181,7 @@ pub fn count(world: &World, metrics: &Metrics, volumes: usize, pages: u32) {
     world.count(Happening::MoveGivenUp, network(|network| network.moves_given_up.get()));
     for row in 0..volumes {
         let sum = |pick: fn(&CacheMetrics) -> u64| metrics.volume_sum(row, |volume| pick(&volume.cache));
+        world.count(Happening::Part, metrics.volume_sum(row, |volume| volume.parts.get()));
         let fills = sum(|cache| cache.fills.get());
         for (what, times) in [
             (Happening::CacheHit, sum(|cache| cache.hits.get())),
