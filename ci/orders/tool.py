@@ -58,6 +58,10 @@ chap = {{ user = "me", secret_file = "{folder}/chap" }}
 name = "ops"
 key_file = "{folder}/ops.key"
 rights = "admin"
+[[operator]]
+name = "only-{name}"
+key_file = "{folder}/{name}.key"
+rights = "admin"
 [[pool]]
 name = "pool"
 path = "{folder}/{name}-pool"
@@ -174,7 +178,7 @@ def one_array(tool, tokyo, folder):
     tool(via, "volume create c --path /x --size 1MiB", 2, "pools", signed=True)
 
 
-def two_arrays(tool, tokyo, osaka):
+def two_arrays(tool, tokyo, osaka, folder):
     """The host gives its orders to tokyo; osaka executes them."""
     via = tokyo.via()
     volumes = tool.json(via, "--array osaka volumes", signed=True)["volumes"]
@@ -182,6 +186,10 @@ def two_arrays(tool, tokyo, osaka):
     tool(via, "--array osaka volumes", 3, "signature-needed")
     tool(via, "--array osaka volume create far --size 4MiB", 0, "create volume far", signed=True)
     tool(via, "volume resize osaka:2 --size 8MiB", 0, "8MiB", signed=True)
+    # An operator whom only osaka knows.
+    theirs = f"--operator only-osaka --key-file {folder}/osaka.key"
+    assert tool.json(via, f"--array osaka volumes {theirs}")["volumes"]
+    tool(via, f"volumes {theirs}", 3, "bad-signature")
     # Straight into osaka's command device, which tokyo serves as a virtual volume; and from osaka's own hosts.
     tool(tokyo.via(lun=30), "volume resize far --size 9MiB", 0, "9MiB", signed=True)
     assert [v["size_bytes"] for v in tool.json(osaka.via(), "volumes")["volumes"] if v["name"] == "far"] == [9 << 20]
@@ -287,7 +295,8 @@ def main():
     running = []
     with tempfile.TemporaryDirectory(prefix="kagami-tool-") as name:
         folder = Path(name)
-        for file, text in (("chap", SECRET), ("ops.key", "an-operator's-key-of-32-characters")):
+        for file, text in (("chap", SECRET), ("ops.key", "an-operator's-key-of-32-characters"),
+                           ("tokyo.key", "the-key-of-tokyo's-operator"), ("osaka.key", "the-key-of-osaka's-operator")):
             (folder / file).write_text(text + "\n")
             (folder / file).chmod(0o600)
         ports = {"tokyo": free_port(), "osaka": free_port()}
@@ -302,7 +311,7 @@ def main():
             osaka, tokyo = running
             tool = Tool(kagami, folder)
             one_array(tool, tokyo, folder)
-            two_arrays(tool, tokyo, osaka)
+            two_arrays(tool, tokyo, osaka, folder)
             killed(tool, tokyo, folder)
             crowd(tool, tokyo, args.hosts)
             pages = shells(kagami, folder)

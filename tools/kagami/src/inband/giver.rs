@@ -69,8 +69,7 @@ impl<D: Device> Giver<D> {
             (self.target, self.executes) = (uuid, None);
             return Ok(());
         }
-        let known = self.order("arrays", &Parameters::new())?;
-        let report: report::Arrays = parse(&known.data)?;
+        let report: report::Arrays = parse(&self.look_up("arrays")?)?;
         let found = report.arrays.iter().find(|known| known.name == array);
         let unknown = || {
             let names: Vec<_> = report.arrays.iter().map(|array| array.name.as_str()).collect();
@@ -86,11 +85,25 @@ impl<D: Device> Giver<D> {
         Ok(())
     }
 
+    /// What the first array says of others: unsigned, as it need not know the operator of another one; signed
+    /// where it tells only who signs.
+    fn look_up(&mut self, name: &str) -> Result<Vec<u8>, Refusal> {
+        let operator = self.terms.operator.take();
+        let unsigned = self.order(name, &Parameters::new());
+        self.terms.operator = operator;
+        match unsigned {
+            Err(refusal) if refusal.code == 3 && self.terms.operator.is_some() => {
+                self.order(name, &Parameters::new()).map(|given| given.data)
+            }
+            other => other.map(|given| given.data),
+        }
+    }
+
     /// The UUID of an array that the first one has a way to, and may be meeting just now.
     fn meet(&mut self, array: &str) -> Result<Uuid, Refusal> {
         let patience = Instant::now() + MEETING.min(self.terms.timeout);
         loop {
-            let table: report::CommandDevices = parse(&self.order("tables", &Parameters::new())?.data)?;
+            let table: report::CommandDevices = parse(&self.look_up("tables")?)?;
             let Some(row) = table.command_devices.iter().find(|row| row.array == array) else {
                 return Err(Refusal::unreachable(format!(
                     "{array} is known there, but not its command device"
