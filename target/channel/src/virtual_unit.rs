@@ -9,7 +9,7 @@ use crate::message::{Command, Ending, Manage, Reply, UnitAddress};
 use crate::nexus::TaskId;
 use crate::session::Session;
 use crate::unit::Then;
-use kagami_iscsi::pdu::TmfFunction;
+use kagami_iscsi::pdu::{TaskAttribute, TmfFunction};
 use kagami_link::{Blocks, Done, Event, Link, LinkPlan, Outcome, Phase, Refusal, Request, Status};
 use kagami_memory::{Pool, Purpose, Scatter, ScatterMut};
 use kagami_metrics::VolumeMetrics;
@@ -105,7 +105,18 @@ pub struct VirtualUnit {
     thens: Vec<(u64, Then)>,
     tickets: u64,
     asked: BTreeMap<u64, SyncSender<Forwarded>>,
+    /// Answers of the front to ORDERED commands, which come after those of all commands before them.
+    held: Vec<Held>,
     most_bytes: u64,
+}
+
+/// An answer that waits.
+#[derive(Debug)]
+struct Held {
+    /// For all commands up to that number.
+    after: u64,
+    nexus: NexusId,
+    reply: Reply,
 }
 
 /// What it needs of its core for one call.
@@ -130,6 +141,7 @@ impl VirtualUnit {
             thens: Vec::new(),
             tickets: 0,
             asked: BTreeMap::new(),
+            held: Vec::new(),
         }
     }
 
@@ -160,7 +172,15 @@ impl VirtualUnit {
         cx.out.clear();
         let forward = match self.front.admit(nexus, &command.cdb, cx.out) {
             Admission::Forward(forward) => forward,
-            Admission::Answer(disposition) => return Some(self.answer(command, disposition, cx)),
+            Admission::Answer(disposition) => {
+                let ordered = command.attribute == TaskAttribute::Ordered;
+                let reply = self.answer(command, disposition, cx);
+                if !ordered || self.link.oldest().is_none() {
+                    return Some(reply);
+                }
+                self.held.push(Held { after: self.link.newest(), nexus, reply });
+                return None;
+            }
         };
         let Forward { transfer, repeatable, writes, blocks } = forward;
         if self.link.is_looped() {
@@ -246,7 +266,7 @@ impl VirtualUnit {
         let request = Request {
             owner: Owner::Daemon(self.tickets),
             cdb,
-            attribute: kagami_iscsi::pdu::TaskAttribute::Simple,
+            attribute: TaskAttribute::Simple,
             repeatable: true,
             blocks: Some(Blocks::ALL),
             writes: !out.is_empty(),
@@ -299,6 +319,20 @@ impl VirtualUnit {
                 }
                 Event::Down => self.tell(),
             }
+        }
+        if !self.held.is_empty() {
+            let oldest = self.link.oldest();
+            let due = |held: &mut Held| oldest.is_none_or(|oldest| oldest > held.after);
+            replies.extend(self.held.extract_if(.., due).map(|held| held.reply));
+        }
+    }
+
+    /// Ends answers that wait unheard.
+    fn abort_held(&mut self, pick: impl Fn(&TaskId, NexusId) -> bool) {
+        for held in self.held.iter_mut().filter(|held| pick(&held.reply.task, held.nexus)) {
+            held.after = 0;
+            held.reply.end = Ending::Aborted;
+            held.reply.data.clear();
         }
     }
 
@@ -365,6 +399,10 @@ impl VirtualUnit {
         self.tickets += 1;
         let ticket = self.tickets;
         self.thens.push((ticket, Then::Managed(manage)));
+        self.abort_held(|task, nexus| match only {
+            Some(only) => *task == only,
+            None => manage.concerns(nexus),
+        });
         match manage.function {
             TmfFunction::LogicalUnitReset | TmfFunction::TargetWarmReset | TmfFunction::TargetColdReset => {
                 self.front.establish_all(None, Attention::Reset);
@@ -385,6 +423,7 @@ impl VirtualUnit {
     pub(crate) fn detach(&mut self, session: &Arc<Session>, now: Time) {
         let gone = session.nexus;
         self.front.detach(gone);
+        self.abort_held(|_, nexus| nexus == gone);
         self.tickets += 1;
         self.thens.push((self.tickets, Then::Detached(Arc::clone(session))));
         let pick = |owner: &Owner| matches!(owner, Owner::Host { nexus, .. } if *nexus == gone);
@@ -393,7 +432,7 @@ impl VirtualUnit {
 
     /// Commands whose hosts wait.
     pub(crate) fn in_use(&self) -> usize {
-        self.link.waiting(|owner| matches!(owner, Owner::Host { .. }))
+        self.link.waiting(|owner| matches!(owner, Owner::Host { .. })) + self.held.len()
     }
 }
 

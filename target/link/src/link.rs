@@ -222,6 +222,19 @@ impl<T: Copy> Link<T> {
         self.tasks.active().filter(|(_, task)| host(&task.owner)).count()
     }
 
+    /// The number of the command that was taken last.
+    #[must_use]
+    pub fn newest(&self) -> u64 {
+        self.numbers
+    }
+
+    /// The number of the first command whose host waits.
+    #[must_use]
+    pub fn oldest(&self) -> Option<u64> {
+        let open = self.tasks.active().filter(|(_, task)| matches!(task.owner, Owner::Host(_)));
+        open.map(|(_, task)| task.number).min()
+    }
+
     /// Aborts the commands that `pick` picks. They end with [`Outcome::Aborted`]; when the far array
     /// has nothing of them any more, there is an [`Event::Ended`].
     pub fn abort(&mut self, pick: impl Fn(&T) -> bool, ticket: u64, now: Time) {
