@@ -30,7 +30,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 refused in this state, 4 timed out, 5 n
 #[command(name = "kagami", version, after_help = EXAMPLES)]
 pub struct Cli {
     /// The way in: unix:PATH of an admin socket; or a command device, as a block device (/dev/sdb) or at
-    /// iscsi://[user@]host:port/iqn/lun. Without it, the only socket in /run/kagami.
+    /// iscsi://host:port/iqn/lun, user@ before the host for CHAP. Without it, the only socket in /run/kagami.
     #[arg(long, global = true, value_name = "VIA", env = "KAGAMI_VIA", value_hint = ValueHint::AnyPath)]
     pub via: Option<String>,
 
