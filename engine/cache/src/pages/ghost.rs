@@ -59,6 +59,11 @@ impl Ghosts {
         }
     }
 
+    /// A page was evicted that leaves no ghost here: the others are that much older.
+    pub(super) const fn pass(&mut self) {
+        self.now = self.now.wrapping_add(1);
+    }
+
     /// How many evictions ago the page was evicted, if that is not too long ago; its ghost is gone then.
     pub(super) fn take(&mut self, hash: u64) -> Option<u32> {
         let (at, fingerprint) = self.place(hash);

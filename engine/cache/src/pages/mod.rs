@@ -9,7 +9,8 @@
 //!
 //! - The small queue learns its size. A page that comes back soon after it left the small queue would have been there
 //!   still had that been a little larger: it grows by [`STEP`] pages. One that comes back soon after it left main says the
-//!   same of main: it shrinks. It begins with a tenth.
+//!   same of main: it shrinks. It begins with a tenth. How soon is counted in evictions from either queue: where pages
+//!   come back in a loop hardly any leave the small queue, and all would seem to come back at once.
 //! - *Cold* pages (DPO) are the first to go, and pages *read ahead* go before others once they hold more than an eighth
 //!   of the cache. The first hit on either counts as the page's arrival.
 //! - A page that may not go when its turn comes (dirty, being sent, being filled) is *parked*: off its queue, so that
@@ -309,13 +310,13 @@ impl<T> Pages<T> {
         let hash = key.hash(self.seed);
         let capacity = self.capacity();
         if let Some(age) = self.ghosts.take(hash) {
-            if age < capacity / 20 {
+            if age < capacity / 16 {
                 self.small = (self.small + STEP).min(capacity - capacity / 10);
             }
             return Queue::Main;
         }
         if self.main_ghosts.take(hash).is_some() {
-            self.small = self.small.saturating_sub(STEP).max(capacity / 256);
+            self.small = self.small.saturating_sub(STEP).max(1);
         }
         Queue::Small
     }
@@ -418,7 +419,10 @@ impl<T> Pages<T> {
         let hash = node.key.hash(self.seed);
         match queue {
             Queue::Small => self.ghosts.add(hash),
-            Queue::Main => self.main_ghosts.add(hash),
+            Queue::Main => {
+                self.main_ghosts.add(hash);
+                self.ghosts.pass();
+            }
             _ => {}
         }
         self.unlink(slot);
