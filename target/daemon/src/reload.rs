@@ -228,6 +228,25 @@ mod tests {
     }
 
     #[test]
+    fn virtual_volumes_come_and_go() {
+        let peer = "[[peer]]\nname = \"p\"\niqn = \"iqn.2026-11.io.kagami:p\"\nportal = \"127.0.0.1:9\"\n";
+        let far = "[[virtual]]\nlun = 3\npeer = \"p\"\nmapped_lun = 1\n";
+        let (old, new) = (format!("{BASE}{DISK}{peer}"), format!("{BASE}{DISK}{peer}{far}"));
+        let lun = Lun::new(3).unwrap();
+        assert_eq!(between(&old, &new, &[]).unwrap().mapped, [lun]);
+        assert_eq!(between(&new, &old, &[]).unwrap().unmapped, [lun]);
+        assert!(
+            between(&new, &new.replace("mapped_lun = 1", "mapped_lun = 1\nname = \"x\""), &[])
+                .unwrap()
+                .is_empty()
+        );
+        let elsewhere = new.replace("mapped_lun = 1", "mapped_lun = 2");
+        assert!(between(&new, &elsewhere, &[]).unwrap_err().contains("LUN 3 leads elsewhere now"));
+        assert!(between(&new, &new.replace(":9", ":8"), &[]).unwrap_err().contains("restart"));
+        assert!(between(&old, &old.replace(":9", ":8"), &[]).unwrap().is_empty());
+    }
+
+    #[test]
     fn everything_else_is_refused_at_once() {
         let old = format!("{BASE}{DISK}");
         let new = format!("{BASE}cache = \"64MiB\"\nidle = \"spin\"\n{}", DISK.replace("lun = 0", "lun = 4"));

@@ -11,7 +11,7 @@ use kagami_orders::{Code, Order, OrderResult, Request, State, request, slots};
 use kagami_types::{BlockSize, Uuid};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -70,6 +70,8 @@ impl fmt::Debug for Route {
 pub(crate) struct Forwarder {
     active: Arc<AtomicUsize>,
     known: Arc<Mutex<Vec<(u16, Uuid)>>>,
+    /// Arrays are being asked who they are.
+    meeting: Arc<AtomicBool>,
 }
 
 /// An order on its way.
@@ -95,16 +97,19 @@ impl Forwarder {
     /// Finds out who is behind the rows that are not known yet. `routes` are all rows.
     pub(crate) fn meet(&self, routes: Vec<Route>) {
         let unknown: Vec<_> = routes.into_iter().filter(|route| self.uuid(route.lun).is_none()).collect();
-        if unknown.is_empty() || !self.begin() {
+        if unknown.is_empty() || self.meeting.swap(true, Ordering::Relaxed) {
             return;
         }
-        let (active, known) = (Arc::clone(&self.active), Arc::clone(&self.known));
-        self.spawn(move || {
+        let (meeting, known) = (Arc::clone(&self.meeting), Arc::clone(&self.known));
+        let begun = thread::Builder::new().name("order-meet".to_owned()).spawn(move || {
             for route in unknown {
                 ask(&route, &known);
             }
-            active.fetch_sub(1, Ordering::Relaxed);
+            meeting.store(false, Ordering::Relaxed);
         });
+        if begun.is_err() {
+            self.meeting.store(false, Ordering::Relaxed);
+        }
     }
 
     /// Passes an order on. Its result comes to the slot that it was written to, whatever happens.
