@@ -111,6 +111,8 @@ fn errors_name_file_line_key_and_reason() {
             with("[[volume]]\nlun = 16384\nname = \"v\"\nbackend = \"null\"\nsize = \"1MiB\"\n"),
             "a LUN is 0 to 16383",
         ),
+        (volume("role = \"command\"\nspread = 2\n"), "volume[0].spread: only a volume for hosts' data"),
+        (volume(&format!("{null}spread = 65\n")), "volume[0].spread: must be 1 to 64"),
         (
             volume("path = \"/x\"\nrole = \"journal\"\n"),
             "k.toml:4: volume[0]: journals are not in this version yet",

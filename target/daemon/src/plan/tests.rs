@@ -59,6 +59,10 @@ fn misfits_are_refused_with_their_place() {
     ));
     let volume = "[[volume]]\nlun = 0\nname = \"r\"\nbackend = \"ram\"\nsize = \"8GiB\"\n";
     assert!(matches!(refusal(volume, &machine).reason, Misfit::Memory { .. }));
+    let wide = "[[volume]]\nlun = 0\nname = \"w\"\nbackend = \"null\"\nsize = \"1GiB\"\nspread = 2\n";
+    let error = refusal(wide, &machine);
+    assert_eq!(error.reason, Misfit::SpreadTooWide { spread: 2, cores: 1 });
+    assert!(Plan::compute(&config(&format!("cores = [0, 1]\n{wide}")), &machine).is_ok());
 
     let poor = Machine { open_files: Some(1024), ..machine.clone() };
     assert!(matches!(refusal("", &poor).reason, Misfit::OpenFiles { limit: 1024, .. }));
