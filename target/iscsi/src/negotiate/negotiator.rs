@@ -178,6 +178,9 @@ impl Negotiator {
         } else {
             out.push(rule.name, &text_of(rule, self.preferences.wanted(rule.key)));
         }
+        if self.is_decided(rule) {
+            self.parameters.set(rule.key, self.preferences.wanted(rule.key));
+        }
         true
     }
 
@@ -220,7 +223,16 @@ impl Negotiator {
     /// Whether answers to what this side has offered are still to come.
     #[must_use]
     pub fn awaits_answers(&self) -> bool {
-        self.offered & !self.settled != 0
+        let open = self.offered & !self.settled;
+        TABLE.iter().any(|rule| open & bit(rule.key) != 0 && !self.is_decided(rule))
+    }
+
+    /// Whether this side's offer alone decides: an answer to No where both must say Yes, or to Yes where one is
+    /// enough, is optional (RFC 7143 6.2.2), and the kernel's own target gives none.
+    fn is_decided(&self, rule: &Rule) -> bool {
+        let wanted = self.preferences.wanted(rule.key);
+        let offered = self.offered & bit(rule.key) != 0;
+        offered && matches!((rule.function, wanted), (Function::And, 0) | (Function::Or, 1))
     }
 
     /// Ends the negotiation.
@@ -229,7 +241,8 @@ impl Negotiator {
     /// What this side insists on was not agreed upon.
     pub fn finish(&self) -> Result<Parameters, NegotiationError> {
         let unmet = TABLE.iter().find(|rule| {
-            !self.is_irrelevant(rule) && self.settled & bit(rule.key) == 0 && !self.default_is_fine(rule)
+            let open = self.settled & bit(rule.key) == 0 && !self.is_decided(rule);
+            open && !self.is_irrelevant(rule) && !self.default_is_fine(rule)
         });
         if let Some(rule) = unmet {
             return Err(NegotiationError::NoAgreement(rule.name));

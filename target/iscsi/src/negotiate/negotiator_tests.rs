@@ -166,6 +166,32 @@ fn a_target_asks_for_what_it_cannot_do_without() {
 }
 
 #[test]
+fn what_an_offer_decides_needs_no_answer() {
+    let wanted = Preferences { immediate_data: false, initial_r2t: true, ..Preferences::default() };
+    let mut side = Negotiator::new(Role::Initiator, LEADING, wanted);
+    side.offer_all(&mut Text::new());
+    let mut heard = 0;
+    for rule in &TABLE {
+        let decided = ["InitialR2T", "ImmediateData", "DataPDUInOrder", "DataSequenceInOrder"];
+        if side.offered & bit(rule.key) != 0 && !decided.contains(&rule.name) {
+            assert!(side.awaits_answers(), "{}", rule.name);
+            let value = if rule.function == Function::Digest {
+                NONE.into()
+            } else {
+                text_of(rule, side.preferences.wanted(rule.key))
+            };
+            answer(&mut side, &[(rule.name, &value)]).unwrap();
+            heard += 1;
+        }
+    }
+    assert!(heard > 5 && !side.awaits_answers());
+    let parameters = side.finish().unwrap();
+    assert!(!parameters.immediate_data && parameters.initial_r2t);
+    let contradicted = answer(&mut side, &[("ImmediateData", "Yes")]);
+    assert_eq!(contradicted, Err(NegotiationError::BadAnswer("ImmediateData")));
+}
+
+#[test]
 fn answers_beyond_the_offer_are_refused() {
     for (key, value) in [
         ("MaxBurstLength", "1048577"),
