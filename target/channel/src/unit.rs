@@ -3,27 +3,25 @@
 //! A command comes here with all of its data, from a connection of this core or of another.
 //! The device server decides; the volume does; the reply goes back. Nothing here is shared.
 
+mod changes;
+mod end;
+
 use crate::answer::CHECK_CONDITION;
 use crate::backing::Backing;
-use crate::message::{Command, Crossing, Ending, Manage, Reply, ShardNews, UnitAddress};
+use crate::message::{Command, Crossing, Ending, Manage, Reply, UnitAddress};
 use crate::nexus::TaskId;
 use crate::order::Order;
 use crate::orders::{CommandDevice, Order as Ordered};
 use crate::session::Session;
-use crate::spread::{Growth, ShardAddress, Spread, SpreadPlan};
+use crate::spread::{Spread, SpreadPlan};
 use kagami_cache::store::{Cache, Store, StoreContext, StorePlan};
-use kagami_iscsi::pdu::{TaskAttribute, TmfFunction};
+use kagami_iscsi::pdu::TaskAttribute;
 use kagami_memory::{Pool, Purpose, Scatter, ScatterMut};
 use kagami_metrics::VolumeMetrics;
-use kagami_scsi::{
-    Attention, DataOut, Deferred, Disposition, Failure, LogicalUnit, NexusId, Readiness, Reset, Status,
-    TransportId,
-};
+use kagami_scsi::{DataOut, Deferred, Disposition, Failure, LogicalUnit, NexusId, Status, TransportId};
 use kagami_types::{BlockCount, BlockError, BlockOp, CoreId, Lba, Lun, Time, Uuid};
-use kagami_volume::{Aborted, DeviceLimits, Outcome, Tag, Volume};
-use std::os::fd::OwnedFd;
+use kagami_volume::{Outcome, Tag, Volume};
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
 
 /// A logical unit that is served.
 #[derive(Debug)]
@@ -597,169 +595,9 @@ impl Unit {
         Some(Reply { task: id, end, data, wanted: task.wanted })
     }
 
-    /// A task has ended: whoever waits for it is told.
-    #[cold]
-    fn ended(&mut self, serial: u64, cx: &mut UnitContext<'_>) {
-        let mut due = Vec::new();
-        self.waiters.retain_mut(|waiter| {
-            waiter.serials.retain(|&other| other != serial);
-            if !waiter.serials.is_empty() {
-                return true;
-            }
-            due.push(std::mem::replace(&mut waiter.then, Then::Deferred(0, 0)));
-            false
-        });
-        self.go_on(due, cx);
-    }
-
-    fn go_on(&mut self, due: Vec<Then>, cx: &mut UnitContext<'_>) {
-        for then in due {
-            match then {
-                Then::Deferred(slot, serial) => self.deferred_part(slot, serial, Ok(()), cx),
-                other => cx.then.push(other),
-            }
-        }
-    }
-
-    /// Aborts tasks; `then` follows when the last of them has ended.
-    /// Tasks of other nexuses than `by` end with a status where the mode page says so.
-    fn abort_where(
-        &mut self,
-        pick: impl Fn(Option<TaskId>, NexusId) -> bool,
-        by: NexusId,
-        deferred_too: bool,
-        then: Then,
-        cx: &mut UnitContext<'_>,
-    ) {
-        let with_status = self.server.task_aborted_status();
-        self.abort_held(&pick, by, with_status, cx);
-        let mut serials = Vec::new();
-        let mut tags = Vec::new();
-        for (slot, task) in (0u16..).zip(self.tasks.iter_mut()) {
-            let picked =
-                |task: &UnitTask| (deferred_too || task.deferred == 0) && pick(task.task, task.nexus);
-            if let Some(task) = task.as_mut().filter(|task| picked(task)) {
-                let told = with_status && task.nexus != by;
-                task.aborted = if told { Abort::WithStatus } else { Abort::Silent };
-                serials.push(task.serial);
-                // A change on its way to the tables cannot be taken back: it is waited for, and ends unanswered.
-                if task.deferred == 0 {
-                    tags.push(tag(slot, task.serial));
-                }
-            }
-        }
-        if serials.is_empty() {
-            self.go_on(vec![then], cx);
-            return;
-        }
-        self.waiters.push(Waiter { serials, then });
-        for tag in tags {
-            if self.volume.abort(cx, tag) == Aborted::NotFound {
-                let (_, serial) = untag(tag.0);
-                debug_assert!(serial > 0, "every task of the table is the volume's");
-            }
-        }
-        self.drain(cx);
-    }
-
-    /// A task management function, after every core has sent what it had (SAM-5 7).
-    pub(crate) fn manage(&mut self, manage: Manage, only: Option<TaskId>, cx: &mut UnitContext<'_>) {
-        match manage.function {
-            TmfFunction::LogicalUnitReset | TmfFunction::TargetWarmReset | TmfFunction::TargetColdReset => {
-                let cold = manage.function == TmfFunction::TargetColdReset;
-                self.server.reset(if cold { Reset::Power } else { Reset::LogicalUnit });
-                // The mode pages are the saved ones again.
-                self.volume.set_write_back(cx, self.server.write_cache_enabled());
-            }
-            TmfFunction::ClearTaskSet if !self.server.task_aborted_status() => {
-                let under_way = self.tasks.iter().flatten().map(|task| task.nexus);
-                let others: Vec<NexusId> = under_way.chain(self.order.nexuses()).collect();
-                for nexus in others.into_iter().filter(|&nexus| nexus != manage.nexus) {
-                    self.server.establish(nexus, Attention::CommandsCleared);
-                }
-            }
-            _ => {}
-        }
-        let pick = |task: Option<TaskId>, nexus| match only {
-            Some(only) => task == Some(only),
-            None => manage.concerns(nexus),
-        };
-        self.abort_where(pick, manage.nexus, true, Then::Managed(manage), cx);
-    }
-
-    /// A session is over: its tasks end, the device server forgets it.
-    pub(crate) fn detach(&mut self, session: &Arc<Session>, cx: &mut UnitContext<'_>) {
-        let nexus = session.nexus;
-        self.server.detach(nexus);
-        if let Some(device) = &mut self.command {
-            device.detach(nexus);
-        }
-        self.abort_where(|_, other| other == nexus, nexus, true, Then::Detached(Arc::clone(session)), cx);
-    }
-
     /// Makes all that was written stable, for nobody in particular.
     pub(crate) fn flush(&mut self, cx: &mut UnitContext<'_>) {
         self.background(BlockOp::Flush { lba: Lba(0), blocks: BlockCount(0) }, cx);
-    }
-
-    /// The volume's device has grown.
-    pub(crate) fn grow(&mut self, blocks: BlockCount, cx: &mut UnitContext<'_>) {
-        if self.server.capacity() < blocks {
-            let growth = self.volume.grow(cx, blocks);
-            self.has_grown(growth);
-        }
-    }
-
-    fn has_grown(&mut self, growth: Growth) {
-        if let Growth::Done(blocks) = growth
-            && self.server.capacity() < blocks
-        {
-            self.server.set_capacity(blocks);
-        }
-    }
-
-    /// A part of an operation is done on another core.
-    pub(crate) fn part_done(&mut self, part: Tag, outcome: Outcome, at_once: bool, cx: &mut UnitContext<'_>) {
-        if let Backing::Spread(spread) = &mut self.volume {
-            spread.part_done(cx, part, outcome, at_once);
-        }
-    }
-
-    /// A shard of its volume, on another core, says something.
-    pub(crate) fn shard_news(&mut self, from: ShardAddress, news: ShardNews, cx: &mut UnitContext<'_>) {
-        let Backing::Spread(spread) = &mut self.volume else { return };
-        let (growth, is_back) = spread.news(cx, from, news);
-        if let Some(growth) = growth {
-            self.has_grown(growth);
-        }
-        if is_back {
-            self.is_back(cx);
-        }
-    }
-
-    /// The volume's device is back, and the store at this core has it, or why not. `answer` hears what came of it, in the
-    /// end.
-    pub(crate) fn device_back(
-        &mut self,
-        own: Result<(), String>,
-        others: Vec<OwnedFd>,
-        how: (bool, DeviceLimits),
-        answer: SyncSender<Result<(), String>>,
-        cx: &mut UnitContext<'_>,
-    ) {
-        if let Backing::Spread(spread) = &mut self.volume {
-            return spread.device_back(cx, own, others, how, answer);
-        }
-        if own.is_ok() {
-            self.is_back(cx);
-        }
-        let _ = answer.try_send(own);
-    }
-
-    fn is_back(&mut self, cx: &UnitContext<'_>) {
-        self.server.set_readiness(Readiness::Ready);
-        cx.metrics.gone.set(0);
-        self.server.establish_all(None, Attention::InternalReset);
     }
 
     /// Tasks under way, and those that wait for their turn.
