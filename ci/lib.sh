@@ -7,7 +7,8 @@ BUILD=${CARGO_TARGET_DIR:-$ROOT/build}
 # The program under test and the load generator, built with the quick `ci` profile unless told otherwise.
 KAGAMID=${KAGAMID:-$BUILD/ci/kagamid}
 KAGAMI_BENCH=${KAGAMI_BENCH:-$BUILD/ci/kagami-bench}
-export ROOT BUILD KAGAMID KAGAMI_BENCH
+KAGAMI=${KAGAMI:-$BUILD/ci/kagami}
+export ROOT BUILD KAGAMID KAGAMI_BENCH KAGAMI
 
 say() { printf '%s\n' "$*"; }
 

@@ -4,7 +4,7 @@
 #   ci/vm/image.sh            writes build/vm/vmlinuz and build/vm/initramfs.cpio; does nothing if they are current
 #
 # The kernel package is downloaded and unpacked, not installed, so this machine's own boot set-up is left alone.
-# Inside: busybox, the kernel modules for iSCSI, disks, NVMe, dm-log-writes, file systems and the network card with all they depend
+# Inside: busybox, the kernel modules for iSCSI, disks, NVMe, dm-log-writes, the kernel's own target, file systems and the network card with all they depend
 # on, open-iscsi's iscsid and iscsiadm, mkfs for ext4 and XFS, fio, sg3-utils, the shared libraries of all these,
 # and ci/vm/guest/ as the first program and the tests.
 set -euo pipefail
@@ -17,7 +17,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 need cpio depmod modprobe busybox dash fio iscsid iscsiadm mkfs.ext4 mkfs.xfs sg_persist dmsetup dpkg-deb ldd
 
 OUT=$BUILD/vm
-MODULES=(crc32c_generic virtio_pci virtio_net iscsi_tcp sd_mod sg ext4 xfs scsi_dh_alua nvme dm-log-writes)
+MODULES=(crc32c_generic virtio_pci virtio_net iscsi_tcp sd_mod sg ext4 xfs scsi_dh_alua nvme dm-log-writes target_core_mod iscsi_target_mod)
 PROGRAMS=(iscsid iscsiadm dash fio mkfs.ext4 e2fsck mkfs.xfs xfs_repair blkdiscard fstrim dmsetup
     sg_persist sg_inq sg_vpd sg_unmap sg_readcap sg_sync sg_dd sg_raw sg_luns sg_opcodes sg_rtpg sg_logs sg_turs)
 mkdir -p "$OUT"

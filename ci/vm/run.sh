@@ -8,6 +8,10 @@
 # is pulled out under I/O and put back (part `pull`); and devices of dm-log-writes, whose logs are replayed here
 # afterwards: at every flush, all that hosts had been promised must be on the device (part `power`).
 #
+# And two arrays of which the machine sees only the first: a file system on a volume of the second, and `kagami --via
+# /dev/sdX` with orders for both (part `far`; this script kills the second array under I/O); and LIO, the kernel's own
+# target, as the far array of the kagamid inside (part `lio`).
+#
 #   ci/vm/run.sh                      against kagamid (build/ci/kagamid)
 #   TARGET=tgt ci/vm/run.sh           against Debian's tgtd, to tell a fault of the tests from one of ours
 #   VM_PARTS="nvme" ci/vm/run.sh      only these parts (guest/main.sh has them all; most need `login` before them)
@@ -31,13 +35,15 @@ POWER_SECONDS=${POWER_SECONDS:-15}
 MIB=320
 NVME_MIB=96
 parts=(login filesystem io discard reserve digest chap restart end)
-[[ $TARGET != kagamid ]] || parts+=(nvme pull power)
+[[ $TARGET != kagamid ]] || parts+=(far nvme lio pull power)
 PARTS=${VM_PARTS:-${parts[*]}}
 work=$(work_folder vm)
 qemu=
+far_pid=
 finish() {
     local code=$?
     [[ -z $qemu ]] || kill "$qemu" 2>/dev/null || true
+    [[ -z $far_pid ]] || kill -KILL "$far_pid" 2>/dev/null || true
     [[ -z ${TARGET_PID:-} ]] || target_kill
     if ((code == 0)) && [[ -z ${KEEP:-} ]]; then rm -rf "$work"; else say "vm: what was left is in $work"; fi
 }
@@ -51,12 +57,72 @@ target_host plain $iqn-plain
 target_host second $iqn-second
 target_host chap $iqn-chap chapuser chap-secret-0001
 target_host mutual $iqn-mutual mutualuser mutual-secret-02 targetuser target-secret-03
+
+# The second array, which only the first one sees, and what the first one says of it.
+far_port=$(free_port)
+far_start() {
+    "$KAGAMID" --config "$work/far/kagamid.toml" >>"$work/far/log" 2>&1 &
+    far_pid=$!
+    wait_until 30 port_open "$far_port" || { tail -n 20 "$work/far/log" >&2; die "the second array did not start"; }
+}
+operator_key=$(head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \n')
+if [[ $TARGET == kagamid ]]; then
+    mkdir -p "$work/far"
+    (umask 077 && printf '%s\n' "$operator_key" >"$work/far/ops.key")
+    cat >"$work/far/kagamid.toml" <<CONF
+[array]
+name = "far"
+iqn = "iqn.2026-11.io.kagami:far"
+data = "$work/far/data"
+listen = ["127.0.0.1:$far_port"]
+admin = "$work/far/admin.sock"
+cache = "32MiB"
+[[volume]]
+lun = 0
+name = "far-volume"
+path = "$work/far/volume.img"
+size = "96MiB"
+block_size = 4096
+[[volume]]
+lun = 1
+name = "orders"
+role = "command"
+[[pool]]
+name = "pool"
+path = "$work/far/pool"
+size = "256MiB"
+[[operator]]
+name = "ops"
+key_file = "$work/far/ops.key"
+rights = "admin"
+[[peer]]
+name = "ci"
+iqn = "$(target_iqn any)"
+portal = "127.0.0.1:$TARGET_PORT"
+luns = [0]
+CONF
+    TARGET_TABLES+=(
+        $'[[volume]]\nlun = 10\nname = "orders"\nrole = "command"'
+        "[[peer]]
+name = \"far\"
+iqn = \"iqn.2026-11.io.kagami:far\"
+portal = \"127.0.0.1:$far_port\"
+io_timeout = \"20s\""
+        $'[[virtual]]\nlun = 30\npeer = "far"\nmapped_lun = 0'
+        $'[[virtual]]\nlun = 31\npeer = "far"\nmapped_lun = 1\nrole = "command"'
+        "[[initiator]]
+iqn = \"$iqn-far\"
+luns = [10, 30, 31]
+rights = \"read\""
+    )
+    far_start
+fi
 target_start
 
 # The machine's own kagamid comes in a second archive, so that another build of it does not mean another image.
 cp "$BUILD/vm/initramfs.cpio" "$work/initrd"
 if [[ $TARGET == kagamid ]]; then
-    for program in "$KAGAMID" "$KAGAMI_BENCH"; do
+    for program in "$KAGAMID" "$KAGAMI_BENCH" "$KAGAMI"; do
         [[ -x $program ]] || die "$program is not there: cargo build --profile ci"
         strip -o "$work/program" "$program"
         pack_program "$work/tree" "${program##*/}" "$work/program"
@@ -90,6 +156,7 @@ done
 words=(
     "port=$TARGET_PORT" "mib=$MIB" "nvme_mib=$NVME_MIB" "power_seconds=$POWER_SECONDS" "kind=$TARGET" "parts=${PARTS// /,}"
     "lun512=$(target_wire_lun 0)" "lun4096=$(target_wire_lun 1)"
+    "operator_key=$operator_key" "iqn_far=$iqn-far"
     "iqn_plain=$iqn-plain" "iqn_second=$iqn-second" "iqn_chap=$iqn-chap" "iqn_mutual=$iqn-mutual"
     "target_plain=$(target_iqn plain)" "target_chap=$(target_iqn chap)" "target_mutual=$(target_iqn mutual)"
     "chap_user=chapuser" "chap_secret=chap-secret-0001"
@@ -122,6 +189,12 @@ while IFS= read -r line; do
             target_start
             restarts=$((restarts + 1))
             ;;
+        *"VM-DO: far KILL"*)
+            kill -KILL "$far_pid"
+            wait "$far_pid" || true
+            sleep 2
+            far_start
+            ;;
         *"VM-FAIL:"*) trouble=1 ;;
         *"VM-RESULT: "*) result=${line##*VM-RESULT: } ;;
     esac
@@ -133,6 +206,14 @@ alive "$TARGET_PID" || die "the target is no longer running"
 target_stop || die "the target did not end well on SIGTERM"
 [[ $PARTS != *restart* ]] || ((restarts == 2)) || die "the target was restarted $restarts times instead of twice"
 [[ $result == PASS && $trouble == 0 ]] || die "failed (result: ${result:-none in $LIMIT s})"
+if [[ -n $far_pid ]]; then
+    kill -TERM "$far_pid"
+    wait "$far_pid" || die "the second array did not end well on SIGTERM"
+    far_pid=
+    # What the machine wrote by way of the first array lies on the second one's file.
+    [[ " $PARTS " != *" far "* ]] || [[ $(blkid -o value -s LABEL "$work/far/volume.img") == kagami-far ]] ||
+        die "the second array's file does not hold the file system"
+fi
 if [[ " $PARTS " == *" power "* ]]; then
     mkdir "$work/kept"
     tar -xf "$work/kept.img" -C "$work/kept"
