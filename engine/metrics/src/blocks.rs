@@ -232,7 +232,13 @@ impl VolumeMetrics {
     /// Whether this core has anything to report of the volume.
     #[must_use]
     pub fn touched(&self) -> bool {
-        self.operations() + self.parts.get() + self.errors.get() + self.busy.get() + self.depth.get() + self.gone.get() > 0
+        self.operations()
+            + self.parts.get()
+            + self.errors.get()
+            + self.busy.get()
+            + self.depth.get()
+            + self.gone.get()
+            > 0
     }
 }
 

@@ -257,7 +257,8 @@ impl Io for Ring {
     }
 
     fn connect(&mut self, to: SocketAddr) -> Result<SocketId, Errno> {
-        let fd = crate::socket::connect(to, &self.plan.socket).map_err(|error| Errno(error.raw_os_error()))?;
+        let fd =
+            crate::socket::connect(to, &self.plan.socket).map_err(|error| Errno(error.raw_os_error()))?;
         self.insert(Entry::Socket(fd)).map(SocketId)
     }
 

@@ -369,10 +369,10 @@ mod tests {
             }
             let total: u32 = used.iter().sum();
             prop_assert!(total <= limit);
-            for at in 0..used.len() {
-                let fixed = limit / 4 / volumes;
-                prop_assert!(share.of(total) >= fixed);
-                prop_assert!(total - used[at] + fixed <= limit);
+            let fixed = limit / 4 / volumes;
+            prop_assert!(share.of(total) >= fixed);
+            for used in used {
+                prop_assert!(total - used + fixed <= limit);
             }
         }
     }

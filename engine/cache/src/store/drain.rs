@@ -327,6 +327,11 @@ impl Cached {
         }
         let Outcome { result, mut data, status } = outcome;
         data.clear();
+        // A device that did not take up the flush has done nothing; but the write is in the cache and others see it.
+        let result = match result {
+            Err(BlockError::Busy) if self.tasks[usize::from(t)].op.writes() => Err(BlockError::TimedOut),
+            result => result,
+        };
         self.finish(cx, t, Outcome { result, data, status });
     }
 }

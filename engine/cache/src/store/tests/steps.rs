@@ -574,6 +574,31 @@ fn a_fua_write_of_which_a_part_went_before_waits_for_a_flush() {
 }
 
 #[test]
+fn a_write_that_others_see_is_not_said_to_have_had_no_effect() {
+    let mut bench = Bench::new(BYTES, |plan, _| plan.flights = 1);
+    bench.put(0, &bytes(1, 4096));
+    bench.put(64, &bytes(2, 4096));
+    assert!(bench.submit(1, flush(0, 0), Scatter::new()).is_none());
+    let list = bench.data(&bytes(3, 4096));
+    assert!(bench.submit(2, write_fua(64, 8), list).is_none());
+    // Its page goes with the flush's drain, so the write waits for a flush of its own, which the device does not take up.
+    bench.happen(0);
+    bench.put(64, &bytes(4, 4096));
+    while bench.done.iter().all(|(tag, _)| tag.0 != 2) {
+        let writes = bench.device.lock().unwrap().writes().len();
+        match bench.waiting() {
+            0 => bench.pass_to_alarm(Duration::from_millis(1)),
+            waiting if waiting > writes => bench.fail(0, kagami_reactor::Errno(11)),
+            _ => bench.happen(0),
+        }
+    }
+    assert_eq!(bench.result(2), Err(BlockError::TimedOut));
+    bench.settle();
+    bench.done.clear();
+    bench.assert_clean();
+}
+
+#[test]
 fn a_fua_write_whose_page_went_with_another_and_was_overwritten_waits_for_a_flush() {
     let mut bench = Bench::new(BYTES, |plan, _| plan.flights = 1);
     bench.put(0, &bytes(1, 4096));
