@@ -652,7 +652,7 @@ fn untag(tag: u64) -> (u16, u64) {
 }
 
 /// Puts parameter data into pages; BUSY where there are none.
-fn fill(data: &mut Scatter, bytes: &[u8], pool: &Pool) -> Ending {
+pub(crate) fn fill(data: &mut Scatter, bytes: &[u8], pool: &Pool) -> Ending {
     data.clear();
     let mut pages = ScatterMut::default();
     if !pages.take_more(pool, Purpose::Internal, bytes.len()) {

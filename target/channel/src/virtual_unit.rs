@@ -8,10 +8,10 @@ use crate::answer::CHECK_CONDITION;
 use crate::message::{Command, Ending, Manage, Reply, UnitAddress};
 use crate::nexus::TaskId;
 use crate::session::Session;
-use crate::unit::Then;
+use crate::unit::{Then, fill};
 use kagami_iscsi::pdu::{TaskAttribute, TmfFunction};
 use kagami_link::{Blocks, Done, Event, Link, LinkPlan, Outcome, Phase, Refusal, Request, Status};
-use kagami_memory::{Pool, Purpose, Scatter, ScatterMut};
+use kagami_memory::{Pool, Purpose, ScatterMut};
 use kagami_metrics::VolumeMetrics;
 use kagami_scsi::table::DataKind;
 use kagami_scsi::{Admission, Attention, Disposition, Forward, Front, Identity, NexusId, Sense, TransportId};
@@ -438,16 +438,4 @@ impl VirtualUnit {
 
 fn sense(sense: &Sense) -> Ending {
     Ending::Status(CHECK_CONDITION, Some(sense.encode(false).as_ref().into()))
-}
-
-/// Puts parameter data into pages; BUSY where there are none.
-fn fill(data: &mut Scatter, bytes: &[u8], pool: &Pool) -> Ending {
-    data.clear();
-    let mut pages = ScatterMut::default();
-    if !pages.take_more(pool, Purpose::Internal, bytes.len()) {
-        return Ending::busy();
-    }
-    pages.copy_from(0, bytes);
-    pages.freeze_into(data);
-    Ending::Good
 }

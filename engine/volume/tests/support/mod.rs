@@ -1,6 +1,8 @@
 //! A device driven step by step: what was submitted waits until the test lets it happen.
 #![allow(dead_code, reason = "not every test uses all of it")]
 
+pub mod steps;
+
 use kagami_memory::{Arena, ArenaPlan, Class, HugePages, Pool, Purpose, Scatter, ScatterMut, Slice};
 use kagami_reactor::{Completion, Errno, FileId, Op, Submit, Token};
 use kagami_types::{BlockCount, BlockOp, BlockSize, Time};

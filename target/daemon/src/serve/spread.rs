@@ -3,14 +3,13 @@
 //! The unit lives on the volume's home core, which has the first shard; the others follow on the next cores in turn.
 //! Each shard has a descriptor of its own for the same open file, so that the exclusive lock holds for all of them.
 
-use super::unit::{Served, Storage, Target, cached};
+use super::unit::{Made, Served, Storage, Target, make_volume};
 use super::{Array, StartError};
 use crate::plan::VolumePlan;
 use kagami_channel::{Control, Shard, ShardAddress, shard_base};
 use kagami_memory::Page;
 use kagami_ring::Ring;
 use kagami_types::{BlockCount, CoreId};
-use kagami_volume::{Geometry, MAX_SLOTS, Volume};
 use std::io;
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
@@ -72,41 +71,9 @@ pub(super) fn build(
     ring: &mut Ring,
 ) -> Result<Shard, String> {
     let ServedShard { plan, blocks, storage } = shard;
-    let geometry = Geometry { block_size: plan.block_size, blocks };
-    let cached = cached(&plan, &storage, target);
-    let slots = u16::try_from(plan.slots).unwrap_or(MAX_SLOTS).clamp(1, MAX_SLOTS);
-    let pages = target.pages(&plan, &geometry, &storage, cached.is_some());
-    let mut known = None;
-    let storage = match storage {
-        Storage::Ram => kagami_volume::Storage::Ram,
-        Storage::Null => kagami_volume::Storage::Null,
-        #[cfg(feature = "faulty")]
-        Storage::Faulty(_) => return Err("it cannot be spread".to_owned()),
-        Storage::Disk { fd, limits, polled, holes } => {
-            known = holes;
-            let file = ring.add_file(fd, polled).map_err(|error| error.to_string())?;
-            kagami_volume::Storage::Disk { file, limits }
-        }
-    };
-    let mut volume = Volume::new(kagami_volume::VolumePlan {
-        geometry,
-        storage,
-        token_base: shard_base(index),
-        slots: cached.map_or(slots, |cached| cached.slots + cached.flights + cached.fills),
-        pages,
-        timeout: plan.io_timeout,
-        // Its unit says before the first part.
-        write_back: false,
-        read_only: false,
-        zeroes: zeroes.clone(),
-    })
-    .map_err(|error| error.to_string())?;
-    if let Some(holes) = known {
-        volume.set_holes(holes);
-    }
-    if cached.is_none() {
-        volume.set_fair_share(target.fair_share());
-    }
+    // Its unit says before the first part whether it writes back.
+    let Made { volume, cached, .. } =
+        make_volume(&plan, blocks, storage, shard_base(index), target, zeroes, ring)?;
     let shard = Shard::new(volume, plan.row as usize);
     Ok(match cached {
         Some(cached) => shard.with_cache(cached),

@@ -132,22 +132,29 @@ pub(super) fn cache_plan(plan: &Plan) -> CachePlan {
     }
 }
 
-/// Makes the unit. The reason where it cannot be.
-pub(super) fn build(
-    served: Served,
-    index: u32,
+/// A volume on its core, the plan of the cache in front of it, and the slots of what its unit or front gives it.
+pub(super) struct Made {
+    pub(super) volume: Volume,
+    pub(super) cached: Option<StorePlan>,
+    pub(super) slots: u16,
+}
+
+/// Makes a volume, or one shard of it, with a descriptor of this core's ring. Whether it writes back is for its
+/// owner to say, before the first operation.
+pub(super) fn make_volume(
+    plan: &VolumePlan,
+    blocks: BlockCount,
+    storage: Storage,
+    token_base: u32,
     target: &Target,
     zeroes: &Page,
     ring: &mut Ring,
-) -> Result<Unit, String> {
-    let Served { plan, array, uuid, naa, blocks, storage, physical_exponent, thin, rotation, state, .. } =
-        served;
+) -> Result<Made, String> {
     let geometry = Geometry { block_size: plan.block_size, blocks };
-    let write_back = plan.cache == CacheMode::WriteBack;
-    let cached = cached(&plan, &storage, target);
+    let cached = cached(plan, &storage, target);
     let slots = u16::try_from(plan.slots).unwrap_or(MAX_SLOTS).clamp(1, MAX_SLOTS);
     let slots = cached.map_or(slots, |cached| cached.slots);
-    let pages = target.pages(&plan, &geometry, &storage, cached.is_some());
+    let pages = target.pages(plan, &geometry, &storage, cached.is_some());
     let mut known = None;
     let storage = match storage {
         Storage::Ram => kagami_volume::Storage::Ram,
@@ -166,11 +173,11 @@ pub(super) fn build(
     let mut volume = Volume::new(kagami_volume::VolumePlan {
         geometry,
         storage,
-        token_base: volume_base(index),
+        token_base,
         slots: cached.map_or(slots, |cached| cached.slots + cached.flights + cached.fills),
         pages,
         timeout: plan.io_timeout,
-        write_back,
+        write_back: false,
         read_only: false,
         zeroes: zeroes.clone(),
     })
@@ -181,6 +188,22 @@ pub(super) fn build(
     if cached.is_none() {
         volume.set_fair_share(target.fair_share());
     }
+    Ok(Made { volume, cached, slots })
+}
+
+/// Makes the unit. The reason where it cannot be.
+pub(super) fn build(
+    served: Served,
+    index: u32,
+    target: &Target,
+    zeroes: &Page,
+    ring: &mut Ring,
+) -> Result<Unit, String> {
+    let Served { plan, array, uuid, naa, blocks, storage, physical_exponent, thin, rotation, state, .. } =
+        served;
+    let write_back = plan.cache == CacheMode::WriteBack;
+    let Made { mut volume, cached, slots } =
+        make_volume(&plan, blocks, storage, volume_base(index), target, zeroes, ring)?;
     // No more is told to hosts than the volume's quota of pages can take at once.
     let largest = u32::try_from(volume.largest_transfer().0).unwrap_or(u32::MAX);
     // In a cache, a command may use half of what can be dirty.
@@ -253,7 +276,7 @@ pub(super) fn build(
 }
 
 /// What a volume gets of its core's cache; nothing where it is in memory itself, or wants none.
-pub(super) fn cached(plan: &VolumePlan, storage: &Storage, target: &Target) -> Option<StorePlan> {
+fn cached(plan: &VolumePlan, storage: &Storage, target: &Target) -> Option<StorePlan> {
     let cache_pages = target.cache_pages;
     if plan.cache == CacheMode::None || matches!(storage, Storage::Ram | Storage::Null) {
         return None;
