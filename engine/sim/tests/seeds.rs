@@ -299,14 +299,14 @@ fn assert_kept(seeds: u64, setup: Setup, tune: impl Fn(&mut Options)) {
 #[test]
 fn volumes_of_another_array_keep_every_promise() {
     let setup = Setup { links: Some(1), ..Setup::default() };
-    assert_kept(60, setup, |options| options.disk.hang = 0);
+    assert_kept(from_env("KAGAMI_SEEDS").unwrap_or(60), setup, |options| options.disk.hang = 0);
 }
 
 #[test]
 fn links_that_are_lost_all_the_time_break_nothing() {
     for links in [1, 2] {
         let setup = Setup { links: Some(links), ..Setup::default() };
-        assert_kept(30, setup, |options| {
+        assert_kept(from_env("KAGAMI_SEEDS").unwrap_or(30), setup, |options| {
             options.disk.hang = 0;
             options.net.cut = 600;
         });

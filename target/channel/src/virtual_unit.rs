@@ -290,7 +290,10 @@ impl VirtualUnit {
         replies: &mut Vec<Reply>,
         then: &mut Vec<Then>,
     ) {
-        while let Some(event) = self.link.next_event() {
+        loop {
+            // Before the end of a command that came later, which may be ORDERED as well.
+            self.release_held(replies);
+            let Some(event) = self.link.next_event() else { return };
             match event {
                 Event::Done(done) => replies.extend(self.done(done, now, metrics)),
                 Event::Ended(ticket) => {
@@ -320,6 +323,11 @@ impl VirtualUnit {
                 Event::Down => self.tell(),
             }
         }
+    }
+
+    /// The answers that nothing is in the way of any more.
+    #[inline]
+    fn release_held(&mut self, replies: &mut Vec<Reply>) {
         if !self.held.is_empty() {
             let oldest = self.link.oldest();
             let due = |held: &mut Held| oldest.is_none_or(|oldest| oldest > held.after);
@@ -349,7 +357,7 @@ impl VirtualUnit {
 
     #[inline]
     fn done(&mut self, done: Done<Owner>, now: Time, metrics: Option<&VolumeMetrics>) -> Option<Reply> {
-        let Done { owner, outcome, mut data, wanted } = done;
+        let Done { owner, outcome, mut data, wanted, .. } = done;
         let Owner::Host { task, started, kind, .. } = owner else {
             if let Owner::Daemon(number) = owner
                 && let Some(answer) = self.asked.remove(&number)

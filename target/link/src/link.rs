@@ -228,11 +228,15 @@ impl<T: Copy> Link<T> {
         self.numbers
     }
 
-    /// The number of the first command whose host waits.
+    /// The number of the first command whose end was not [told](Self::next_event).
     #[must_use]
     pub fn oldest(&self) -> Option<u64> {
         let open = self.tasks.active().filter(|(_, task)| matches!(task.owner, Owner::Host(_)));
-        open.map(|(_, task)| task.number).min()
+        let untold = self.events.iter().filter_map(|event| match event {
+            Event::Done(done) => Some(done.number),
+            _ => None,
+        });
+        open.map(|(_, task)| task.number).chain(untold).min()
     }
 
     /// Aborts the commands that `pick` picks. They end with [`Outcome::Aborted`]; when the far array
@@ -296,8 +300,9 @@ impl<T: Copy> Link<T> {
     pub(crate) fn settle(&mut self, slot: u16, outcome: Outcome, data: Scatter, wanted: u64) {
         let Some(task) = self.tasks.get_mut(slot) else { return };
         let Owner::Host(owner) = std::mem::replace(&mut task.owner, Owner::Nobody) else { return };
+        let number = task.number;
         self.bytes = self.bytes.saturating_sub(task.out.len_bytes() as u64 + u64::from(task.expects));
-        self.events.push_back(Event::Done(Done { owner, outcome, data, wanted }));
+        self.events.push_back(Event::Done(Done { owner, number, outcome, data, wanted }));
     }
 
     /// A task in doubt is over at the far array.

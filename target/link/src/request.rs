@@ -64,6 +64,8 @@ pub enum Outcome {
 pub struct Done<T> {
     /// Whose.
     pub owner: T,
+    /// Its place in the order of arrival; see [`Link::newest`](crate::Link::newest).
+    pub number: u64,
     /// How.
     pub outcome: Outcome,
     /// What it returned.

@@ -102,6 +102,8 @@ pub(crate) struct Tasks<T> {
     slots: Box<[Task<T>]>,
     free: Vec<u16>,
     in_doubt: usize,
+    /// ORDERED commands that are not over.
+    ordered: usize,
 }
 
 impl<T> Tasks<T> {
@@ -127,7 +129,12 @@ impl<T> Tasks<T> {
             deferred: 0,
             since: Time(0),
         };
-        Self { slots: (0..=count).map(|_| empty()).collect(), free: (0..count).rev().collect(), in_doubt: 0 }
+        Self {
+            slots: (0..=count).map(|_| empty()).collect(),
+            free: (0..count).rev().collect(),
+            in_doubt: 0,
+            ordered: 0,
+        }
     }
 
     /// The slot of the link's own commands.
@@ -144,6 +151,7 @@ impl<T> Tasks<T> {
     pub fn put(&mut self, request: Request<T>, number: u64, deadline: Time) -> Option<u16> {
         let slot = self.free.pop()?;
         let task = self.slots.get_mut(usize::from(slot))?;
+        self.ordered += usize::from(request.attribute == TaskAttribute::Ordered);
         task.stage = Stage::Waiting;
         task.owner = Owner::Host(request.owner);
         task.cdb = request.cdb;
@@ -168,6 +176,9 @@ impl<T> Tasks<T> {
             Stage::Free => return,
             Stage::InDoubt => self.in_doubt = self.in_doubt.saturating_sub(1),
             _ => {}
+        }
+        if task.attribute == TaskAttribute::Ordered {
+            self.ordered = self.ordered.saturating_sub(1);
         }
         task.stage = Stage::Free;
         task.owner = Owner::Nobody;
@@ -206,6 +217,26 @@ impl<T> Tasks<T> {
         })
     }
 
+    /// Whether a command waits for others (SAM-5 8.9): an ORDERED one until nothing is at the far array, all but
+    /// HEAD OF QUEUE until an ORDERED one has ended. The far array keeps that order too, but not where a
+    /// command comes back to be sent again.
+    #[inline]
+    pub fn waits_its_turn(&self, slot: u16) -> bool {
+        self.ordered > 0 && self.is_behind(slot)
+    }
+
+    #[cold]
+    fn is_behind(&self, slot: u16) -> bool {
+        let ordered = match self.get(slot).map(|task| task.attribute) {
+            None | Some(TaskAttribute::HeadOfQueue) => return false,
+            Some(attribute) => attribute == TaskAttribute::Ordered,
+        };
+        self.active().any(|(other, task)| {
+            let there = other != self.own() && matches!(task.stage, Stage::Sent | Stage::InDoubt);
+            there && (ordered || task.attribute == TaskAttribute::Ordered)
+        })
+    }
+
     pub fn get(&self, slot: u16) -> Option<&Task<T>> {
         self.slots.get(usize::from(slot))
     }
@@ -225,6 +256,12 @@ impl<T> Tasks<T> {
     /// All that are not free.
     pub fn active(&self) -> impl Iterator<Item = (u16, &Task<T>)> {
         (0u16..).zip(&self.slots).filter(|(_, task)| task.stage != Stage::Free)
+    }
+
+    /// How many the far array has.
+    #[cfg(test)]
+    pub fn sent(&self) -> usize {
+        self.active().filter(|(_, task)| task.stage == Stage::Sent).count()
     }
 
     /// How many are not free.

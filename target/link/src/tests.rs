@@ -66,6 +66,8 @@ struct World {
     window: Vec<u8>,
     done: BTreeMap<u32, (Outcome, Vec<u8>, u64)>,
     events: Vec<String>,
+    /// In which order commands ended.
+    order: Vec<u32>,
 }
 
 fn plan() -> LinkPlan {
@@ -99,6 +101,7 @@ impl World {
             window: Vec::new(),
             done: BTreeMap::new(),
             events: Vec::new(),
+            order: Vec::new(),
         }
     }
 
@@ -166,7 +169,8 @@ impl World {
     fn events(&mut self) {
         while let Some(event) = self.link.next_event() {
             match event {
-                Event::Done(Done { owner, outcome, data, wanted }) => {
+                Event::Done(Done { owner, outcome, data, wanted, .. }) => {
+                    self.order.push(owner);
                     let before = self.done.insert(owner, (outcome, data.to_vec(), wanted));
                     assert!(before.is_none(), "a command ends once");
                 }
@@ -355,6 +359,35 @@ fn a_command_in_doubt_holds_its_blocks_until_it_is_over() {
     world.settle(usize::MAX, 8192);
     assert_eq!(world.outcome(3), &GOOD);
     assert_eq!(world.far.disk[7 * BLOCK], 0x55);
+}
+
+#[test]
+fn ordered_commands_wait_for_all_before_them_and_hold_up_all_after() {
+    let mut world = up();
+    let give = |world: &mut World, owner, attribute| {
+        let request = world.request(owner, 0x28, 0, 8);
+        let request = Request { attribute, expects: 8 * 512, ..request };
+        world.link.submit(request, world.now).unwrap();
+    };
+    world.far.holds_answers = true;
+    for (owner, attribute) in [
+        (1, TaskAttribute::Simple),
+        (2, TaskAttribute::Ordered),
+        (3, TaskAttribute::Simple),
+        (4, TaskAttribute::HeadOfQueue),
+    ] {
+        give(&mut world, owner, attribute);
+    }
+    world.exchange(usize::MAX, 8192);
+    assert_eq!(world.link.tasks.sent(), 2, "the first, and the one at the head of the queue");
+    world.far.holds_answers = false;
+    // A condition of the link's own: the first is sent again, and still comes first.
+    world.far.conditions = vec![0x3f0e];
+    world.lose();
+    world.connect();
+    world.settle(usize::MAX, 8192);
+    assert_eq!(world.order, [1, 4, 2, 3]);
+    assert_eq!(world.link.oldest(), None);
 }
 
 #[test]

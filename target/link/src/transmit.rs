@@ -7,8 +7,8 @@ use kagami_iscsi::frame::Framing;
 use kagami_iscsi::login::{Established, MAX_LOGIN_SEGMENT};
 use kagami_iscsi::negotiate::Parameters;
 use kagami_iscsi::pdu::{
-    Bhs, CommandFlags, DataOut, DataOutFlags, Itt, NopOut, Opcode, ScsiCommand, TaskManagementRequest,
-    TmfFunction, Ttt, U24,
+    Bhs, CommandFlags, DataOut, DataOutFlags, Itt, NopOut, Opcode, ScsiCommand, TaskAttribute,
+    TaskManagementRequest, TmfFunction, Ttt, U24,
 };
 use kagami_iscsi::serial::{CmdSn, DataSn, StatSn};
 use kagami_types::Time;
@@ -258,12 +258,25 @@ impl<T: Copy> Link<T> {
         if !matches!(&self.state, State::Full(full) if full.serving) {
             return;
         }
-        while let Some(&slot) = self.queue.front() {
+        while let Some((at, slot)) = self.next_in_turn() {
             if self.tasks.holds_up(slot) || !self.send(slot, sink) {
                 return;
             }
-            self.queue.pop_front();
+            self.queue.remove(at);
         }
+    }
+
+    /// The command that is to be sent next, with its place in the queue: the first, or, where that waits for an ORDERED
+    /// one or is one that waits, a HEAD OF QUEUE one behind it.
+    #[inline]
+    fn next_in_turn(&self) -> Option<(usize, u16)> {
+        let first = *self.queue.front()?;
+        if !self.tasks.waits_its_turn(first) {
+            return Some((0, first));
+        }
+        let urgent =
+            |slot: u16| self.tasks.get(slot).is_some_and(|task| task.attribute == TaskAttribute::HeadOfQueue);
+        (0..).zip(&self.queue).find(|(_, slot)| urgent(**slot)).map(|(at, slot)| (at, *slot))
     }
 
     /// Sends a command with the data that may go with it at once. False: not now.
