@@ -7,10 +7,12 @@
 mod address;
 mod block;
 mod identity;
+mod journal;
 mod time;
 
 pub use address::{BlockCount, BlockSize, ByteLen, CoreId, Lba};
 pub use block::{Access, BlockError, BlockOp, BlockRange, Compare, LbaStatus};
 pub use identity::{Lun, LunFormatError, Naa};
+pub use journal::{Epoch, JournalPos, Sequence};
 pub use time::Time;
 pub use uuid::Uuid;

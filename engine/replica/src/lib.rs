@@ -1,0 +1,16 @@
+//! Replication without I/O: groups of paired volumes.
+//!
+//! Two machines, each owned by one core. A [`Front`](mail) stands before a paired volume, at the volume's home core: it
+//! gives host writes their sequence, holds them until the group says that they may go on, and refuses what the group's
+//! state refuses. A `Group` lives at the home core of its journal: it writes the journal, speaks with the other array,
+//! copies, restores, and changes state. They talk by [`mail`] only, which crosses cores where it has to. All that a group
+//! wants done is an [`Action`](action::Action); what became of it comes back under the action's tag.
+//!
+//! Decision 0020 says why, and what is on disk after a crash at each point.
+#![forbid(unsafe_code)]
+
+pub mod action;
+mod context;
+pub mod mail;
+
+pub use context::{Actions, Context, Owner};
