@@ -5,6 +5,7 @@ use crate::initiator::Connector;
 use crate::units;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kagami_initiator::Url;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -22,7 +23,8 @@ Examples:
   kagami-bench load URL --read 70 --block 4KiB --connections 4 --depth 32 --core 1 --json
   kagami-bench verify URL --time 30s --cut-every 2s --state /tmp/state.json
   kagami-bench verify URL --check-only --state /tmp/state.json
-  kagami-bench sessions URL --count 1000"
+  kagami-bench sessions URL --count 1000
+  kagami-bench relay 127.0.0.1:3270 127.0.0.1:3261 --delay 25ms --bandwidth 250MiB"
 )]
 pub struct Cli {
     /// What to do.
@@ -41,6 +43,8 @@ pub enum Command {
     Replay(Box<ReplayArgs>),
     /// Open many sessions and do a little I/O on each.
     Sessions(Box<SessionsArgs>),
+    /// Carry connections over a line of a given delay and bandwidth, which can be cut.
+    Relay(RelayArgs),
 }
 
 /// Where to connect and how.
@@ -268,6 +272,21 @@ pub struct SessionsArgs {
     /// Bytes in a command.
     #[arg(long, value_parser = units::size, default_value = "4KiB", value_name = "SIZE")]
     pub block: u64,
+}
+
+/// Arguments of `relay`. Orders on standard input: cut, down, up, hang, pass, stats.
+#[derive(Clone, Debug, Args)]
+pub struct RelayArgs {
+    /// Where to take connections.
+    pub listen: SocketAddr,
+    /// Where they lead.
+    pub target: SocketAddr,
+    /// How long a byte is on its way, in each direction: half of the round trip.
+    #[arg(long, value_parser = units::time, default_value = "0ms", value_name = "TIME")]
+    pub delay: Duration,
+    /// Bytes a second in each direction, for all connections together; 0: no limit.
+    #[arg(long, value_parser = units::size, default_value = "0", value_name = "SIZE")]
+    pub bandwidth: u64,
 }
 
 /// Which digests to ask for.

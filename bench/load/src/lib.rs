@@ -7,6 +7,7 @@
 //! | [`verify`] | `kagami-bench verify`: is every acknowledged and flushed write there? |
 //! | [`replay`] | `kagami-bench replay`: was it on the device at every flush? |
 //! | [`sessions`] | `kagami-bench sessions`: many sessions, a little I/O on each |
+//! | [`relay`] | `kagami-bench relay`: a line with a delay and a bandwidth, for wide-area rows |
 //!
 //! It measures targets; it shares no code with the one in this repository beyond the protocol's
 //! headers, CRC and login. Address, login and commands are `kagami_initiator`'s.
@@ -17,6 +18,7 @@ pub mod cpu;
 pub mod error;
 pub mod initiator;
 pub mod load;
+pub mod relay;
 pub mod replay;
 pub mod rng;
 pub mod sessions;

@@ -11,6 +11,7 @@ fn main() -> ExitCode {
         Command::Verify(args) => kagami_bench::verify::run(&args).map(|()| true),
         Command::Replay(args) => kagami_bench::replay::run(&args).map(|()| true),
         Command::Sessions(args) => kagami_bench::sessions::run(&args).map(|()| true),
+        Command::Relay(args) => kagami_bench::relay::run(&args).map(|()| true),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
