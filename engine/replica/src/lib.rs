@@ -11,6 +11,8 @@
 
 pub mod action;
 mod context;
+mod front;
 pub mod mail;
 
 pub use context::{Actions, Context, Owner};
+pub use front::{Front, FrontPlan, Step};

@@ -141,6 +141,8 @@ pub enum BlockError {
     WriteProtected,
     /// The volume is not ready yet and is becoming so (replay).
     BecomingReady,
+    /// The volume does not serve hosts in its present role (a secondary), or until an operator has decided.
+    NotServed,
     /// Slots or pages of the volume's quota are all in use: try again.
     Busy,
     /// The operation is not one that the back end can do.
@@ -162,6 +164,7 @@ impl fmt::Display for BlockError {
             Self::NoSpace => f.write_str("no space to allocate the blocks"),
             Self::WriteProtected => f.write_str("the volume is read-only"),
             Self::BecomingReady => f.write_str("the volume is becoming ready"),
+            Self::NotServed => f.write_str("the volume does not serve hosts in its present role"),
             Self::Busy => f.write_str("the volume's quota is in use"),
             Self::Unsupported => f.write_str("the back end cannot do this"),
             Self::Aborted => f.write_str("the task was aborted"),
