@@ -102,6 +102,8 @@ pub enum ObjectKind {
     Loan,
     /// A virtual volume: a row of the LUN map that leads to another array.
     Virtual,
+    /// A group of pairs.
+    Group,
 }
 
 /// An object that was made at run time, as the configuration would write it (TOML), so that
@@ -273,6 +275,7 @@ impl ObjectKind {
             Self::Growth => 4,
             Self::Loan => 5,
             Self::Virtual => 6,
+            Self::Group => 7,
         }
     }
 
@@ -284,6 +287,7 @@ impl ObjectKind {
             4 => Ok(Self::Growth),
             5 => Ok(Self::Loan),
             6 => Ok(Self::Virtual),
+            7 => Ok(Self::Group),
             _ => Err(Malformed),
         }
     }

@@ -66,11 +66,6 @@ impl Context {
         }
     }
 
-    /// For what is understood and checked, but not built yet.
-    pub(super) fn not_yet(&mut self, at: &At, what: &str) {
-        self.error(at, format!("{what} not in this version yet; take the table out to start"));
-    }
-
     /// A parser's error, with the key in which it lies.
     pub(super) fn syntax(&self, text: &str, error: &toml::de::Error) -> ConfigError {
         let span = error.span().unwrap_or(0..0);
@@ -87,13 +82,26 @@ impl Context {
         self.portals(raw.portal, &mut portals);
         let volumes = self.volumes(raw.volume, &array);
         let mut luns: Vec<Lun> = volumes.iter().filter(|v| v.is_served()).map(|v| v.lun).collect();
-        let (peers, mapped) = self.remote(raw.peer, raw.virtuals, raw.group, &volumes);
-        luns.extend(mapped.iter().map(|one| one.lun));
+        let (peers, mapped) = self.remote(raw.peer, raw.virtuals, &volumes);
+        let virtuals: Vec<Lun> = mapped.iter().map(|one| one.lun).collect();
+        let groups = self.groups(raw.group, &peers, &volumes, &virtuals);
+        luns.extend(virtuals);
         let initiators = self.initiators(raw.initiator, &luns, &mut notes);
         self.open_portals(&portals, &initiators);
         let operators = self.operators(raw.operator);
         let pools = self.pools(raw.pool);
-        Config { array, portals, volumes, peers, virtuals: mapped, initiators, operators, pools, notes }
+        Config {
+            array,
+            portals,
+            volumes,
+            peers,
+            virtuals: mapped,
+            groups,
+            initiators,
+            operators,
+            pools,
+            notes,
+        }
     }
 
     /// What was added at run time to an object of the file. Of an object that the file no longer
@@ -139,7 +147,11 @@ impl Context {
                     initiator.luns.sort_unstable();
                 }
             }
-            ObjectKind::Volume | ObjectKind::Initiator | ObjectKind::Peer | ObjectKind::Virtual => {}
+            ObjectKind::Volume
+            | ObjectKind::Initiator
+            | ObjectKind::Peer
+            | ObjectKind::Virtual
+            | ObjectKind::Group => {}
         }
     }
 

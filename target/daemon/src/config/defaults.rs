@@ -112,6 +112,7 @@ impl Config {
             volumes,
             peers: Vec::new(),
             virtuals: Vec::new(),
+            groups: Vec::new(),
             initiators: Vec::new(),
             operators: Vec::new(),
             pools: Vec::new(),

@@ -44,6 +44,7 @@ mod array;
 mod context;
 mod defaults;
 mod error;
+mod group;
 mod keys;
 mod model;
 pub mod names;
@@ -60,6 +61,7 @@ mod write;
 
 pub use defaults::{COMMAND_DEVICE, ISCSI_PORT};
 pub use error::{ConfigError, ConfigErrors};
+pub use group::{MAX_PAIRS, is_lasting};
 pub use keys::Operators;
 pub use model::*;
 pub use secrets::{Access, Grant, Proof, Secret};

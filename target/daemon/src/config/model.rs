@@ -2,7 +2,7 @@
 //!
 //! Made by [`crate::config::parse`]; read by [`crate::plan`], by reload and by nobody else.
 
-use kagami_types::{BlockSize, ByteLen, Lun};
+use kagami_types::{BlockSize, ByteLen, Lun, Uuid};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -22,6 +22,8 @@ pub struct Config {
     pub peers: Vec<Peer>,
     /// `[[virtual]]`: the LUN map's rows that lead to other arrays.
     pub virtuals: Vec<Virtual>,
+    /// `[[group]]`: groups of pairs, and options of such.
+    pub groups: Vec<Group>,
     /// `[[initiator]]`.
     pub initiators: Vec<Initiator>,
     /// `[[operator]]`.
@@ -331,6 +333,132 @@ pub struct Virtual {
     pub mapped_lun: Lun,
     /// `Command`: it is that array's command device. Otherwise plain.
     pub role: Role,
+}
+
+/// One `[[group]]`: a group of pairs, or the options of one that is to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Where its table stands.
+    pub site: Site,
+    /// Whose its name and options are.
+    pub owner: Owner,
+    /// Its name, the same at both arrays.
+    pub name: String,
+    /// The other array.
+    pub peer: String,
+    /// How it behaves.
+    pub options: GroupOptions,
+    /// What it joins; `None`: there are options only.
+    pub pairs: Option<Pairs>,
+}
+
+/// How a group behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupOptions {
+    /// Who drives the secondary.
+    pub mode: GroupMode,
+    /// What a full journal does.
+    pub overflow: Overflow,
+    /// Entries younger than this wait in the secondary's journal.
+    pub hold: Duration,
+    /// Bytes a second that the secondary reads at most; 0: unlimited.
+    pub bandwidth: ByteLen,
+    /// Hosts may read the secondary.
+    pub secondary_reads: bool,
+    /// How long a primary that starts asks its peer before it serves by itself.
+    pub restart_wait: Duration,
+    /// Whether it then serves; else it waits on.
+    pub serves_alone: bool,
+    /// How long hosts' writes are held in a swap before they are answered NOT READY.
+    pub swap_hold: Duration,
+    /// A reader that was silent for so long suspends the group.
+    pub silence: Duration,
+}
+
+impl Default for GroupOptions {
+    fn default() -> Self {
+        Self {
+            mode: GroupMode::Poller,
+            overflow: Overflow::Suspend,
+            hold: Duration::ZERO,
+            bandwidth: ByteLen(0),
+            secondary_reads: false,
+            restart_wait: Duration::from_secs(60),
+            serves_alone: true,
+            swap_hold: Duration::from_secs(10),
+            silence: Duration::from_secs(3600),
+        }
+    }
+}
+
+/// Who drives a secondary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupMode {
+    /// The array itself, all the time.
+    Poller,
+    /// A host, order by order.
+    Host,
+}
+
+/// What a full journal does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overflow {
+    /// Suspends the group.
+    Suspend,
+    /// Slows hosts by at most so much before that.
+    Slow(Duration),
+}
+
+/// A side of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Hosts write here.
+    Primary,
+    /// It follows.
+    Secondary,
+}
+
+/// What a group joins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pairs {
+    /// Whose they are.
+    pub owner: Owner,
+    /// The group's, the same at both arrays.
+    pub uuid: Uuid,
+    /// The other array's.
+    pub peer_uuid: Uuid,
+    /// The LUN of the journal here.
+    pub journal: Lun,
+    /// The LUN of the journal there.
+    pub peer_journal: Lun,
+    /// Bytes of the smaller of the two journals.
+    pub journal_size: ByteLen,
+    /// Which side this array was when the group was made.
+    pub side: Side,
+    /// It is being made: its journal may be blank yet.
+    pub fresh: bool,
+    /// The pairs; a volume's place here is its number in the journal.
+    pub pairs: Vec<Pair>,
+}
+
+/// Two volumes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// The LUN here.
+    pub lun: Lun,
+    /// The LUN there.
+    pub peer_lun: Lun,
+}
+
+impl Side {
+    /// The word of the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Primary => "primary",
+            Self::Secondary => "secondary",
+        }
+    }
 }
 
 /// Which orders are taken from a peer.

@@ -45,6 +45,8 @@ pub(super) struct RawObjects {
     pub virtuals: Tables<RawVirtual>,
     #[serde(default)]
     pub initiator: Tables<RawInitiator>,
+    #[serde(default)]
+    pub group: Tables<RawGroup>,
 }
 
 /// To what a volume of the file has grown.
@@ -165,6 +167,16 @@ pub(super) struct RawGroup {
     pub secondary_access: Maybe<String>,
     pub restart_wait: Maybe<String>,
     pub alone: Maybe<String>,
+    pub swap_hold: Maybe<String>,
+    pub silence: Maybe<String>,
+    pub uuid: Maybe<String>,
+    pub peer_uuid: Maybe<String>,
+    pub journal: Maybe<i64>,
+    pub peer_journal: Maybe<i64>,
+    pub journal_size: Maybe<String>,
+    pub side: Maybe<String>,
+    pub fresh: Maybe<bool>,
+    pub pairs: Maybe<Vec<Vec<i64>>>,
 }
 
 #[derive(Debug, Deserialize)]

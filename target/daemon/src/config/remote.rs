@@ -1,11 +1,9 @@
-//! `[[peer]]`, `[[virtual]]` and `[[group]]`. Groups are checked in full, then refused, as replication
-//! is not in this version. Their keys are fixed, so a file with a mistake in them hears of it now.
+//! `[[peer]]` and `[[virtual]]`.
 
 use super::context::{At, Context, split};
 use super::model::{Orders, Peer, Role, Virtual, Volume};
 use super::names::{check_iscsi_name, check_name};
-use super::raw::{Maybe, RawGroup, RawPeer, RawVirtual, Tables};
-use super::units::parse_time;
+use super::raw::{RawPeer, RawVirtual, Tables};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -14,12 +12,11 @@ const MAX_PEERS: usize = 256;
 const HOUR: Duration = Duration::from_secs(3600);
 
 impl Context {
-    /// Checks the three kinds of tables; gives the peers and the virtual volumes.
+    /// Checks both kinds of tables.
     pub(super) fn remote(
         &mut self,
         peers: Tables<RawPeer>,
         virtuals: Tables<RawVirtual>,
-        groups: Tables<RawGroup>,
         volumes: &[Volume],
     ) -> (Vec<Peer>, Vec<Virtual>) {
         let peers = self.peers(peers);
@@ -50,16 +47,6 @@ impl Context {
             };
             let (site, owner) = (self.site(&place), self.owner(&place));
             mapped.push(Virtual { site, owner, name, lun, peer, mapped_lun, role });
-        }
-        let mut names = HashMap::new();
-        for (index, value) in groups.into_iter().enumerate() {
-            let table = format!("group[{index}]");
-            let place = At { span: value.span(), key: table.clone() };
-            let raw = value.into_inner();
-            let at = At { span: raw.name.span(), key: format!("{table}.name") };
-            self.once(&mut names, raw.name.get_ref().clone(), &at, "the group");
-            self.group(&table, raw, &peers);
-            self.not_yet(&place, "groups are");
         }
         (peers, mapped)
     }
@@ -110,40 +97,9 @@ impl Context {
         peers
     }
 
-    fn known_peer(&mut self, at: &At, peer: &str, peers: &[Peer]) {
+    pub(super) fn known_peer(&mut self, at: &At, peer: &str, peers: &[Peer]) {
         if peers.iter().all(|known| known.name != peer) {
             self.error(at, format!("there is no peer \"{peer}\""));
-        }
-    }
-
-    fn group(&mut self, table: &str, raw: RawGroup, peers: &[Peer]) {
-        let (name, at) = split(table, "name", raw.name);
-        self.check(&at, check_name(&name));
-        let (peer, at) = split(table, "peer", raw.peer);
-        self.known_peer(&at, &peer, peers);
-        self.word(table, "mode", raw.mode, &[("poller", ()), ("host", ())]);
-        self.word(table, "secondary_access", raw.secondary_access, &[("none", ()), ("read", ())]);
-        self.word(table, "alone", raw.alone, &[("serve", ()), ("wait", ())]);
-        self.time(table, "hold", raw.hold, Duration::ZERO..=HOUR * 24 * 30, HOUR);
-        self.time(table, "restart_wait", raw.restart_wait, Duration::ZERO..=HOUR, HOUR);
-        self.size(table, "bandwidth", raw.bandwidth);
-        self.overflow(table, raw.overflow);
-    }
-
-    /// "suspend", or "slow:" and how long a host may be held back.
-    fn overflow(&mut self, table: &str, value: Maybe<String>) {
-        let Some(value) = value else { return };
-        let (text, at) = split(table, "overflow", value);
-        if text == "suspend" {
-            return;
-        }
-        match text.strip_prefix("slow:").map(parse_time) {
-            Some(Ok(time)) if time <= Duration::from_secs(10) => {}
-            Some(Ok(_)) => self.error(&at, "a host is slowed by 10s at most"),
-            Some(Err(reason)) => self.error(&at, reason),
-            None => {
-                self.error(&at, format!("\"{text}\" is neither \"suspend\" nor \"slow:20ms\" or the like"))
-            }
         }
     }
 }

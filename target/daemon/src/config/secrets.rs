@@ -108,7 +108,11 @@ impl Access {
             let chap = proofs.theirs.clone().or_else(|| proofs.own.clone());
             let mutual = proofs.theirs.as_ref().and(proofs.own.clone());
             let command = config.volumes.iter().filter(|volume| volume.role == Role::Command);
-            let mut luns: Vec<Lun> = peer.luns.iter().copied().chain(command.map(|one| one.lun)).collect();
+            // What it replicates from here or to here: volumes and journals.
+            let groups = config.groups.iter().filter(|group| group.peer == peer.name);
+            let paired = groups.flat_map(|group| group.luns());
+            let own = peer.luns.iter().copied().chain(command.map(|one| one.lun));
+            let mut luns: Vec<Lun> = own.chain(paired).collect();
             luns.sort_unstable();
             luns.dedup();
             let grant = Grant { luns, rights: Rights::Read, chap, mutual, is_peer: true };

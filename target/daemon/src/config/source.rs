@@ -109,6 +109,7 @@ pub fn parse_with(text: &str, file: &str, objects: &[Object]) -> Result<Config, 
             ObjectKind::Initiator => "initiator",
             ObjectKind::Peer => "peer",
             ObjectKind::Virtual => "virtual",
+            ObjectKind::Group => "group",
             ObjectKind::Growth | ObjectKind::Loan => continue,
         };
         extra.push_str("[[");
@@ -127,6 +128,7 @@ pub fn parse_with(text: &str, file: &str, objects: &[Object]) -> Result<Config, 
                 raw.initiator.extend(made.initiator);
                 raw.peer.extend(made.peer);
                 raw.virtuals.extend(made.virtuals);
+                raw.group.extend(made.group);
             }
             Err(error) => return Err(context.syntax(&padded, &error).into()),
         }
@@ -146,5 +148,8 @@ fn alone(text: &str, file: &str) -> Vec<Object> {
     config.initiators.iter_mut().for_each(|initiator| initiator.owner = Owner::RunTime);
     config.peers.iter_mut().for_each(|peer| peer.owner = Owner::RunTime);
     config.virtuals.iter_mut().for_each(|one| one.owner = Owner::RunTime);
+    for pairs in config.groups.iter_mut().filter_map(|group| group.pairs.as_mut()) {
+        pairs.owner = Owner::RunTime;
+    }
     write::objects(&config)
 }

@@ -114,8 +114,14 @@ fn errors_name_file_line_key_and_reason() {
         (volume("role = \"command\"\nspread = 2\n"), "volume[0].spread: only a volume for hosts' data"),
         (volume(&format!("{null}spread = 65\n")), "volume[0].spread: must be 1 to 64"),
         (
-            volume("path = \"/x\"\nrole = \"journal\"\n"),
-            "k.toml:4: volume[0]: journals are not in this version yet",
+            volume("path = \"/x\"\nrole = \"journal\"\nsize = \"1MiB\"\n"),
+            "k.toml:4: volume[0]: a journal has at least 16MiB",
+        ),
+        (volume(&format!("{null}role = \"journal\"\n")), "volume[0]: a journal is on a device or a file"),
+        (with("[[group]]\nname = \"g\"\npeer = \"x\"\n"), "k.toml:6: group[0].peer: there is no peer \"x\""),
+        (
+            with("[[group]]\nname = \"g\"\npeer = \"x\"\njournal = 1\n"),
+            "k.toml:4: group[0]: uuid, peer_uuid, journal, peer_journal, journal_size and pairs go together",
         ),
         (
             with("[[initiator]]\niqn = \"iqn.2026-11.io.kagami:h\"\nluns = [7]\n"),
@@ -169,13 +175,11 @@ fn an_open_portal_is_taken_where_it_is_written() {
 }
 
 #[test]
-fn the_contracts_example_is_understood_but_for_what_is_not_built() {
+fn the_contracts_example_is_understood() {
     let text = include_str!("../../tests/contract.toml");
-    let errors = parse(text, "contract.toml").unwrap_err();
-    for error in &errors.0 {
-        assert!(error.reason.contains("not in this version yet"), "{error}");
-    }
-    assert_eq!(errors.0.len(), 2, "{errors}");
+    let config = parse(text, "contract.toml").unwrap();
+    assert_eq!(config.groups[0].options, GroupOptions::default());
+    assert!(config.groups[0].pairs.is_none() && config.volumes[3].role == Role::Journal);
 }
 
 #[test]
@@ -198,6 +202,9 @@ const RICH: &str = "[array]\nname = \"a\"\ndata = \"/d\"\nlisten = [\"127.0.0.1:
     [[peer]]\nname = \"osaka\"\nportal = \"127.0.0.1:3261\"\niqn = \"iqn.2026-11.io.kagami:osaka\"\nio_timeout = \"10s\"\n\
     orders = \"forward\"\nluns = [0]\nchap = { user = \"u\", secret_file = \"/s\" }\n\
     [[virtual]]\nlun = 30\npeer = \"osaka\"\nmapped_lun = 10\nrole = \"command\"\n\
+    [[volume]]\nlun = 20\nname = \"jnl0\"\nrole = \"journal\"\npath = \"/j\"\n\
+    [[group]]\nname = \"erp\"\npeer = \"osaka\"\nmode = \"host\"\noverflow = \"slow:20ms\"\nhold = \"90s\"\nbandwidth = \"10MiB\"\n\
+    secondary_access = \"read\"\nrestart_wait = \"9s\"\nalone = \"wait\"\nswap_hold = \"5s\"\nsilence = \"7s\"\n\
     [[initiator]]\niqn = \"iqn.2026-11.io.kagami:h\"\nluns = [0, 7]\nrights = \"operate\"\n\
     chap = { user = \"u\", secret_file = \"/s\", mutual = { user = \"m\", secret_file = \"/t\" } }\n\
     [[operator]]\nname = \"ops\"\nkey_file = \"/k\"\nrights = \"admin\"\n\
@@ -220,6 +227,13 @@ fn made() -> Vec<Object> {
         object(ObjectKind::Growth, "db", "size = \"2MiB\"\n"),
         object(ObjectKind::Loan, "iqn.2026-11.io.kagami:h", "luns = [9]\n"),
         object(ObjectKind::Virtual, "far", "name = \"far\"\nlun = 31\npeer = \"osaka\"\nmapped_lun = 2\n"),
+        object(
+            ObjectKind::Group,
+            "erp",
+            "name = \"erp\"\npeer = \"osaka\"\nuuid = \"00000000-0000-0000-0000-000000000009\"\n\
+             peer_uuid = \"00000000-0000-0000-0000-00000000000a\"\njournal = 20\npeer_journal = 21\n\
+             journal_size = \"64MiB\"\nside = \"secondary\"\nfresh = true\npairs = [[9, 4]]\n",
+        ),
     ]
 }
 
@@ -263,6 +277,10 @@ fn plain(config: &Config) -> Config {
         (peer.site, peer.owner) = (site.clone(), Owner::File);
         unplaced(&mut peer.chap);
     }
+    for group in &mut config.groups {
+        (group.site, group.owner) = (site.clone(), Owner::File);
+        group.pairs.iter_mut().for_each(|pairs| pairs.owner = Owner::File);
+    }
     config.virtuals.iter_mut().for_each(|one| (one.site, one.owner) = (site.clone(), Owner::File));
     config.operators.iter_mut().for_each(|operator| operator.site = site.clone());
     config.pools.iter_mut().for_each(|pool| pool.site = site.clone());
@@ -297,7 +315,7 @@ fn the_same_name_or_lun_in_both_is_refused() {
         [Object { kind: ObjectKind::Volume, name: name.into(), toml }]
     };
     let refused = |objects: &[Object]| parse_with(RICH, "k.toml", objects).unwrap_err().to_string();
-    assert_eq!(refused(&volume(0, "x")), "made at run time: volume[2].lun: LUN 0 is already used in line 24");
+    assert_eq!(refused(&volume(0, "x")), "made at run time: volume[3].lun: LUN 0 is already used in line 24");
     assert!(refused(&volume(1, "db")).contains("the name is already used in line 25"));
     let broken = [Object { kind: ObjectKind::Volume, name: "x".into(), toml: "colour = 1".into() }];
     assert!(refused(&broken).starts_with("made at run time: volume"), "{}", refused(&broken));
@@ -348,9 +366,9 @@ proptest! {
     }
 
     #[test]
-    fn any_object_is_read_or_refused(kind in 0..5usize, name: String, toml in "[a-z]{1,6} = .{0,20}|.{0,40}") {
+    fn any_object_is_read_or_refused(kind in 0..6usize, name: String, toml in "[a-z]{1,6} = .{0,20}|.{0,40}") {
         let kinds =
-            [ObjectKind::Volume, ObjectKind::Initiator, ObjectKind::Peer, ObjectKind::Growth, ObjectKind::Loan];
+            [ObjectKind::Volume, ObjectKind::Initiator, ObjectKind::Peer, ObjectKind::Growth, ObjectKind::Loan, ObjectKind::Group];
         let _ = parse_with(RICH, "k.toml", &[Object { kind: kinds[kind], name, toml }]);
     }
 

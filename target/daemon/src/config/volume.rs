@@ -5,6 +5,7 @@ use super::defaults::{COMMAND_DEVICE, command_path};
 use super::model::{Array, Backend, CacheMode, Role, Volume};
 use super::names::check_name;
 use super::raw::{Maybe, RawVolume, Tables};
+use super::units::format_size;
 use kagami_types::{BlockSize, ByteLen};
 use std::collections::HashMap;
 use std::time::Duration;
@@ -20,6 +21,9 @@ fn can_spread(volume: &Volume) -> bool {
     shared && volume.role == Role::Plain
 }
 
+/// The smallest journal: its data area has room for the longest entry several times over.
+const LEAST_JOURNAL: ByteLen = ByteLen(16 << 20);
+
 /// The smallest command device: 16 MiB of ordinary storage and a first slot.
 const LEAST_COMMAND: ByteLen = ByteLen((16 << 20) + (64 << 10));
 
@@ -34,7 +38,7 @@ impl Context {
             let raw = value.into_inner();
             let lun_at = At { span: raw.lun.span(), key: format!("{table}.lun") };
             let name_at = At { span: raw.name.span(), key: format!("{table}.name") };
-            let volume = self.volume(&table, &place, raw, array);
+            let mut volume = self.volume(&table, &place, raw, array);
             self.once(&mut luns, volume.lun, &lun_at, &volume.lun.to_string());
             self.once(&mut names, volume.name.clone(), &name_at, "the name");
             if let Backend::Path(path) = &volume.backend {
@@ -45,7 +49,7 @@ impl Context {
                 Role::Command => {
                     self.once(&mut command_devices, (), &place, "role = \"command\"");
                 }
-                Role::Journal => self.not_yet(&place, "journals are"),
+                Role::Journal => self.journal(&place, &mut volume),
             }
             volumes.push(volume);
         }
@@ -113,6 +117,21 @@ impl Context {
             self.error(&at, "only a volume for hosts' data, on a device, a file, RAM or null, can be spread");
         }
         volume
+    }
+
+    /// A journal is on a device or a file of its own, writes past any cache, and is fully there.
+    fn journal(&mut self, place: &At, volume: &mut Volume) {
+        if !matches!(volume.backend, Backend::Path(_)) && cfg!(not(feature = "faulty")) {
+            self.error(place, "a journal is on a device or a file (path = ...)");
+        }
+        if volume.size.is_some_and(|size| size < LEAST_JOURNAL) {
+            self.error(place, format!("a journal has at least {}", format_size(LEAST_JOURNAL)));
+        }
+        if volume.read_only {
+            self.error(place, "a journal cannot be read-only");
+        }
+        volume.cache = CacheMode::None;
+        volume.thin = Some(false);
     }
 
     /// A back end that is no path.

@@ -5,8 +5,8 @@
 //! arbitrary configurations holds both together.
 
 use super::model::{
-    Array, Backend, CacheMode, Chap, Config, Digest, Idle, Initiator, Operator, Owner, Peer, Pool, Portal,
-    PortalRole, Role, Virtual, Volume,
+    Array, Backend, CacheMode, Chap, Config, Digest, Group, GroupMode, GroupOptions, Idle, Initiator,
+    Operator, Overflow, Owner, Pairs, Peer, Pool, Portal, PortalRole, Role, Virtual, Volume,
 };
 use super::units::{format_size, format_time};
 use kagami_tables::{Object, ObjectKind};
@@ -34,6 +34,11 @@ pub fn export(config: &Config) -> String {
     for one in &config.virtuals {
         out.push_str("\n[[virtual]]\n");
         out.push_str(&virtual_keys(one));
+    }
+    for group in &config.groups {
+        out.push_str("\n[[group]]\n");
+        out.push_str(&group_keys(group));
+        options_keys(&group.options, &mut out);
     }
     for initiator in &config.initiators {
         out.push_str("\n[[initiator]]\n");
@@ -84,6 +89,12 @@ pub fn objects(config: &Config) -> Vec<Object> {
     }
     for one in config.virtuals.iter().filter(|one| one.owner == Owner::RunTime) {
         objects.push(object(ObjectKind::Virtual, &one.name, virtual_keys(one)));
+    }
+    for group in &config.groups {
+        // The options are the file's, or the default.
+        if group.pairs.as_ref().is_some_and(|pairs| pairs.owner == Owner::RunTime) {
+            objects.push(object(ObjectKind::Group, &group.name, group_keys(group)));
+        }
     }
     objects
 }
@@ -261,6 +272,62 @@ fn virtual_keys(one: &Virtual) -> String {
         line(&mut out, "role", text("command"));
     }
     out
+}
+
+fn group_keys(group: &Group) -> String {
+    let mut out = String::new();
+    line(&mut out, "name", text(&group.name));
+    line(&mut out, "peer", text(&group.peer));
+    let Some(Pairs { uuid, peer_uuid, journal, peer_journal, journal_size, side, fresh, pairs, .. }) =
+        &group.pairs
+    else {
+        return out;
+    };
+    line(&mut out, "uuid", text(&uuid.to_string()));
+    line(&mut out, "peer_uuid", text(&peer_uuid.to_string()));
+    line(&mut out, "journal", journal.number());
+    line(&mut out, "peer_journal", peer_journal.number());
+    line(&mut out, "journal_size", text(&format_size(*journal_size)));
+    line(&mut out, "side", text(side.as_str()));
+    if *fresh {
+        line(&mut out, "fresh", true);
+    }
+    let pairs: Vec<_> =
+        pairs.iter().map(|pair| format!("[{}, {}]", pair.lun.number(), pair.peer_lun.number())).collect();
+    line(&mut out, "pairs", format!("[{}]", pairs.join(", ")));
+    out
+}
+
+fn options_keys(options: &GroupOptions, out: &mut String) {
+    let default = GroupOptions::default();
+    let time = |duration| text(&format_time(duration));
+    if options.mode == GroupMode::Host {
+        line(out, "mode", text("host"));
+    }
+    if let Overflow::Slow(most) = options.overflow {
+        line(out, "overflow", text(&format!("slow:{}", format_time(most))));
+    }
+    if options.hold != default.hold {
+        line(out, "hold", time(options.hold));
+    }
+    if options.bandwidth != default.bandwidth {
+        line(out, "bandwidth", text(&format_size(options.bandwidth)));
+    }
+    if options.secondary_reads {
+        line(out, "secondary_access", text("read"));
+    }
+    if options.restart_wait != default.restart_wait {
+        line(out, "restart_wait", time(options.restart_wait));
+    }
+    if !options.serves_alone {
+        line(out, "alone", text("wait"));
+    }
+    if options.swap_hold != default.swap_hold {
+        line(out, "swap_hold", time(options.swap_hold));
+    }
+    if options.silence != default.silence {
+        line(out, "silence", time(options.silence));
+    }
 }
 
 fn pool_keys(pool: &Pool, out: &mut String) {

@@ -44,6 +44,7 @@ impl Plan {
             volumes: Vec::new(),
             peers: Vec::new(),
             virtuals: Vec::new(),
+            groups: Vec::new(),
             initiators: Vec::new(),
             operators: Vec::new(),
             pools: Vec::new(),
