@@ -12,7 +12,20 @@
 pub mod action;
 mod context;
 mod front;
+mod generation;
+mod group;
 pub mod mail;
+mod order;
+mod page;
+mod record;
+mod report;
+mod wire;
 
 pub use context::{Actions, Context, Owner};
 pub use front::{Front, FrontPlan, Step};
+pub use generation::{Generation, Relation};
+pub use group::{Group, GroupPlan, Options, Overflow, PeerRead, PlannedVolume, VOLUMES};
+pub use order::{Loser, NAME, Order, RestoreTo};
+pub use page::{PAGE, PageAnswer, PageError, PageOrder, READER_PAGE_AT, Reading, Serial, StatusPage};
+pub use record::{Fence, Formation, Record, RecordError, Side, State, Takeover};
+pub use report::{Bottleneck, Positions, Report};
