@@ -1,8 +1,10 @@
-//! What is behind a unit's device server: a store at its own core, or one that is spread over several.
+//! What is behind a unit's device server: a store at its own core, or one that is spread over several; either may have the
+//! front of a pair before it.
 //!
 //! The unit hands block operations here and takes their outcomes; it need not know which it is. What a store does is said
-//! at [`Store`], what is different of a spread one at [`Spread`].
+//! at [`Store`], what is different of a spread one at [`Spread`], of a paired one at [`Paired`].
 
+use crate::paired::Paired;
 use crate::spread::{Growth, Spread};
 use crate::unit::UnitContext;
 use kagami_cache::store::{Cache, DeferredError, Store, StoreCounters};
@@ -19,6 +21,8 @@ pub(crate) enum Backing {
     Own(Store),
     /// In extents over several cores.
     Spread(Box<Spread>),
+    /// One of these, with the front of a pair before it.
+    Paired(Box<Paired>),
 }
 
 impl Backing {
@@ -34,6 +38,7 @@ impl Backing {
         match self {
             Self::Own(store) => store.submit(&mut cx.volume, tag, op, data),
             Self::Spread(spread) => spread.submit(cx, tag, op, data),
+            Self::Paired(paired) => paired.submit(cx, tag, op, data),
         }
     }
 
@@ -44,6 +49,7 @@ impl Backing {
         match self {
             Self::Own(_) => cx.volume.done.pop(),
             Self::Spread(spread) => spread.next_outcome(cx),
+            Self::Paired(paired) => paired.next_outcome(cx),
         }
     }
 
@@ -53,6 +59,7 @@ impl Backing {
         match self {
             Self::Own(_) => false,
             Self::Spread(spread) => spread.has_ended(),
+            Self::Paired(paired) => paired.has_ended(),
         }
     }
 
@@ -61,6 +68,7 @@ impl Backing {
         match self {
             Self::Own(store) => store.abort(&mut cx.volume, tag),
             Self::Spread(spread) => spread.abort(cx, tag),
+            Self::Paired(paired) => paired.abort(cx, tag),
         }
     }
 
@@ -74,6 +82,7 @@ impl Backing {
         match self {
             Self::Own(store) => store.on_tick(&mut cx.volume),
             Self::Spread(spread) => spread.on_tick(cx),
+            Self::Paired(paired) => paired.on_tick(cx),
         }
     }
 
@@ -83,6 +92,7 @@ impl Backing {
         match self {
             Self::Own(store) => store.next_deadline(),
             Self::Spread(spread) => spread.next_deadline(),
+            Self::Paired(paired) => paired.next_deadline(),
         }
     }
 
@@ -91,6 +101,7 @@ impl Backing {
         match self {
             Self::Own(store) => store.set_write_back(write_back),
             Self::Spread(spread) => spread.set_write_back(cx, write_back),
+            Self::Paired(paired) => paired.set_write_back(cx, write_back),
         }
     }
 
@@ -100,6 +111,7 @@ impl Backing {
         match self {
             Self::Own(store) => store.take_deferred_error(),
             Self::Spread(spread) => spread.take_deferred_error(),
+            Self::Paired(paired) => paired.inner.take_deferred_error(),
         }
     }
 
@@ -111,6 +123,8 @@ impl Backing {
                 Err(_) => Growth::Refused,
             },
             Self::Spread(spread) => spread.grow(cx, blocks),
+            // The other array's would have to grow with it, at a known place in the order of writes.
+            Self::Paired(_) => Growth::Refused,
         }
     }
 
@@ -119,6 +133,7 @@ impl Backing {
         match self {
             Self::Own(store) => store.set_draining(true, now),
             Self::Spread(spread) => spread.set_draining(cx, now),
+            Self::Paired(paired) => paired.inner.set_draining(cx, now),
         }
     }
 
@@ -127,6 +142,7 @@ impl Backing {
         match self {
             Self::Own(_) => true,
             Self::Spread(spread) => spread.dismiss(cx),
+            Self::Paired(paired) => paired.inner.dismiss(cx),
         }
     }
 
@@ -135,6 +151,7 @@ impl Backing {
         match self {
             Self::Own(store) => store.set_gone(),
             Self::Spread(spread) => spread.set_gone(cx),
+            Self::Paired(paired) => paired.inner.set_gone(cx),
         }
     }
 
@@ -143,6 +160,7 @@ impl Backing {
         match self {
             Self::Own(store) => store.is_released(),
             Self::Spread(spread) => spread.is_released(),
+            Self::Paired(paired) => paired.inner.is_released(),
         }
     }
 
@@ -151,6 +169,7 @@ impl Backing {
         match self {
             Self::Own(store) => drop(store.set_device_limits(limits)),
             Self::Spread(spread) => spread.set_device_limits(cx, limits),
+            Self::Paired(paired) => paired.inner.set_device_limits(cx, limits),
         }
     }
 
@@ -159,6 +178,7 @@ impl Backing {
         match self {
             Self::Own(_) => 0,
             Self::Spread(spread) => spread.others(),
+            Self::Paired(paired) => paired.inner.others(),
         }
     }
 
@@ -183,6 +203,7 @@ impl Backing {
                 spread.own.prefetch(cache, lba, step, reads);
             }
             Self::Spread(_) => {}
+            Self::Paired(paired) => paired.inner.prefetch(cache, lba, step, reads),
         }
     }
 
@@ -207,6 +228,7 @@ impl Backing {
         match self {
             Self::Own(store) => store,
             Self::Spread(spread) => &spread.own,
+            Self::Paired(paired) => paired.inner.own(),
         }
     }
 
@@ -215,6 +237,32 @@ impl Backing {
         match self {
             Self::Own(store) => store,
             Self::Spread(spread) => &mut spread.own,
+            Self::Paired(paired) => paired.inner.own_mut(),
+        }
+    }
+
+    /// The spread volume that it is, with a front before it or without.
+    pub(crate) fn spread_mut(&mut self) -> Option<&mut Spread> {
+        match self {
+            Self::Own(_) => None,
+            Self::Spread(spread) => Some(spread),
+            Self::Paired(paired) => paired.inner.spread_mut(),
+        }
+    }
+
+    /// Operations whose outcome was not given yet, on all cores.
+    pub(crate) fn under_way(&self) -> usize {
+        match self {
+            Self::Own(store) => store.in_flight(),
+            Self::Spread(spread) => spread.under_way(),
+            Self::Paired(paired) => paired.inner.under_way(),
+        }
+    }
+
+    /// Tags begin with slots below that number from now on, if they did not before.
+    pub(crate) fn widen(&mut self, slots: usize) {
+        if let Some(spread) = self.spread_mut() {
+            spread.widen(slots);
         }
     }
 
@@ -223,6 +271,7 @@ impl Backing {
         match self {
             Self::Own(store) => store.leave(cache),
             Self::Spread(spread) => spread.own.leave(cache),
+            Self::Paired(paired) => paired.inner.leave(cache),
         }
     }
 }

@@ -44,7 +44,7 @@ pub struct Core<I: Io> {
     pub(crate) hub: Hub<I::Stream>,
     pub(crate) plan: CorePlan,
     pub(crate) shared: Arc<Shared>,
-    random: Box<dyn Random + Send>,
+    pub(crate) random: Box<dyn Random + Send>,
     inbox: Arc<Inbox>,
     pub(crate) maker: Option<Box<dyn UnitMaker<I>>>,
     wake: Box<dyn FnMut(CoreId) + Send>,
@@ -221,6 +221,7 @@ impl<I: Io> Core<I> {
             Message::PartDone(done) => self.hub.part_done(done, io),
             Message::Order(mail) => self.shard_order(io, *mail),
             Message::News(unit, from, news) => self.hub.shard_news(unit, from, *news, io),
+            Message::Mail(mail) => self.hub.pair_mail(mail, io),
         }
     }
 
@@ -364,6 +365,10 @@ impl<I: Io> Handler<I> for Core<I> {
         if self.hub.far.want_a_look(now) {
             worked |= self.hub.look_far(io, &mut *self.random);
         }
+        if self.hub.has_mail() {
+            self.hub.deliver_mail(io);
+            worked = true;
+        }
         worked |= self.deliver();
         self.arm_listeners(io);
         if self.hub.is_retiring() {
@@ -382,6 +387,7 @@ impl<I: Io> Handler<I> for Core<I> {
         if self.hub.next_deadline() <= now {
             self.hub.metrics.reactor.timers.inc();
             self.hub.tick(io);
+            self.hub.deliver_mail(io);
             worked |= self.deliver();
             self.flush(io);
         }
@@ -405,6 +411,7 @@ impl<I: Io> Handler<I> for Core<I> {
         }
         let waits = !self.waiting.is_empty()
             || self.hub.has_delayed()
+            || self.hub.has_mail()
             || self.hub.is_retiring()
             || !self.holding.is_empty()
             || self.stop != Stop::Serving;

@@ -6,7 +6,6 @@
 use crate::core::Core;
 use kagami_cache::store::Store;
 use kagami_reactor::Io;
-use kagami_scsi::Readiness;
 use kagami_volume::DeviceLimits;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::SyncSender;
@@ -43,7 +42,8 @@ impl<I: Io> Core<I> {
         let Some(unit) = self.hub.units.get_mut(index as usize).and_then(Option::as_mut) else { return };
         match change {
             DeviceChange::Gone { closed } => {
-                unit.server.set_readiness(Readiness::Gone);
+                unit.gone = true;
+                unit.refresh_readiness();
                 if let Some(metrics) = self.hub.metrics.volume(unit.row()) {
                     metrics.gone.set(1);
                 }

@@ -6,7 +6,7 @@
 
 use crate::connection::Link as Pipe;
 use crate::hub::Hub;
-use crate::message::{Command, Ending, Manage, Reply};
+use crate::message::{Command, Ending, FarCommand, Manage, Reply};
 use crate::nexus::TaskId;
 use crate::outbox::{Outbox, Payload};
 use crate::session::Session;
@@ -20,6 +20,7 @@ use kagami_link::{InPlace, Sink};
 use kagami_memory::{Class, Pool, Purpose, ScatterMut};
 use kagami_metrics::CoreMetrics;
 use kagami_reactor::{Completion, Errno, Io, Op, ReceiveBuffer, SendBuffer, SocketId};
+use kagami_replica::action::FarEnd;
 use kagami_scsi::{Attention, NexusId};
 use kagami_types::Time;
 use std::sync::Arc;
@@ -212,6 +213,18 @@ impl<S: Send> Hub<S> {
         self.far.mark(index);
     }
 
+    /// A command of a group of this core; its end will be among `far_ends`.
+    pub(crate) fn far_command(&mut self, command: FarCommand, now: Time) {
+        let FarCommand { unit, tag, place, op } = command;
+        let far = self.far.units.get_mut((place & !FAR) as usize).and_then(Option::as_deref_mut);
+        let Some(far) = far.filter(|far| far.retiring.is_none()) else {
+            return self.far_ends.push_back((unit, tag, FarEnd::Unreachable));
+        };
+        far.unit.command(unit, tag, op, now);
+        self.far_ends.extend(far.unit.for_groups.ends.drain(..));
+        self.far.mark(place);
+    }
+
     pub(crate) fn manage_far(&mut self, index: u32, manage: Manage, only: Option<TaskId>, now: Time) {
         if let Some(far) = self.far.get(index) {
             far.unit.manage(manage, only, now);
@@ -301,6 +314,7 @@ impl<S: Send> Hub<S> {
         let Some(far) = self.far.units.get_mut(place as usize).and_then(Option::as_deref_mut) else { return };
         let metrics = self.metrics.volume(far.unit.row());
         far.unit.take_events(now, metrics, &mut self.finished, &mut self.then);
+        self.far_ends.extend(far.unit.for_groups.ends.drain(..));
         if !(self.finished.is_empty() && self.then.is_empty()) {
             self.follow_up();
         }

@@ -6,20 +6,22 @@ mod functions;
 use crate::directory::Directory;
 use crate::far::FarUnits;
 use crate::inbox::Usage;
-use crate::message::{Command, Crossing, Ending, Manage, Message, Reply, UnitAddress};
+use crate::journal::GroupEvent;
+use crate::message::{Command, Crossing, Ending, Manage, Message, PairMail, Reply, UnitAddress};
 use crate::nexus::TaskId;
 use crate::orders::Order;
 use crate::registry::Registry;
 use crate::session::Session;
 use crate::shard::Shard;
 use crate::shares::Shares;
-use crate::unit::{Keep, Then, Unit, UnitContext};
+use crate::unit::{Keep, Role, Then, Unit, UnitContext};
 use crate::virtual_unit::FAR;
 use kagami_cache::store::{Cache, StoreContext, StoreCounters};
 use kagami_memory::{Class, Pool, Purpose, Scatter, ScatterMut};
 use kagami_metrics::{CacheMetrics, CoreMetrics};
 use kagami_queue::Port;
 use kagami_reactor::{Completion, Io};
+use kagami_replica::action::FarEnd;
 use kagami_scsi::table::DataKind;
 use kagami_scsi::{Attention, Disposition, NexusId};
 use kagami_types::{BlockCount, BlockError, CoreId, Lun, Time};
@@ -43,6 +45,11 @@ pub trait Keeper: Send {
     /// [`Control::Ordered`](crate::Control::Ordered). Does not block. Who has no command devices need not care.
     fn order(&mut self, core: CoreId, order: Order) {
         let _ = (core, order);
+    }
+
+    /// Something happened to a group that operators want to know. Does not block.
+    fn group_event(&mut self, core: CoreId, event: GroupEvent) {
+        let _ = (core, event);
     }
 }
 
@@ -85,14 +92,19 @@ pub(crate) struct Hub<S> {
     keeper: Box<dyn Keeper>,
     keeps: Vec<Keep>,
     orders: Vec<Order>,
+    events: Vec<GroupEvent>,
     spare: Vec<Scatter>,
     parameters: Vec<u8>,
     pub(crate) out: Vec<u8>,
     pub(crate) done: Vec<(kagami_volume::Tag, kagami_volume::Outcome)>,
     pub(crate) then: Vec<Then>,
     pub(crate) finished: Vec<Reply>,
-    /// What units of this core send to shards.
+    /// What units of this core send to others.
     crossing: Vec<(CoreId, Crossing)>,
+    /// What fronts and groups of this core say to each other.
+    pub(crate) mail: VecDeque<PairMail>,
+    /// Ends of commands for other arrays: of which journal unit, under which tag.
+    pub(crate) far_ends: VecDeque<(u32, u64, FarEnd)>,
 }
 
 /// A unit on its way out.
@@ -154,6 +166,7 @@ impl<S: Send> Hub<S> {
             keeper,
             keeps: Vec::new(),
             orders: Vec::new(),
+            events: Vec::new(),
             spare: Vec::with_capacity(SPARE_LISTS),
             parameters: Vec::new(),
             out: Vec::new(),
@@ -161,6 +174,8 @@ impl<S: Send> Hub<S> {
             then: Vec::new(),
             finished: Vec::new(),
             crossing: Vec::new(),
+            mail: VecDeque::new(),
+            far_ends: VecDeque::new(),
         }
     }
 
@@ -341,7 +356,7 @@ impl<S: Send> Hub<S> {
         let unit = self.units.get_mut(index as usize)?.as_mut()?;
         let metrics = self.metrics.volume(unit.row())?;
         let session = nexus.and_then(|nexus| self.sessions.get(nexus.0 as usize)?.as_ref());
-        let (keeps, orders) = (&mut self.keeps, &mut self.orders);
+        let (keeps, orders, events) = (&mut self.keeps, &mut self.orders, &mut self.events);
         let now = io.now();
         let mut cx = UnitContext {
             volume: StoreContext { io, pool: &self.pool, done: &mut self.done, cache: &mut self.cache },
@@ -355,6 +370,7 @@ impl<S: Send> Hub<S> {
             then: &mut self.then,
             keep: &mut |keep| keeps.push(keep),
             order: &mut |order| orders.push(order),
+            event: &mut |event| events.push(event),
             session,
             luns: self.directory.luns(),
         };
@@ -366,23 +382,30 @@ impl<S: Send> Hub<S> {
             unit.drain(&mut cx);
         }
         if !self.crossing.is_empty() {
-            self.cross();
+            self.cross(now);
         }
         if !(self.finished.is_empty()
             && self.then.is_empty()
             && self.keeps.is_empty()
-            && self.orders.is_empty())
+            && self.orders.is_empty()
+            && self.events.is_empty())
         {
             self.follow_up();
         }
         Some(result)
     }
 
-    /// Sends to shards on other cores.
-    fn cross(&mut self) {
+    /// Sends to shards, fronts and groups, and to the links of this core.
+    fn cross(&mut self, now: Time) {
         let mut crossing = std::mem::take(&mut self.crossing);
         for (core, what) in crossing.drain(..) {
-            self.send(core, what.into());
+            match what {
+                Crossing::Part(part) => self.send(core, Message::Part(part)),
+                Crossing::Order(mail) => self.send(core, Message::Order(mail)),
+                Crossing::Mail(mail) if core == self.core => self.mail.push_back(mail),
+                Crossing::Mail(mail) => self.send(core, Message::Mail(mail)),
+                Crossing::Far(command) => self.far_command(command, now),
+            }
         }
         self.crossing = crossing;
     }
@@ -399,6 +422,9 @@ impl<S: Send> Hub<S> {
         }
         for order in std::mem::take(&mut self.orders) {
             self.keeper.order(self.core, order);
+        }
+        for event in self.events.drain(..) {
+            self.keeper.group_event(self.core, event);
         }
         for then in std::mem::take(&mut self.then) {
             match then {
@@ -458,8 +484,8 @@ impl<S: Send> Hub<S> {
     pub(crate) fn tick<I: Io<Stream = S>>(&mut self, io: &mut I) {
         let now = io.now();
         for index in 0..u32::try_from(self.units.len()).unwrap_or(u32::MAX) {
-            if self.units[index as usize].as_ref().is_some_and(|unit| unit.volume.next_deadline() <= now) {
-                self.with_unit(index, None, io, |unit, cx| unit.volume.on_tick(cx));
+            if self.units[index as usize].as_ref().is_some_and(|unit| unit.next_deadline() <= now) {
+                self.with_unit(index, None, io, Unit::on_tick);
             }
         }
         self.tick_shards(io);
@@ -467,7 +493,7 @@ impl<S: Send> Hub<S> {
 
     /// When [`tick`](Self::tick) is wanted next.
     pub(crate) fn next_deadline(&self) -> Time {
-        let units = self.units.iter().flatten().map(|unit| unit.volume.next_deadline());
+        let units = self.units.iter().flatten().map(Unit::next_deadline);
         let shards = self.shards.iter().flatten().map(|shard| shard.store.next_deadline());
         units.chain(shards).min().unwrap_or(Time::NEVER)
     }
@@ -491,7 +517,7 @@ impl<S: Send> Hub<S> {
         now: Time,
     ) {
         let unit = self.units.get_mut(unit as usize).and_then(Option::as_mut);
-        if let Some(device) = unit.and_then(|unit| unit.command.as_mut()) {
+        if let Some(Role::Command(device)) = unit.map(|unit| &mut unit.role) {
             device.ordered(slot, turn, result, done, now);
         }
     }

@@ -1,11 +1,14 @@
 //! What the daemon's own threads tell a core. Rare, from many: a queue of its own.
 
 use crate::device::DeviceChange;
+use crate::journal::GroupSeed;
 use crate::maker::Seed;
-use crate::unit::Ticket;
+use crate::unit::{PairSeed, Ticket};
 use crate::virtual_unit::{Forwarded, VirtualUnit};
 use crossbeam_queue::ArrayQueue;
 use kagami_queue::Ringer;
+use kagami_replica::action::OrderResult;
+use kagami_replica::{Order, Report};
 use kagami_scsi::{Attention, NexusId};
 use kagami_types::BlockCount;
 use std::sync::Arc;
@@ -120,8 +123,64 @@ pub enum Control {
         /// What.
         change: DeviceChange,
     },
+    /// Something of pairs and groups.
+    Group {
+        /// The index at this core of the unit that it is about: a paired volume's, or a journal's.
+        unit: u32,
+        /// What.
+        control: GroupControl,
+    },
     /// Finish what is under way, close all connections, flush, and end.
     Stop,
+}
+
+/// What the daemon asks of the pairs and groups of a core.
+///
+/// A group is put to work so: [`Add`](Self::Add) at the journal unit, [`Pair`](Self::Pair) at each of its volumes
+/// (wherever these live), then [`Start`](Self::Start). At a start of the array all of them are put into the boxes before the
+/// cores run: a core looks into its box before it takes commands, so nobody meets a volume without its front. The end, after
+/// the group has done the order to delete it: [`Unpair`](Self::Unpair) at each volume (to be repeated while it is busy), then
+/// [`Remove`](Self::Remove).
+#[derive(Debug)]
+pub enum GroupControl {
+    /// To a journal unit ([`Unit::as_journal`](crate::Unit::as_journal)): that group is to live there.
+    Add {
+        /// The group and its surroundings.
+        seed: Box<GroupSeed>,
+        /// Hears why it cannot.
+        answer: SyncSender<Result<(), String>>,
+    },
+    /// To a volume: the front of a pair comes before it.
+    Pair {
+        /// The front.
+        seed: Box<PairSeed>,
+        /// Hears why it cannot.
+        answer: SyncSender<Result<(), String>>,
+    },
+    /// To a volume that is in no pair any more: its front goes.
+    Unpair {
+        /// Hears why it cannot yet.
+        answer: SyncSender<Result<(), String>>,
+    },
+    /// To a journal unit: its group begins.
+    Start,
+    /// To a journal unit: an order for its group.
+    Order {
+        /// Which.
+        order: Order,
+        /// Gets what came of it, once, when that is known.
+        answer: SyncSender<OrderResult>,
+    },
+    /// To a journal unit: what does its group say of itself?
+    Report {
+        /// Gets it; `None` where there is no group, or nothing is known yet.
+        answer: SyncSender<Option<Box<Report>>>,
+    },
+    /// To a journal unit: its group is over.
+    Remove {
+        /// Hears whether there was one.
+        answer: SyncSender<bool>,
+    },
 }
 
 /// What a unit is busy with.

@@ -17,6 +17,8 @@
 //! | `virtual_unit`, `far` | a volume that another array has: its front and its link; the links' sockets |
 //! | `unit` | a logical unit on its home core: device server, volume, tasks between |
 //! | `backing`, `spread` | its volume: at the same core, or in extents over several |
+//! | `paired`, `unit/pair` | a volume in a pair: the front before it, and what hosts see of that |
+//! | `journal`, `pairing` | a journal's unit with its group; mail between groups and fronts |
 //! | `shard`, `hall` | what other cores' units have here of such a volume |
 //!
 //! # Who owns what
@@ -42,6 +44,7 @@ mod full;
 mod hall;
 mod hub;
 mod inbox;
+mod journal;
 mod login;
 mod maker;
 mod manage;
@@ -51,6 +54,8 @@ mod nexus;
 mod order;
 mod orders;
 mod outbox;
+mod paired;
+mod pairing;
 mod placement;
 mod plan;
 mod receive;
@@ -70,11 +75,12 @@ pub use access::{Access, Ends, Refused};
 pub use device::DeviceChange;
 pub use directory::Directory;
 pub use hub::Keeper;
-pub use inbox::{Control, Inbox, Usage};
+pub use inbox::{Control, GroupControl, Inbox, Usage};
+pub use journal::{GroupEvent, GroupSeed, WallClock};
 pub use maker::{Seed, UnitMaker};
 pub use message::{
-    Command, Ending, Manage, Message, Part, PartDone, Reply, Scope, ShardMail, ShardNews, ShardOrder,
-    UnitAddress,
+    Command, Ending, Manage, Message, PairMail, Part, PartDone, Reply, Scope, ShardMail, ShardNews,
+    ShardOrder, UnitAddress,
 };
 pub use moving::Moving;
 pub use nexus::{ConnectionId, TaskId};
@@ -86,7 +92,7 @@ pub use session::{Arrival, Session, SessionIdentity, Sight, Visible};
 pub use shard::Shard;
 pub use spread::{ShardAddress, SpreadPlan};
 pub use token::{shard_base, volume_base};
-pub use unit::{Keep, Ticket, Unit};
+pub use unit::{Keep, PairSeed, Ticket, Unit};
 pub use virtual_unit::{FAR, Forwarded, Shape, VirtualUnit};
 
 /// Where received bytes go that are a task's data.

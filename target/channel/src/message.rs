@@ -7,6 +7,8 @@ use crate::spread::ShardAddress;
 use kagami_cache::store::DeferredError;
 use kagami_iscsi::pdu::{Itt, TaskAttribute, TmfFunction};
 use kagami_memory::Scatter;
+use kagami_replica::action::FarOp;
+use kagami_replica::mail::{ToFront, ToGroup, VolumeIndex};
 use kagami_scsi::NexusId;
 use kagami_types::{BlockCount, BlockOp, BlockRange, CoreId, Lun, Time};
 use kagami_volume::{DeviceLimits, Outcome, Tag};
@@ -206,25 +208,52 @@ pub enum ShardNews {
     Left,
 }
 
-/// What a unit sends to another core's shard in the course of a call.
+/// What a front and its group say to each other, with the place at the core to which it goes.
+#[derive(Debug)]
+pub enum PairMail {
+    /// From the front of that volume to the journal unit in that place.
+    ToGroup(u32, VolumeIndex, ToGroup),
+    /// From the group to the unit in that place, before whose volume the front stands.
+    ToFront(u32, ToFront),
+}
+
+/// A command of a group for the other array.
+#[derive(Debug)]
+pub(crate) struct FarCommand {
+    /// The journal unit's place at this core.
+    pub(crate) unit: u32,
+    /// The group's tag.
+    pub(crate) tag: u64,
+    /// The virtual volume through which it goes, by its index.
+    pub(crate) place: u32,
+    pub(crate) op: FarOp,
+}
+
+/// What a unit sends to others in the course of a call: shards, fronts, groups.
 #[derive(Debug)]
 pub(crate) enum Crossing {
     Part(Part),
     Order(Box<ShardMail>),
+    Mail(PairMail),
+    /// For a link of the same core.
+    Far(FarCommand),
+}
+
+impl From<FarCommand> for Crossing {
+    fn from(command: FarCommand) -> Self {
+        Self::Far(command)
+    }
+}
+
+impl From<PairMail> for Crossing {
+    fn from(mail: PairMail) -> Self {
+        Self::Mail(mail)
+    }
 }
 
 impl From<Part> for Crossing {
     fn from(part: Part) -> Self {
         Self::Part(part)
-    }
-}
-
-impl<S> From<Crossing> for Message<S> {
-    fn from(crossing: Crossing) -> Self {
-        match crossing {
-            Crossing::Part(part) => Self::Part(part),
-            Crossing::Order(mail) => Self::Order(mail),
-        }
     }
 }
 
@@ -263,4 +292,6 @@ pub enum Message<S> {
     Order(Box<ShardMail>),
     /// A shard says something to the unit in that place.
     News(u32, ShardAddress, Box<ShardNews>),
+    /// A front and its group, which live on different cores.
+    Mail(PairMail),
 }

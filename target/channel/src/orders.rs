@@ -6,7 +6,7 @@
 //! costs nothing, and other units pay one comparison.
 
 use crate::message::{Command, Ending, Reply};
-use crate::unit::{OpKind, Unit, UnitContext};
+use crate::unit::{OpKind, Role, Unit, UnitContext};
 use kagami_memory::{Purpose, Scatter, ScatterMut};
 use kagami_orders::layout::{HALF, ORDINARY};
 use kagami_orders::slots::{Event, Limits, Slots, Written};
@@ -113,7 +113,8 @@ impl Unit {
     #[must_use]
     pub fn with_orders(mut self, array: Uuid) -> Self {
         let geometry = self.volume.geometry();
-        self.command = Some(Box::new(CommandDevice::new(array, geometry.block_size, geometry.bytes())));
+        let device = CommandDevice::new(array, geometry.block_size, geometry.bytes());
+        self.role = Role::Command(Box::new(device));
         self
     }
 
@@ -127,7 +128,7 @@ impl Unit {
         op: BlockOp,
         cx: &mut UnitContext<'_>,
     ) -> Option<Reply> {
-        let Some(device) = self.command.as_mut() else { return self.block(command, wanted, op, cx, None) };
+        let Role::Command(device) = &mut self.role else { return self.block(command, wanted, op, cx, None) };
         let end = match device.way(&op) {
             Way::Storage => return self.block(command, wanted, op, cx, None),
             Way::Overlaid(at) => return self.block(command, wanted, op, cx, Some(OpKind::Overlaid(at))),
@@ -176,7 +177,7 @@ impl Unit {
     /// A READ of ordinary storage and slots: the storage has answered.
     #[cold]
     pub(crate) fn overlay(&mut self, at: u64, data: &mut Scatter, cx: &mut UnitContext<'_>) -> Ending {
-        let Some(device) = self.command.as_mut() else { return Ending::Good };
+        let Role::Command(device) = &mut self.role else { return Ending::Good };
         let (len, ordinary) = (data.len_bytes(), usize::try_from(ORDINARY.saturating_sub(at)).unwrap_or(0));
         cx.out.clear();
         cx.out.resize(len, 0);

@@ -462,6 +462,18 @@ impl Spread {
         self.own.take_deferred_error().or_else(|| self.deferred.pop_front())
     }
 
+    /// Operations whose outcome was not given yet.
+    pub(crate) fn under_way(&self) -> usize {
+        self.flights.iter().flatten().count() + self.ended.len()
+    }
+
+    /// Room for tags that begin with slots below that number.
+    pub(crate) fn widen(&mut self, slots: usize) {
+        let more = slots.saturating_sub(self.flights.len());
+        let flights = std::mem::take(&mut self.flights);
+        self.flights = flights.into_iter().chain((0..more).map(|_| None)).collect();
+    }
+
     /// Whether a block is at home.
     pub(crate) fn is_at_home(&self, block: u64) -> bool {
         self.stripes.shard(block) == 0

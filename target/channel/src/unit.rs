@@ -5,9 +5,13 @@
 
 mod changes;
 mod end;
+mod pair;
+
+pub use pair::PairSeed;
 
 use crate::answer::CHECK_CONDITION;
 use crate::backing::Backing;
+use crate::journal::{GroupEvent, Journal};
 use crate::message::{Command, Crossing, Ending, Manage, Reply, UnitAddress};
 use crate::nexus::TaskId;
 use crate::order::Order;
@@ -43,8 +47,27 @@ pub struct Unit {
     /// The slot of the task that was begun last.
     last: u16,
     pub(crate) order: Order,
-    /// What makes it a command device, where it is one.
-    pub(crate) command: Option<Box<CommandDevice>>,
+    pub(crate) role: Role,
+    /// Its device was removed.
+    pub(crate) gone: bool,
+}
+
+/// What a unit is besides a volume.
+#[derive(Debug)]
+pub(crate) enum Role {
+    /// Nothing.
+    Plain,
+    /// A command device.
+    Command(Box<CommandDevice>),
+    /// A journal, with the group that it is of.
+    Journal(Box<Journal>),
+}
+
+impl Role {
+    #[inline]
+    fn is_special(&self) -> bool {
+        !matches!(self, Self::Plain)
+    }
 }
 
 /// A task in the hands of the volume, or of something else that takes its time.
@@ -123,6 +146,8 @@ pub(crate) struct UnitContext<'a> {
     pub(crate) keep: &'a mut dyn FnMut(Keep),
     /// What a command device was told to do.
     pub(crate) order: &'a mut dyn FnMut(Ordered),
+    /// What operators want to know of groups.
+    pub(crate) event: &'a mut dyn FnMut(GroupEvent),
     pub(crate) session: Option<&'a Arc<Session>>,
     pub(crate) luns: &'a [Lun],
 }
@@ -164,7 +189,8 @@ impl Unit {
             serial: 0,
             last: 0,
             order: Order::default(),
-            command: None,
+            role: Role::Plain,
+            gone: false,
         }
     }
 
@@ -223,7 +249,7 @@ impl Unit {
     fn attach(&mut self, session: &Session) -> bool {
         let nexus = session.nexus;
         let id = TransportId::new(&session.initiator, session.isid.0);
-        if let Some(device) = &mut self.command {
+        if let Role::Command(device) = &mut self.role {
             device.attach(nexus, &session.initiator);
         }
         id.is_some_and(|id| self.server.attach(nexus, Arc::new(id), session.port).is_ok())
@@ -272,9 +298,10 @@ impl Unit {
         let offered = DataOut { parameters: cx.parameters, offered: u64::from(command.offered) };
         let disposition = self.server.execute(command.nexus, &command.cdb, offered, cx.out);
         match disposition {
-            Disposition::Block(op) if self.command.is_some() => {
-                self.command_block(index, command, transfer.bytes, op, cx)
-            }
+            Disposition::Block(op) if self.role.is_special() => match self.role {
+                Role::Journal(_) => self.journal_block(command, transfer.bytes, op, cx),
+                _ => self.command_block(index, command, transfer.bytes, op, cx),
+            },
             Disposition::Block(op) => self.block(command, transfer.bytes, op, cx, None),
             other => Some(self.settle(index, command, transfer.bytes, other, cx)?),
         }
@@ -411,10 +438,20 @@ impl Unit {
 
     /// An operation for which nobody waits. Without a slot it is not done: it is a hint.
     fn background(&mut self, op: BlockOp, cx: &mut UnitContext<'_>) {
+        self.begin_background(op, false, cx);
+    }
+
+    /// The same; `inside`: past the front of a pair.
+    fn begin_background(&mut self, op: BlockOp, inside: bool, cx: &mut UnitContext<'_>) {
         let Some(slot) = self.free.pop() else { return };
         self.serial += 1;
         let tag = tag(slot, self.serial);
-        if self.volume.submit(cx, tag, op, Scatter::default()).is_some() {
+        let data = Scatter::default();
+        let done = match &mut self.volume {
+            Backing::Paired(paired) if inside => paired.submit_inside(cx, tag, op, data),
+            volume => volume.submit(cx, tag, op, data),
+        };
+        if done.is_some() {
             self.free.push(slot);
             return;
         }
@@ -514,6 +551,10 @@ impl Unit {
     /// What the volume has finished since: called after everything that it was handed.
     pub(crate) fn drain(&mut self, cx: &mut UnitContext<'_>) {
         while let Some((Tag(tag), outcome)) = self.volume.next_outcome(cx) {
+            if Self::is_of_group(Tag(tag)) {
+                self.group_device(Tag(tag), outcome, cx);
+                continue;
+            }
             let (slot, serial) = untag(tag);
             let Some(place) = self.tasks.get_mut(usize::from(slot)) else { continue };
             let Some(task) = place.as_mut().filter(|task| task.serial & SERIAL == serial) else { continue };
@@ -597,7 +638,8 @@ impl Unit {
 
     /// Makes all that was written stable, for nobody in particular.
     pub(crate) fn flush(&mut self, cx: &mut UnitContext<'_>) {
-        self.background(BlockOp::Flush { lba: Lba(0), blocks: BlockCount(0) }, cx);
+        // Past the front of a pair, whose journal has what hosts were promised.
+        self.begin_background(BlockOp::Flush { lba: Lba(0), blocks: BlockCount(0) }, true, cx);
     }
 
     /// Tasks under way, and those that wait for their turn.

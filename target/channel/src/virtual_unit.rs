@@ -4,11 +4,14 @@
 //! [`Link`](kagami_link::Link), with its pages, and from there through a socket of this core: nothing
 //! crosses cores, nothing is copied. The socket's side is in [`far`](crate::far).
 
+mod group;
+
 use crate::answer::CHECK_CONDITION;
 use crate::message::{Command, Ending, Manage, Reply, UnitAddress};
 use crate::nexus::TaskId;
 use crate::session::Session;
 use crate::unit::{Then, fill};
+use group::{ForGroups, OfGroup};
 use kagami_iscsi::pdu::{TaskAttribute, TmfFunction};
 use kagami_link::{Blocks, Done, Event, Link, LinkPlan, Outcome, Phase, Refusal, Request, Status};
 use kagami_memory::{Pool, Purpose, ScatterMut};
@@ -91,6 +94,7 @@ pub(crate) enum Owner {
     },
     /// The daemon's, by number.
     Daemon(u64),
+    Group(OfGroup),
 }
 
 /// A virtual volume.
@@ -108,6 +112,7 @@ pub struct VirtualUnit {
     /// Answers of the front to ORDERED commands, which come after those of all commands before them.
     held: Vec<Held>,
     most_bytes: u64,
+    pub(crate) for_groups: ForGroups,
 }
 
 /// An answer that waits.
@@ -142,6 +147,7 @@ impl VirtualUnit {
             tickets: 0,
             asked: BTreeMap::new(),
             held: Vec::new(),
+            for_groups: ForGroups::default(),
         }
     }
 
@@ -359,10 +365,14 @@ impl VirtualUnit {
     fn done(&mut self, done: Done<Owner>, now: Time, metrics: Option<&VolumeMetrics>) -> Option<Reply> {
         let Done { owner, outcome, mut data, wanted, .. } = done;
         let Owner::Host { task, started, kind, .. } = owner else {
-            if let Owner::Daemon(number) = owner
-                && let Some(answer) = self.asked.remove(&number)
-            {
-                let _ = answer.try_send(Forwarded { outcome, data: data.to_vec() });
+            match owner {
+                Owner::Group(whose) => self.ended(whose, outcome, data, now),
+                Owner::Daemon(number) => {
+                    if let Some(answer) = self.asked.remove(&number) {
+                        let _ = answer.try_send(Forwarded { outcome, data: data.to_vec() });
+                    }
+                }
+                Owner::Host { .. } => {}
             }
             return None;
         };
@@ -420,7 +430,7 @@ impl VirtualUnit {
                 let pick = |owner: &Owner| match (owner, only) {
                     (Owner::Host { task, .. }, Some(only)) => *task == only,
                     (Owner::Host { nexus, .. }, None) => manage.concerns(*nexus),
-                    (Owner::Daemon(_), _) => false,
+                    (Owner::Daemon(_) | Owner::Group(_), _) => false,
                 };
                 self.link.abort(pick, ticket, now);
             }

@@ -376,6 +376,12 @@ impl LogicalUnit {
         BlockCount(self.capacity)
     }
 
+    /// Whether it is read-only, besides what hosts set in the control mode page (SWP).
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
     /// WCE: may a write be acknowledged before it is stable?
     #[must_use]
     pub fn write_cache_enabled(&self) -> bool {

@@ -75,6 +75,7 @@ impl<I: Io> Core<I> {
                 Control::Forget { unit, nexuses } => self.hub.forget(unit, &nexuses),
                 Control::Grow { unit, blocks } => self.hub.grow(unit, blocks, io),
                 Control::Device { unit, change } => self.device_changed(io, unit, change),
+                Control::Group { unit, control } => self.group_control(io, unit, control),
                 Control::Stop => {
                     if self.stop == Stop::Serving {
                         self.stop = Stop::Draining;

@@ -1,10 +1,9 @@
 //! What becomes of a unit's volume while hosts use it: growth, its device, its shards on other cores.
 
 use super::{Unit, UnitContext};
-use crate::backing::Backing;
 use crate::message::ShardNews;
 use crate::spread::{Growth, ShardAddress};
-use kagami_scsi::{Attention, Readiness};
+use kagami_scsi::Attention;
 use kagami_types::BlockCount;
 use kagami_volume::{DeviceLimits, Outcome, Tag};
 use std::os::fd::OwnedFd;
@@ -29,14 +28,14 @@ impl Unit {
 
     /// A part of an operation is done on another core.
     pub(crate) fn part_done(&mut self, part: Tag, outcome: Outcome, at_once: bool, cx: &mut UnitContext<'_>) {
-        if let Backing::Spread(spread) = &mut self.volume {
+        if let Some(spread) = self.volume.spread_mut() {
             spread.part_done(cx, part, outcome, at_once);
         }
     }
 
     /// A shard of its volume, on another core, says something.
     pub(crate) fn shard_news(&mut self, from: ShardAddress, news: ShardNews, cx: &mut UnitContext<'_>) {
-        let Backing::Spread(spread) = &mut self.volume else { return };
+        let Some(spread) = self.volume.spread_mut() else { return };
         let (growth, is_back) = spread.news(cx, from, news);
         if let Some(growth) = growth {
             self.has_grown(growth);
@@ -56,7 +55,7 @@ impl Unit {
         answer: SyncSender<Result<(), String>>,
         cx: &mut UnitContext<'_>,
     ) {
-        if let Backing::Spread(spread) = &mut self.volume {
+        if let Some(spread) = self.volume.spread_mut() {
             return spread.device_back(cx, own, others, how, answer);
         }
         if own.is_ok() {
@@ -66,7 +65,8 @@ impl Unit {
     }
 
     fn is_back(&mut self, cx: &UnitContext<'_>) {
-        self.server.set_readiness(Readiness::Ready);
+        self.gone = false;
+        self.refresh_readiness();
         cx.metrics.gone.set(0);
         self.server.establish_all(None, Attention::InternalReset);
     }

@@ -1,6 +1,6 @@
 //! Tasks of a unit that end before their time, and who waits for them (SAM-5 5.6, 7).
 
-use super::{Abort, Then, Unit, UnitContext, UnitTask, Waiter, tag, untag};
+use super::{Abort, Role, Then, Unit, UnitContext, UnitTask, Waiter, tag, untag};
 use crate::message::Manage;
 use crate::nexus::TaskId;
 use crate::session::Session;
@@ -104,7 +104,7 @@ impl Unit {
     pub(crate) fn detach(&mut self, session: &Arc<Session>, cx: &mut UnitContext<'_>) {
         let nexus = session.nexus;
         self.server.detach(nexus);
-        if let Some(device) = &mut self.command {
+        if let Role::Command(device) = &mut self.role {
             device.detach(nexus);
         }
         self.abort_where(|_, other| other == nexus, nexus, true, Then::Detached(Arc::clone(session)), cx);

@@ -1,0 +1,117 @@
+//! A unit whose volume is in a pair: the front comes and goes, mail comes for it, and its mode is what hosts see.
+
+use super::{Unit, UnitContext};
+use crate::backing::Backing;
+use crate::message::UnitAddress;
+use crate::paired::Paired;
+use kagami_replica::FrontPlan;
+use kagami_replica::mail::{Mode, ToFront};
+use kagami_scsi::{Attention, Readiness};
+
+/// The ticket of the mode that a front begins in; the group's own are small numbers.
+const FIRST: u64 = u64::MAX;
+
+/// How a unit gets its front.
+#[derive(Clone, Debug)]
+pub struct PairSeed {
+    /// The front.
+    pub front: FrontPlan,
+    /// The journal unit whose group it is to belong to.
+    pub group: UnitAddress,
+    /// The pair is new, and the volume is in use: hosts go on as before until the group says something else. Otherwise it
+    /// is NOT READY until then.
+    pub is_new: bool,
+}
+
+impl Unit {
+    /// Whether the front of a pair can come before the volume.
+    ///
+    /// # Errors
+    /// Why not, in plain words.
+    pub(crate) fn may_pair(&self) -> Result<(), String> {
+        if self.role.is_special() {
+            return Err("it is no ordinary volume".to_owned());
+        }
+        match &self.volume {
+            Backing::Paired(_) => Err("it is in a pair already".to_owned()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts the front of a pair before the volume.
+    pub(crate) fn paired(self, seed: PairSeed) -> Self {
+        let slots = u16::try_from(self.tasks.len()).unwrap_or(u16::MAX);
+        let how = (self.server.write_cache_enabled(), self.server.is_read_only());
+        let paired = Paired::new(self.volume, seed.front, seed.group, slots, self.serial, how);
+        Self { volume: Backing::Paired(Box::new(paired)), ..self }
+    }
+
+    /// The front that was put there is told how to begin.
+    pub(crate) fn begin_pair(&mut self, is_new: bool, cx: &mut UnitContext<'_>) {
+        if is_new {
+            self.front_mail(ToFront::Mode { ticket: FIRST, mode: Mode::Plain }, cx);
+        } else {
+            self.show(Mode::NotReady, Mode::NotReady);
+        }
+    }
+
+    /// Whether the front can be taken away.
+    ///
+    /// # Errors
+    /// Why not, in plain words.
+    pub(crate) fn may_unpair(&self) -> Result<(), String> {
+        match &self.volume {
+            Backing::Paired(paired) if paired.is_idle() => Ok(()),
+            Backing::Paired(_) => Err("its pair is still busy with it".to_owned()),
+            _ => Err("it is in no pair".to_owned()),
+        }
+    }
+
+    /// Takes the front away.
+    pub(crate) fn unpaired(self) -> Self {
+        let volume = match self.volume {
+            Backing::Paired(paired) => paired.inner,
+            other => other,
+        };
+        Self { volume, ..self }
+    }
+
+    /// Mail from the group.
+    pub(crate) fn front_mail(&mut self, mail: ToFront, cx: &mut UnitContext<'_>) {
+        let Backing::Paired(paired) = &mut self.volume else { return };
+        let before = paired.mode();
+        let mode = if let ToFront::Mode { mode, .. } = &mail { Some(*mode) } else { None };
+        paired.on_mail(cx, mail);
+        if let Some(mode) = mode {
+            self.show(mode, before);
+        }
+    }
+
+    /// What hosts see of a mode: the WP bit and DATA PROTECT, NOT READY, and that what they knew may have changed.
+    fn show(&mut self, mode: Mode, before: Mode) {
+        let Backing::Paired(paired) = &self.volume else { return };
+        let protected = matches!(mode, Mode::Fenced | Mode::Secondary { .. });
+        self.server.set_read_only(protected || paired.is_read_only());
+        self.refresh_readiness();
+        let was_written_by_group = matches!(before, Mode::Secondary { .. });
+        if was_written_by_group && !matches!(mode, Mode::Secondary { .. }) {
+            // The blocks are not those that hosts read here before.
+            self.server.establish_all(None, Attention::MediumChanged);
+        }
+    }
+
+    /// Whether the medium can be accessed, by the device and by the pair.
+    pub(crate) fn refresh_readiness(&mut self) {
+        let mode = match &self.volume {
+            Backing::Paired(paired) => Some(paired.mode()),
+            _ => None,
+        };
+        let readiness = match mode {
+            _ if self.gone => Readiness::Gone,
+            Some(Mode::NotReady) => Readiness::BecomingReady,
+            Some(Mode::Stopped) => Readiness::Gone,
+            _ => Readiness::Ready,
+        };
+        self.server.set_readiness(readiness);
+    }
+}
