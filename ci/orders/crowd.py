@@ -104,7 +104,7 @@ def bad(array):
     expect("a reserved byte", "malformed", lambda r: patched(r, 230, b"\1"))
     expect("no host id", "malformed", lambda r: patched(r, 80, bytes(16)))
     expect("an unknown order", "unknown-order", order=999)
-    expect("an order that is to come", "not-yet", order=36, at=generation, key=key)
+    expect("a group that is not there", "refused", order=36, at=generation, key=key)
     expect("a parameter too many", "bad-parameter", parameters=[("name", "x")])
     expect("a parameter too few", "bad-parameter", order=6)
     expect("a cut parameter", "malformed", lambda r: patched(r, 258, b"\xff"), parameters=[("name", "xxxx")])

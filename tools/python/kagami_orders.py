@@ -58,7 +58,11 @@ PARAMETERS = {
     "name": (1, "text"), "volume": (2, "text"), "lun": (3, "<H"), "size_bytes": (4, "<Q"), "pool": (5, "text"),
     "block_bytes": (6, "<I"), "cache": (7, "text"), "initiator": (8, "text"), "force": (9, "flag"),
     "read_only": (10, "flag"), "request": (11, "id"), "offset": (12, "<Q"), "peer": (13, "text"),
-    "mapped_lun": (14, "<H"), "role": (15, "text"), "group": (16, "text"),
+    "mapped_lun": (14, "<H"), "role": (15, "text"), "group": (16, "text"), "group_id": (17, "id"), "side": (18, "text"),
+    "peer_id": (19, "id"), "pair": (20, "text"), "journal": (21, "<H"), "peer_journal": (22, "<H"),
+    "journal_bytes": (23, "<Q"), "writable": (24, "flag"), "discard": (25, "text"), "dry_run": (26, "flag"),
+    "cancel": (27, "flag"), "position": (28, "<Q"), "time_nanos": (29, "<Q"), "marker": (30, "text"),
+    "wait": (31, "flag"),
 }
 
 # code: (word, exit code)
@@ -68,6 +72,7 @@ CODES = {
     9: ("signature-needed", 3), 10: ("expired", 3), 11: ("stale", 3), 12: ("generation-needed", 3), 13: ("refused", 3),
     14: ("unknown-array", 5), 15: ("unreachable", 5), 16: ("too-many-hops", 3), 17: ("busy", 4), 18: ("timed-out", 4),
     19: ("too-large", 1), 20: ("no-such-result", 1), 21: ("id-reused", 3),
+    22: ("already", 12), 23: ("swapped", 10), 24: ("taken-over", 11),
 }
 
 

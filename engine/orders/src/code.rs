@@ -42,6 +42,12 @@ macro_rules! codes {
                 match self { $(Self::$name => $exit),* }
             }
 
+            /// Whether what was wanted is so now.
+            #[must_use]
+            pub fn is_success(self) -> bool {
+                matches!(self, Self::Done | Self::Already | Self::Swapped | Self::TakenOver)
+            }
+
             /// What it means, in one line.
             #[must_use]
             pub fn meaning(self) -> &'static str {
@@ -57,7 +63,7 @@ codes! {
     Malformed = 2, 1, "malformed", "The record is incomplete after 10 s, or whole and without meaning.";
     Unsupported = 3, 1, "unsupported", "The record's version or features are not known here.";
     UnknownOrder = 4, 2, "unknown-order", "There is no order of that number.";
-    NotYet = 5, 3, "not-yet", "The number is kept for an order that comes with replication.";
+    NotYet = 5, 3, "not-yet", "The number is kept for an order that this version does not have.";
     BadParameter = 6, 2, "bad-parameter", "A parameter is missing, unknown or wrong; nothing has changed.";
     Unauthorised = 7, 3, "unauthorised", "The initiator or operator may not give this order.";
     BadSignature = 8, 3, "bad-signature", "The operator is unknown, or the signature is not the operator's.";
@@ -74,6 +80,9 @@ codes! {
     TooLarge = 19, 1, "too-large", "What the order returns is larger than what can be returned.";
     NoSuchResult = 20, 1, "no-such-result", "The result that is to be continued is no longer kept: give the order again.";
     IdReused = 21, 3, "id-reused", "The request id was used before, for another record; nothing has changed.";
+    Already = 22, 12, "already", "It was so already; nothing has changed.";
+    Swapped = 23, 10, "swapped", "The sides of the group are exchanged.";
+    TakenOver = 24, 11, "taken-over", "The secondary was made writable without the last writes of the primary.";
 }
 
 impl fmt::Display for Code {

@@ -69,6 +69,21 @@ tags! {
     MappedLun = 14, U16, "mapped_lun", "A LUN of that other array.";
     Role = 15, Text, "role", "`plain` or `command`.";
     Group = 16, Text, "group", "A group of pairs.";
+    GroupId = 17, Id, "group_id", "The UUID of a group, chosen by who makes it; the same for both arrays.";
+    Side = 18, Text, "side", "Which side the target array is to be: `primary` or `secondary`.";
+    PeerId = 19, Id, "peer_id", "The UUID of the other array.";
+    Pair = 20, Text, "pair", "Two volumes, as `LUN:PEER_LUN:BLOCKS:BLOCK_BYTES`; may come several times.";
+    Journal = 21, U16, "journal", "The LUN of the target array's journal.";
+    PeerJournal = 22, U16, "peer_journal", "The LUN of the other array's journal.";
+    JournalBytes = 23, U64, "journal_bytes", "The size of the smaller of the two journals.";
+    Writable = 24, Flag, "writable", "Hosts may write the secondary.";
+    Discard = 25, Text, "discard", "The array that gives up what it alone has, by its name.";
+    DryRun = 26, Flag, "dry_run", "Only say what would be done.";
+    Cancel = 27, Flag, "cancel", "Give up what is under way.";
+    Position = 28, U64, "position", "A place of the journal, as an offset in bytes.";
+    TimeNanos = 29, U64, "time_nanos", "A moment, in nanoseconds since 1970.";
+    Marker = 30, Text, "marker", "The name of a marker, at most 63 bytes.";
+    Wait = 31, Flag, "wait", "Done only when it has arrived at the secondary.";
 }
 
 /// What a value is.

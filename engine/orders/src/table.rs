@@ -57,8 +57,6 @@ pub struct Order {
     pub right: Right,
     /// Whether it changes something.
     pub effect: Effect,
-    /// Whether this version executes it; else the number is kept for it.
-    pub built: bool,
     /// Its parameters.
     pub parameters: &'static [(Tag, Need)],
     /// What it does, in one line.
@@ -71,14 +69,8 @@ use Need::{Any, May, Must};
 macro_rules! order {
     ($number:literal $name:literal $right:ident $effect:ident [$($tag:ident $need:ident),*] $help:literal) => {
         Order {
-            number: $number, name: $name, right: Right::$right, effect: $effect, built: true,
+            number: $number, name: $name, right: Right::$right, effect: $effect,
             parameters: &[$((Tag::$tag, $need)),*], help: $help,
-        }
-    };
-    (later $number:literal $name:literal $right:ident $effect:ident $help:literal) => {
-        Order {
-            number: $number, name: $name, right: Right::$right, effect: $effect, built: false,
-            parameters: &[], help: $help,
         }
     };
 }
@@ -102,18 +94,26 @@ pub static ORDERS: &[Order] = &[
         [Name Must, Peer Must, MappedLun Must, Lun May, Role May, Initiator Any]
         "Adds a virtual volume: a LUN of this array that is a LUN of a known peer."),
     order!(25 "lun-map-remove" Admin Changes [Volume Must, Force May] "Takes a virtual volume out of the LUN map."),
-    order!(later 32 "pair-create" Operate Changes "Pairs two volumes."),
-    order!(later 33 "pair-delete" Operate Changes "Ends a group of pairs."),
-    order!(later 34 "pair-split" Operate Changes "Suspends a group."),
-    order!(later 35 "pair-resync" Operate Changes "Resumes a group."),
-    order!(later 36 "pair-swap" Operate Changes "Exchanges the sides of a group."),
-    order!(later 37 "pair-takeover" Operate Changes "Makes the secondary side of a group writable."),
-    order!(later 38 "pair-status" Read Looks "States, positions and lag of groups."),
-    order!(later 48 "journal-status" Read Looks "Positions and areas of a group's journals."),
-    order!(later 49 "journal-acquire" Operate Changes "Has the second array read a part of the journal."),
-    order!(later 50 "journal-restore" Operate Changes "Has the second array apply a part of its journal."),
-    order!(later 51 "journal-purge" Operate Changes "Lets the first array free a part of its journal."),
-    order!(later 64 "marker" Operate Changes "Puts a name into the journal at this moment."),
+    order!(32 "pair-create" Operate Changes
+        [Group Must, GroupId Must, Side Must, Peer Must, PeerId Must, Pair Any, Journal Must, PeerJournal Must,
+         JournalBytes Must, Force May]
+        "Makes a group of pairs at the target array; the other array gets the same order from its side."),
+    order!(33 "pair-delete" Operate Changes [Group May, Force May] "Ends a group of pairs at the target array."),
+    order!(34 "pair-split" Operate Changes [Group May, Writable May]
+        "Suspends a group; done when the secondary has all that was written before."),
+    order!(35 "pair-resync" Operate Changes [Group May, Discard May] "Resumes a group; copies the difference."),
+    order!(36 "pair-swap" Operate Changes [Group May, DryRun May, Cancel May] "Exchanges the sides of a group."),
+    order!(37 "pair-takeover" Operate Changes [Group May, DryRun May, Force May]
+        "Makes the secondary side of a group writable."),
+    order!(38 "pair-status" Read Looks [Group May] "States, positions and lag of groups."),
+    order!(48 "journal-status" Read Looks [Group May] "Positions and areas of a group's journals."),
+    order!(49 "journal-acquire" Operate Changes [Group May, Position May]
+        "Has the second array read its peer's journal up to a place, or all there is."),
+    order!(50 "journal-restore" Operate Changes [Group May, Position May, TimeNanos May, Marker May]
+        "Has the second array apply its journal up to a place, a time or a marker, or all that it has read."),
+    order!(51 "journal-purge" Operate Changes [Group May, Position May]
+        "Lets the first array free its journal up to a place, or all that the second one has."),
+    order!(64 "marker" Operate Changes [Group May, Marker Must, Wait May] "Puts a name into the journal at this moment."),
 ];
 
 impl Order {
@@ -135,14 +135,11 @@ impl Order {
         self.effect == Changes
     }
 
-    /// Checks that it is built, and its parameters: none missing, none that is not its own.
+    /// Checks its parameters: none missing, none that is not its own.
     ///
     /// # Errors
     /// The code, and why in plain words.
     pub fn check(&self, parameters: &Parameters) -> Result<(), (Code, String)> {
-        if !self.built {
-            return Err((Code::NotYet, format!("{} comes with replication", self.name)));
-        }
         let wrong = |why: String| Err((Code::BadParameter, format!("{}: {why}", self.name)));
         for (tag, need) in self.parameters {
             let count = parameters.tags().filter(|known| known == tag).count();
@@ -171,11 +168,7 @@ impl Order {
             });
         }
         let effect = if self.is_change() { "changes" } else { "looks" };
-        let parameters = match (self.built, parameters.is_empty()) {
-            (false, _) => "kept for replication".to_owned(),
-            (true, true) => "none".to_owned(),
-            (true, false) => parameters.join(", "),
-        };
+        let parameters = if parameters.is_empty() { "none".to_owned() } else { parameters.join(", ") };
         let Self { number, name, right, help, .. } = self;
         format!("| {number} | `{name}` | {} | {effect} | {parameters} | {help} |", right.word())
     }

@@ -175,7 +175,8 @@ fn the_table_checks_parameters() {
     assert_eq!(code("volume-resize", Parameters::new()), Code::BadParameter);
     assert_eq!(code("volume-resize", grow().parameters.flag(Tag::Force, true)), Code::BadParameter);
     assert_eq!(code("volume-resize", grow().parameters.text(Tag::Volume, "x")), Code::BadParameter);
-    assert_eq!(code("pair-swap", Parameters::new()), Code::NotYet);
+    assert_eq!(code("marker", Parameters::new()), Code::BadParameter);
+    assert!(Order::by_name("pair-swap").unwrap().check(&Parameters::new()).is_ok());
     for (n, order) in ORDERS.iter().enumerate() {
         assert!(ORDERS[..n].iter().all(|other| other.number < order.number && other.name != order.name));
         assert!(order.help.ends_with('.') && Order::by_number(order.number).is_some());

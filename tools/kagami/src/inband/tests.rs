@@ -72,7 +72,7 @@ fn every_order_that_is_built_has_a_command() {
         "lun map remove a",
     ];
     let verbs: Vec<Verb> = commands.iter().map(|words| asked(words).unwrap()).collect();
-    for order in ORDERS.iter().filter(|order| order.built && order.name != "continue") {
+    for order in ORDERS.iter().filter(|order| order.name != "continue") {
         let verb = verbs.iter().find(|verb| verb.order == order.name);
         assert!(verb.is_some_and(|verb| order.check(&verb.parameters).is_ok()), "{}", order.name);
     }
