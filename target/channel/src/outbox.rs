@@ -108,7 +108,11 @@ impl Outbox {
         self.digest(framing, data, offset, len);
         if offset == 0 && len == data.len_bytes() {
             // The usual case: the handles themselves move, nothing is counted up and down.
-            self.parts.extend(data.drain().map(SendPart::Data));
+            if data.parts().len() > 1 {
+                self.parts.extend(data.drain().map(SendPart::Data));
+            } else if let Some(part) = data.pop() {
+                self.parts.push(SendPart::Data(part));
+            }
             self.len += len;
         } else {
             self.share(data, offset, len);

@@ -96,7 +96,11 @@ impl ScatterMut {
 
     /// Ends writing: moves all parts to the end of `list`. Both keep their storage, so that
     /// nothing is allocated once they have grown.
+    #[inline]
     pub fn freeze_into(&mut self, list: &mut Scatter) {
+        if self.is_empty() {
+            return;
+        }
         list.parts.reserve(self.parts.len());
         for part in self.drain() {
             list.put(part.freeze());

@@ -232,6 +232,7 @@ impl<H> Segments<H> {
     }
 
     /// Takes the last part off.
+    #[inline]
     pub fn pop(&mut self) -> Option<Segment<H>> {
         let part = self.parts.pop()?;
         self.len -= part.len as usize;
@@ -276,10 +277,17 @@ impl<H> Segments<H> {
         H: Handle,
     {
         self.len = 0;
-        if self.parts.len() < 2 {
-            self.parts.clear();
-            return;
+        match self.parts.len() {
+            0 => {}
+            1 => drop(self.parts.pop()),
+            _ => self.clear_many(),
         }
+    }
+
+    fn clear_many(&mut self)
+    where
+        H: Handle,
+    {
         let mut returns = Returns::new();
         for part in self.parts.drain(..) {
             part.page.drop_into(&mut returns);
