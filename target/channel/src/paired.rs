@@ -5,9 +5,8 @@
 //! reads that nothing hinders go straight to the store, under the unit's own tag. What the front wants of the store is
 //! done under tags of slots that the unit does not have. Mail to the group leaves with the call's other messages.
 //!
-//! It decides nothing: which writes wait, and for what, is the front's; what hosts see of a mode is the unit's
-//! (`unit/pair`). The store refuses with BUSY what finds no slot or page; the front's operations are tried again then,
-//! because a write that is in the journal must reach the store.
+//! It decides nothing: which writes wait, and for what, is the front's, also where the store is busy; what hosts see of a
+//! mode is the unit's (`unit/pair`).
 
 use crate::backing::Backing;
 use crate::message::{PairMail, UnitAddress};
@@ -18,10 +17,6 @@ use kagami_replica::{Front, FrontPlan, Step};
 use kagami_types::{BlockError, BlockOp, Time};
 use kagami_volume::{Aborted, Outcome, Tag};
 use std::collections::VecDeque;
-use std::time::Duration;
-
-/// How soon an operation that found no room is tried again.
-const RETRY: Duration = Duration::from_millis(1);
 
 /// The least number of operations that a front may have in the store at a time.
 const LEAST: u16 = 16;
@@ -33,19 +28,15 @@ const SERIAL: u64 = 0xffff_ffff;
 const TASK_SERIAL: u64 = (1 << 48) - 1;
 
 /// An operation of the front's that the store has.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Call {
     /// As the front calls it.
     tag: u64,
     /// As the store does.
     inner: Tag,
-    /// To try it again.
-    op: BlockOp,
-    /// Its data, likewise; the storage is kept from one call to the next.
-    data: Scatter,
 }
 
-/// An operation of the front's that waits for room.
+/// An operation of the front's that waits for one of ours to end.
 #[derive(Debug)]
 struct Waiting {
     tag: u64,
@@ -68,13 +59,10 @@ pub(crate) struct Paired {
     serial: u64,
     /// In order: nothing overtakes the first.
     waiting: VecDeque<Waiting>,
-    retry: Time,
     /// Host operations that ended, for the unit.
     ended: Vec<(Tag, Outcome)>,
     /// The front's operations that the store did at once.
     at_once: VecDeque<(u16, Outcome)>,
-    /// Lists whose storage is used again.
-    spare: Vec<Scatter>,
     /// Operations from before there was a front, and the serial number of the last of them.
     outside: (usize, u64),
     /// The WCE bit.
@@ -112,10 +100,8 @@ impl Paired {
             free: (0..room).rev().collect(),
             serial: 0,
             waiting: VecDeque::new(),
-            retry: Time::NEVER,
             ended: Vec::with_capacity(usize::from(slots)),
             at_once: VecDeque::new(),
-            spare: Vec::new(),
             outside,
             write_back,
             read_only,
@@ -155,6 +141,12 @@ impl Paired {
         self.front.submit(cx.now, tag.0, op, data);
         self.go_on(cx);
         None
+    }
+
+    /// The front is there: it begins, in its first mode.
+    pub(crate) fn begin(&mut self, cx: &mut UnitContext<'_>) {
+        self.inner.set_write_back(cx, self.wanted());
+        self.go_on(cx);
     }
 
     /// Past the front: the flush before a core ends.
@@ -222,15 +214,12 @@ impl Paired {
         if self.front.next_deadline() <= cx.now {
             self.front.on_tick(cx.now);
         }
-        if self.retry <= cx.now {
-            self.retry = Time::NEVER;
-        }
         self.go_on(cx);
     }
 
     /// As [`Backing::next_deadline`].
     pub(crate) fn next_deadline(&self) -> Time {
-        self.inner.next_deadline().min(self.front.next_deadline()).min(self.retry)
+        self.inner.next_deadline().min(self.front.next_deadline())
     }
 
     /// The WCE bit changed; see [`wanted`](Self::wanted).
@@ -274,7 +263,7 @@ impl Paired {
                 self.done(cx, call, outcome);
                 continue;
             }
-            if self.retry != Time::NEVER || self.free.is_empty() {
+            if self.free.is_empty() {
                 return;
             }
             let Some(Waiting { tag, op, data }) = self.waiting.pop_front() else { return };
@@ -282,7 +271,7 @@ impl Paired {
         }
     }
 
-    /// An operation for the store, behind those that wait for room.
+    /// An operation for the store, behind those that wait.
     fn store(&mut self, cx: &mut UnitContext<'_>, tag: u64, op: BlockOp, data: Scatter) {
         if !self.waiting.is_empty() || self.free.is_empty() {
             self.waiting.push_back(Waiting { tag, op, data });
@@ -296,34 +285,21 @@ impl Paired {
             self.waiting.push_front(Waiting { tag, op, data });
             return;
         };
-        let mut kept = self.spare.pop().unwrap_or_default();
-        kept.push_range(&data, 0, data.len_bytes());
         self.serial += 1;
         let inner = Tag(u64::from(self.base + call) << 48 | self.serial & SERIAL);
         if let Some(place) = self.calls.get_mut(usize::from(call)) {
-            *place = Some(Call { tag, inner, op: op.clone(), data: kept });
+            *place = Some(Call { tag, inner });
         }
         if let Some(outcome) = self.inner.submit(cx, inner, op, data) {
             self.at_once.push_back((call, outcome));
         }
     }
 
-    /// An operation of the front's is done, or found no room.
-    fn done(&mut self, cx: &mut UnitContext<'_>, call: u16, outcome: Outcome) {
+    /// An operation of the front's has ended.
+    fn done(&mut self, cx: &UnitContext<'_>, call: u16, outcome: Outcome) {
         let place = self.calls.get_mut(usize::from(call)).and_then(Option::take);
-        let Some(Call { tag, op, data: mut kept, .. }) = place else { return };
+        let Some(Call { tag, .. }) = place else { return };
         self.free.push(call);
-        if outcome.result == Err(BlockError::Busy) {
-            self.waiting.push_front(Waiting { tag, op, data: kept });
-            self.retry = self.retry.min(cx.now + RETRY);
-            return;
-        }
-        // There is room again.
-        self.retry = Time::NEVER;
-        kept.clear();
-        if kept.capacity() > 0 && self.spare.len() < self.calls.len() {
-            self.spare.push(kept);
-        }
         let Outcome { result, data, status } = outcome;
         self.front.on_store(cx.now, tag, result, data, status);
     }

@@ -48,6 +48,9 @@ impl Unit {
 
     /// The front that was put there is told how to begin.
     pub(crate) fn begin_pair(&mut self, is_new: bool, cx: &mut UnitContext<'_>) {
+        if let Backing::Paired(paired) = &mut self.volume {
+            paired.begin(cx);
+        }
         if is_new {
             self.front_mail(ToFront::Mode { ticket: FIRST, mode: Mode::Plain }, cx);
         } else {
