@@ -105,6 +105,9 @@ for stage in "${STAGES[@]}"; do
     else
         failed+=("$stage")
         printf 'FAILED %-10s %4d s   %s\n' "$stage" $((SECONDS - started)) "$LOGS/$stage.log"
+        # What went wrong first: whoever reads may see only so much of what follows.
+        grep -hE 'VM-FAIL|^VM-RESULT: FAIL|^[a-z]+\.(sh|py): |^kagami[a-z-]*: |panicked at|^error|^ +FAIL |^not ok|^test .* FAILED|stopped after' \
+            "$LOGS/$stage.log" | tail -n 12 | sed 's/^/       ! /'
         tail -n "${SHOW_LINES:-60}" "$LOGS/$stage.log" | sed 's/^/         /'
     fi
     kill -TERM -- "-$guard" 2>/dev/null

@@ -225,6 +225,10 @@ pub struct VerifyArgs {
     /// How often.
     #[arg(long, value_parser = units::time, default_value = "300ms", value_name = "TIME")]
     pub snapshot_every: Duration,
+    /// Go on beyond --time, up to ten times as long, until there are so many: what a machine that stood still for a
+    /// while has proved is not less then.
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "snapshots")]
+    pub snapshots_least: u64,
     /// A program and its arguments, run with `snapshot-1`, `snapshot-2` ... as one more, after each file; no
     /// command is sent meanwhile.
     #[arg(long, value_name = "COMMAND")]

@@ -17,27 +17,62 @@ fail() {
     echo "VM-FAIL: $* ($(uptime_s) s)"
 }
 
-# shows what the kernel said since the last call, up to twelve lines
-kernel_seen=0
-new_kernel_lines() {
-    dmesg | tail -n +$((kernel_seen + 1)) >/tmp/kernel-new
-    kernel_seen=$((kernel_seen + $(wc -l </tmp/kernel-new)))
-    tail -n 12 /tmp/kernel-new | sed 's/^/VM:   kernel: /'
+uptime_s() { cut -d' ' -f1 /proc/uptime; }
+
+# What is being checked, and since when, for the watcher; written in one piece.
+NOW=/tmp/now
+begin() { echo "$(uptime_s) $*" >$NOW; }
+
+# where PID...: where the threads of these processes stand in the kernel
+where() {
+    for process in "$@"; do
+        for thread in /proc/"$process"/task/*; do
+            echo "$process $(cat "$thread/comm") $(awk '/^State/ { print $2 }' "$thread/status"): $(tr '\n' ' ' <"$thread/stack")"
+        done
+    done 2>/dev/null
 }
 
-uptime_s() { cut -d' ' -f1 /proc/uptime; }
+# how_it_stands: what a check that failed, or takes too long, may have waited for
+how_it_stands() {
+    echo "load $(cat /proc/loadavg)"
+    # Processes that wait for a device or the kernel itself.
+    for status in /proc/[0-9]*/status; do
+        if grep -q '^State:[[:space:]]*D' "$status" 2>/dev/null; then
+            process=${status#/proc/}
+            where "${process%/status}"
+        fi
+    done | head -n 20
+    for process in $(pidof kagamid); do where "$process" | head -n 12; done
+    [ ! -e /tmp/kagamid.log ] || tail -n 8 /tmp/kagamid.log | sed 's/^/kagamid: /'
+    dmesg | tail -n 12 | sed 's/^/kernel: /'
+}
+
+# watch: says how things stand when a check has taken a minute, and again every minute; runs beside the tests
+watch() {
+    told=
+    while sleep 5; do
+        read -r since what <$NOW || continue
+        minutes=$(awk "BEGIN { print int(($(uptime_s) - $since) / 60) }")
+        if [ "$minutes" -gt 0 ] && [ "$told" != "$since $minutes" ]; then
+            told="$since $minutes"
+            echo "VM: '$what' has taken $minutes min:"
+            how_it_stands 2>&1 | sed 's/^/VM:   /'
+        fi
+    done
+}
 
 # check NAME COMMAND...: the command must succeed
 check() {
     name=$1
     shift
+    begin "$name"
     if "$@" >$LOG 2>&1; then
         pass "$name"
     else
         fail "$name"
         echo "VM:   command: $*"
         tail -n 15 $LOG | sed 's/^/VM:   /'
-        new_kernel_lines
+        how_it_stands 2>&1 | sed 's/^/VM:   /'
         return 1
     fi
 }
@@ -46,6 +81,7 @@ check() {
 refuse() {
     name=$1
     shift
+    begin "$name"
     if "$@" >$LOG 2>&1; then
         fail "$name: it was allowed"
         return 1

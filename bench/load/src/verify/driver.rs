@@ -285,7 +285,7 @@ impl<'a> Driver<'a> {
         let mut next_snapshot = began + self.args.snapshot_every;
         loop {
             let now = Instant::now();
-            if self.events.stopped() || until.is_some_and(|until| now >= until) {
+            if self.events.stopped() || until.is_some_and(|until| now >= until && self.enough(now - began)) {
                 return Ok(());
             }
             self.patience.round(now, self.host.ended);
@@ -328,6 +328,13 @@ impl<'a> Driver<'a> {
                 }
             }
         }
+    }
+
+    /// Whether there are as many snapshots as were asked for, or there was time enough for them.
+    fn enough(&self, elapsed: Duration) -> bool {
+        self.args.snapshots.is_none()
+            || self.snapshots >= self.args.snapshots_least
+            || elapsed >= self.args.time.saturating_mul(10)
     }
 
     /// Nothing more to do in this phase.
