@@ -1,0 +1,449 @@
+#!/usr/bin/env python3
+"""The rows 'Replication' of the goals: two arrays on this machine, a pair, a line between them, a limited load.
+
+    bench/replicate/run.py                         every row, once
+    bench/replicate/run.py write lag --rounds 3    some rows, three times
+
+Rows:
+  write       4 KiB random writes: the same volume unpaired and paired, in turns (WCE=0, and WCE=1 at a limited rate)
+  lag         lag at a steady load, on loopback and over a line of 50 ms round trip
+  slow        host writes while the line hangs, and while the far array catches up
+  catch-up    a line of 2 Gb/s and 50 ms: how busy it is while the far array catches up; and loopback without a limit
+  formation   speed of the formation copy, of allocated and of empty regions, and what hosts lose meanwhile
+  forward     CPU time of 4 KiB commands through a virtual volume against served ones
+  swap        how long hosts' commands are held by a swap of a drained pair
+
+Two arrays, a line and a generator on two cores measure the scheduler as well: rates are limited, and CPU time is that of each
+process. Builds what it measures; uses 127.0.0.1 only; leaves nothing behind. `--folder` says where volumes and journals lie.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import shutil
+import statistics
+import subprocess
+import tempfile
+import threading
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+IQN = "iqn.2026-11.io.kagami"
+DB, JOURNAL, FORWARD, ORDERS = 0, 20, 30, 9
+EXIT_DONE = (0, 10, 11, 12)
+
+CONFIG = """
+[array]
+name = "{name}"
+iqn = "{iqn}:{name}"
+data = "{work}/data"
+listen = ["127.0.0.1:{port}"]
+cores = [{core}]
+cache = "{cache}"
+admin = "{work}/admin.sock"
+
+[[volume]]
+lun = {db}
+name = "db"
+path = "{work}/db"
+size = "{size}"
+cache = "{mode}"
+
+[[volume]]
+lun = 1
+name = "ram"
+backend = "ram"
+size = "64MiB"
+
+[[volume]]
+lun = {orders}
+name = "orders"
+role = "command"
+
+[[volume]]
+lun = {journal}
+name = "jnl"
+role = "journal"
+path = "{work}/jnl"
+size = "{journal_size}"
+
+[[peer]]
+name = "{peer}"
+portal = "127.0.0.1:{peer_port}"
+iqn = "{iqn}:{peer}"
+luns = [1]
+orders = "forward"
+
+[[virtual]]
+lun = {forward}
+peer = "{peer}"
+mapped_lun = 1
+name = "far-ram"
+"""
+
+
+class Failed(Exception):
+    """A row that could not be measured, and why."""
+
+
+class Array:
+    """A kagamid."""
+
+    def __init__(self, bench, name, peer, port, peer_port, core):
+        self.bench, self.name, self.port = bench, name, port
+        self.work = pathlib.Path(tempfile.mkdtemp(prefix=f"kagami-{name}.", dir=bench.options.folder))
+        options = bench.options
+        text = CONFIG.format(
+            name=name, peer=peer, iqn=IQN, work=self.work, port=port, peer_port=peer_port, core=core,
+            size=options.size, journal_size=options.journal, mode=bench.mode, cache=options.cache,
+            db=DB, journal=JOURNAL, forward=FORWARD, orders=ORDERS,
+        )
+        (self.work / "kagami.toml").write_text(text)
+        self.log = open(self.work / "log", "w+", encoding="utf-8")
+        self.process = subprocess.Popen(
+            [bench.binaries / "kagamid", "--config", self.work / "kagami.toml"],
+            stdout=self.log, stderr=subprocess.STDOUT, cwd=self.work,
+        )
+
+    def wait(self):
+        """Until it serves."""
+        for _ in range(1200):
+            text = (self.work / "log").read_text()
+            if "\nready" in text:
+                return
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.1)
+        raise Failed(f"{self.name} did not start: {text.strip()[-2000:]}")
+
+    def url(self, lun=DB):
+        return f"iscsi://127.0.0.1:{self.port}/{IQN}:{self.name}/{lun}"
+
+    def cpu(self):
+        """CPU seconds of the process so far."""
+        stat = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
+
+    def tool(self, *words, ok=EXIT_DONE):
+        command = [self.bench.binaries / "kagami", "--via", f"unix:{self.work}/admin.sock", *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        if done.returncode not in ok:
+            raise Failed(f"{self.name}: kagami {' '.join(words)}: {done.stderr.strip() or done.stdout.strip()}")
+        return done.stdout
+
+    def status(self):
+        """The one group."""
+        return json.loads(self.tool("pair", "status", "--json"))["groups"][0]
+
+    def close(self):
+        self.process.terminate()
+        try:
+            self.process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.log.close()
+        shutil.rmtree(self.work, ignore_errors=True)
+
+
+class Line:
+    """kagami-bench relay."""
+
+    def __init__(self, bench, listen, target, delay="0ms", bandwidth="0"):
+        command = [bench.binaries / "kagami-bench", "relay", f"127.0.0.1:{listen}", f"127.0.0.1:{target}"]
+        command += ["--delay", delay, "--bandwidth", bandwidth]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        if self.process.stdout.readline().strip() != "ready":
+            raise Failed("the relay did not start")
+
+    def order(self, word):
+        self.process.stdin.write(word + "\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline().split()
+
+    def passed(self):
+        """Bytes to the target, and back."""
+        return tuple(int(word) for word in self.order("stats"))
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+class Bench:
+    """What all rows use: binaries, and two arrays with a line between them."""
+
+    def __init__(self, options):
+        self.options, self.mode = options, "writeback"
+        self.binaries = options.binaries
+        if self.binaries is None:
+            packages = [word for name in ("kagamid", "kagami", "kagami-bench") for word in ("-p", name)]
+            subprocess.run(["cargo", "build", "--release", "-q", *packages], cwd=ROOT, check=True)
+            self.binaries = ROOT / "build" / "release"
+        self.open = []
+
+    def arrays(self, delay="0ms", bandwidth="0", mode="writeback"):
+        """Array one on the first core, array two on the second, each reaching the other over a line."""
+        self.mode = mode
+        port = self.options.port
+        self.lines = [
+            self.keep(Line(self, port + 2, port, delay, bandwidth)),
+            self.keep(Line(self, port + 3, port + 1, delay, bandwidth)),
+        ]
+        one = self.keep(Array(self, "one", "two", port, port + 3, 0))
+        two = self.keep(Array(self, "two", "one", port + 1, port + 2, 1))
+        one.wait(), two.wait()
+        self.one, self.two = one, two
+        return one, two
+
+    def keep(self, thing):
+        self.open.append(thing)
+        return thing
+
+    def close(self):
+        while self.open:
+            self.open.pop().close()
+
+    def load(self, array, *words, lun=DB, seconds=None):
+        """A run of the generator."""
+        command = [self.binaries / "kagami-bench", "load", array.url(lun), "--json", "--poll", "sleep"]
+        command += ["--time", f"{seconds or self.options.seconds}s", "--warmup", "500ms", *map(str, words)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        try:
+            return json.loads(done.stdout)
+        except json.JSONDecodeError as error:
+            raise Failed(f"kagami-bench: {done.stderr.strip()}") from error
+
+    def pair(self, wait=True):
+        """A pair of both volumes."""
+        self.one.tool(
+            "pair", "create", "--group", "bench", "--primary", f"one:{DB}", "--secondary", f"two:{DB}",
+            "--journal", f"one:{JOURNAL}", "--secondary-journal", f"two:{JOURNAL}",
+        )
+        if wait:
+            self.until(lambda: self.one.status()["state"] == "PAIR", 300, "PAIR")
+
+    def until(self, holds, seconds, what):
+        """Waits; how long it took."""
+        began = time.monotonic()
+        while not holds():
+            if time.monotonic() - began > seconds:
+                raise Failed(f"no {what} after {seconds} s: {json.dumps(self.one.status())[:600]}")
+            time.sleep(0.02)
+        return time.monotonic() - began
+
+    def fill(self, array, mebibytes):
+        """Writes the start of the volume once, in order."""
+        count = mebibytes << 20
+        self.load(
+            array, "--read", 0, "--block", "256KiB", "--pattern", "seq", "--connections", 1, "--depth", 8,
+            seconds=max(1, count // (256 << 20)),
+        )
+
+
+RANDOM = ("--read", 0, "--block", "4KiB", "--connections", 2, "--depth", 16)
+
+
+def per_io(array, run):
+    """Runs; the report, and CPU microseconds of the array for each command."""
+    cpu = array.cpu()
+    report = run()
+    return report, (array.cpu() - cpu) * 1e6 / max(1, report["commands"])
+
+
+def row_write(bench):
+    for mode, words in (("writethrough", RANDOM), ("writeback", (*RANDOM, "--rate", bench.options.rate))):
+        one, _ = bench.arrays(mode=mode)
+        bench.fill(one, 64)
+        alone, alone_cpu = per_io(one, lambda: bench.load(one, *words))
+        bench.pair()
+        paired, paired_cpu = per_io(one, lambda: bench.load(one, *words))
+        wce = 0 if mode == "writethrough" else 1
+        print(
+            f"write WCE={wce}: unpaired {alone['iops']:,.0f} IOPS p99 {alone['latency_p99_us']:.0f} us {alone_cpu:.1f} us CPU;"
+            f" PAIR {paired['iops']:,.0f} IOPS p99 {paired['latency_p99_us']:.0f} us {paired_cpu:.1f} us CPU;"
+            f" IOPS x {paired['iops'] / alone['iops']:.2f}, p99 x {paired['latency_p99_us'] / alone['latency_p99_us']:.2f},"
+            f" CPU x {paired_cpu / alone_cpu:.2f}; errors {paired['errors']}"
+        )
+        bench.close()
+
+
+def sampled_lag(bench, work):
+    """Runs `work` and looks at the lag meanwhile."""
+    samples, stop = [], threading.Event()
+
+    def watch():
+        while not stop.is_set():
+            group = bench.two.status()
+            if group["lag_seconds"] is not None:
+                samples.append(group["lag_seconds"] * 1e3)
+            time.sleep(0.1)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        result = work()
+    finally:
+        stop.set()
+        thread.join()
+    return result, sorted(samples)
+
+
+def row_lag(bench):
+    for name, delay in (("loopback", "0ms"), ("50 ms round trip", "25ms")):
+        one, _ = bench.arrays(delay=delay)
+        bench.pair()
+        report, lag = sampled_lag(bench, lambda: bench.load(one, *RANDOM, "--rate", bench.options.rate, seconds=6))
+        if not lag:
+            raise Failed("no lag was reported")
+        print(
+            f"lag over {name}: at {report['iops']:,.0f} writes/s median {statistics.median(lag):.0f} ms,"
+            f" most {lag[-1]:.0f} ms ({len(lag)} samples); host errors {report['errors']}"
+        )
+        bench.close()
+
+
+def row_slow(bench):
+    one, _ = bench.arrays()
+    bench.pair()
+    words = (*RANDOM, "--rate", bench.options.rate)
+    before = bench.load(one, *words)
+    for line in bench.lines:
+        line.order("hang")
+    hanging = bench.load(one, *words)
+    for line in bench.lines:
+        line.order("pass")
+    after = bench.load(one, *words)
+    for name, report in (("before", before), ("line hangs", hanging), ("catching up", after)):
+        print(
+            f"slow, {name}: {report['iops']:,.0f} IOPS, p99 {report['latency_p99_us']:.0f} us,"
+            f" max {report['latency_max_us'] / 1e3:.0f} ms, errors {report['errors']}"
+        )
+    bench.until(lambda: bench.one.status()["state"] == "PAIR", 60, "PAIR")
+
+
+def row_catch_up(bench):
+    rate = 250_000_000
+    for name, delay, bandwidth in (("2 Gb/s, 50 ms", "25ms", str(rate)), ("loopback", "0ms", "0")):
+        one, two = bench.arrays(delay=delay, bandwidth=bandwidth)
+        bench.pair()
+        for line in bench.lines:
+            line.order("hang")
+        bench.load(one, "--read", 0, "--block", "256KiB", "--connections", 1, "--depth", 8, seconds=3)
+        behind = one.status()["lag_bytes"] or 0
+        for line in bench.lines:
+            line.order("pass")
+        # The first half second is the links' way back.
+        time.sleep(0.5)
+        began, (_, start) = time.monotonic(), bench.lines[0].passed()
+        last = (began, start)
+        while time.monotonic() - began < 60:
+            time.sleep(0.05)
+            _, now = bench.lines[0].passed()
+            if now - last[1] > 1 << 16:
+                last = (time.monotonic(), now)
+            if one.status()["lag_bytes"] == 0:
+                break
+        seconds, moved = last[0] - began, last[1] - start
+        speed = moved / max(seconds, 1e-3)
+        busy = f", {speed / rate:.0%} of the line" if bandwidth != "0" else ""
+        print(f"catch-up over {name}: {behind >> 20} MiB behind, {moved >> 20} MiB in {seconds:.2f} s: {speed / 2**20:,.0f} MiB/s{busy}")
+        bench.close()
+
+
+def row_formation(bench):
+    for name, mebibytes in (("empty", 0), ("filled", bench.options.fill)):
+        one, two = bench.arrays()
+        if mebibytes:
+            bench.fill(one, mebibytes)
+        began = time.monotonic()
+        bench.pair()
+        took = time.monotonic() - began
+        print(f"formation, {name} volume of {bench.options.size}: {took:.2f} s")
+        bench.close()
+    one, two = bench.arrays()
+    bench.fill(one, bench.options.fill)
+    words = ("--read", 70, "--block", "4KiB", "--connections", 2, "--depth", 16, "--rate", bench.options.rate)
+    before = bench.load(one, *words)
+    bench.pair(wait=False)
+    during = bench.load(one, *words)
+    print(
+        f"formation beside hosts: {before['iops']:,.0f} IOPS p99 {before['latency_p99_us']:.0f} us before,"
+        f" {during['iops']:,.0f} p99 {during['latency_p99_us']:.0f} us during ({during['iops'] / before['iops']:.0%})"
+    )
+
+
+def row_forward(bench):
+    one, two = bench.arrays()
+    for kind, read in (("read", 100), ("write", 0)):
+        words = ("--read", read, "--block", "4KiB", "--connections", 2, "--depth", 16, "--rate", bench.options.rate)
+        served, served_cpu = per_io(one, lambda: bench.load(one, *words, lun=1))
+        through, through_cpu = per_io(one, lambda: bench.load(one, *words, lun=FORWARD))
+        print(
+            f"forward, {kind}: served {served['iops']:,.0f} IOPS {served_cpu:.2f} us CPU,"
+            f" through {through['iops']:,.0f} IOPS {through_cpu:.2f} us: x {through_cpu / served_cpu:.2f}"
+        )
+
+
+def row_swap(bench):
+    one, two = bench.arrays()
+    bench.pair()
+    bench.load(one, *RANDOM, "--rate", bench.options.rate)
+    bench.until(lambda: one.status()["lag_bytes"] == 0, 60, "drained pair")
+    for first, second in ((one, two), (two, one)):
+        began = time.monotonic()
+        first.tool("pair", "swap", "bench")
+        took = time.monotonic() - began
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                probe = bench.load(second, "--read", 0, "--block", "4KiB", "--connections", 1, "--depth", 1, seconds=1)
+                if probe["errors"] == 0:
+                    break
+            except Failed:
+                pass
+            if time.monotonic() > deadline:
+                raise Failed("the new primary takes no writes")
+        print(f"swap to {second.name}: the order took {took * 1e3:.0f} ms")
+        bench.until(lambda: second.status()["state"] == "PAIR" and second.status()["lag_bytes"] == 0, 30, "drained pair")
+
+
+ROWS = {
+    "write": row_write, "lag": row_lag, "slow": row_slow, "catch-up": row_catch_up,
+    "formation": row_formation, "forward": row_forward, "swap": row_swap,
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=", ".join(ROWS))
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--seconds", type=int, default=3, help="of each run of the generator")
+    parser.add_argument("--rate", type=int, default=10_000, help="commands a second where it is limited")
+    parser.add_argument("--size", default="1GiB", help="of the volumes")
+    parser.add_argument("--journal", default="1GiB", help="size of the journals")
+    parser.add_argument("--cache", default="256MiB")
+    parser.add_argument("--fill", type=int, default=512, help="MiB that are written before a formation copy")
+    parser.add_argument("--folder", help="where volumes and journals lie")
+    parser.add_argument("--port", type=int, default=13941)
+    parser.add_argument("--binaries", type=pathlib.Path, help="where kagamid, kagami and kagami-bench are; built otherwise")
+    options = parser.parse_args()
+    for row in options.rows:
+        if row not in ROWS:
+            parser.error(f"no row '{row}': {', '.join(ROWS)}")
+    bench, failed = Bench(options), False
+    for _ in range(options.rounds):
+        for row in options.rows or ROWS:
+            try:
+                ROWS[row](bench)
+            except (Failed, subprocess.TimeoutExpired) as error:
+                print(f"{row}: NOT MEASURED: {error}")
+                failed = True
+            finally:
+                bench.close()
+    raise SystemExit(failed)
+
+
+if __name__ == "__main__":
+    main()
