@@ -333,6 +333,9 @@ impl Writer {
     /// Bytes that must be free for the next frame, where it is full: with them it is not.
     #[must_use]
     pub fn needs(&self) -> u64 {
+        if self.opening {
+            return BLOCK;
+        }
         let until_wrap = self.layout.until_wrap(self.head);
         let alone = self.cut(1, u64::MAX).map_or(0, |cut| cut.len());
         let padding = if alone > until_wrap { until_wrap } else { 0 };

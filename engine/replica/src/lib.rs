@@ -19,6 +19,7 @@ mod order;
 mod page;
 mod record;
 mod report;
+mod source;
 mod sink;
 mod wire;
 
@@ -30,6 +31,7 @@ pub use order::{Loser, NAME, Order, RestoreTo};
 pub use page::{PAGE, PageAnswer, PageError, PageOrder, READER_PAGE_AT, Reading, Serial, StatusPage};
 pub use record::{Fence, Formation, Record, RecordError, Side, State, Takeover};
 pub use report::{Bottleneck, Positions, Report};
+pub use source::{Confirmed, Source, SourceEvent, SourceFigures, SourcePlan, SourceVolume};
 pub use sink::{
     Drive, FarView, Limit, Pace, Places, Sink, SinkEvent, SinkFigures, SinkOptions, SinkPlan, SinkVolume, Stage, Trouble,
 };
