@@ -180,6 +180,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn parts_never_overlap(device in 0u64..1 << 44, covered in 0u64..1 << 48) {
             if let Ok(layout) = Layout::new(device, covered) {

@@ -23,6 +23,8 @@ mod parser;
 mod recovery;
 mod replay;
 mod superblock;
+#[cfg(test)]
+mod testing;
 mod writer;
 
 pub use bitmap::{BITS_PER_BLOCK, BitmapBlocks, BitmapMap, FoundBlock};
