@@ -71,7 +71,8 @@ pub enum FarUnit {
 /// A command for the other array. Places and lengths are bytes, multiples of the unit's block.
 #[derive(Debug)]
 pub enum FarOp {
-    /// READ.
+    /// READ with FUA: of a volume it then waits for the journaled writes before it, so that what was seen in the journal is
+    /// in what is read.
     Read {
         /// Where.
         at: u64,

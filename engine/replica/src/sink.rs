@@ -484,10 +484,10 @@ impl Sink {
         if !self.halted {
             self.limited = false;
             self.read_far(cx);
-            if let Err(bad) = self.queue.load(cx, self.fetch.read().0.offset) {
-                self.rotten(bad);
-            }
+            self.load(cx);
             self.apply(cx);
+            // There is room again, or it went back.
+            self.load(cx);
             if !self.finishing && self.far.is_some() {
                 self.limited |= self.copy.ask(cx, &mut self.bucket);
             }
@@ -517,6 +517,12 @@ impl Sink {
         let area = self.durable.restored.offset.saturating_add(self.layout.data_len);
         let until = view.stable.min(area).min(self.read_to);
         self.limited |= self.fetch.ask(cx, until, &mut self.bucket);
+    }
+
+    fn load(&mut self, cx: &mut Context<'_>) {
+        if let Err(bad) = self.queue.load(cx, self.fetch.read().0.offset) {
+            self.rotten(bad);
+        }
     }
 
     fn apply(&mut self, cx: &mut Context<'_>) {
@@ -731,3 +737,6 @@ impl Sink {
         next
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,6 +25,8 @@ pub(super) struct Held {
     pub last: Sequence,
     /// Its entries that are not taken.
     pub entries: VecDeque<(EntryHead, Scatter)>,
+    /// How many there were.
+    count: usize,
     bytes: u64,
 }
 
@@ -34,7 +36,14 @@ impl Held {
         let Frame { head, entries, .. } = frame;
         // A padding frame is as long as what it fills, and holds no pages.
         let bytes = if entries.is_empty() { 4096 } else { u64::from(head.len) };
-        Self { start: head.offset, end, last: head.last(), entries: entries.into(), bytes }
+        Self {
+            start: head.offset,
+            end,
+            last: head.last(),
+            count: entries.len(),
+            entries: entries.into(),
+            bytes,
+        }
     }
 }
 
@@ -92,6 +101,12 @@ impl Queue {
         self.loaded_bytes = 0;
         self.own = None;
         self.loaded_end = to;
+        // Of the first one that is kept, something may have been taken.
+        if self.recent.front().is_some_and(|first| first.entries.len() < first.count)
+            && let Some(first) = self.recent.pop_front()
+        {
+            self.recent_bytes -= first.bytes;
+        }
     }
 
     /// A frame that was just checked.
