@@ -1,114 +1,48 @@
-//! A group of pairs: one side of it.
+//! A group of pairs: one side of it, without I/O.
+//!
+//! It carries out what `machine` decides: one durable step after another, with `Source` and `Sink` for the data. The
+//! superblock of its journal is what it durably is; everything else follows from that, from the far page, and from orders.
+//! Home of a group is the core of its journal; who owns it does its [`Action`](crate::action::Action)s.
+//!
+//! In `group/`: `saver` (superblock), `difference` (bitmap), `link` (pages), `fronts` (modes and flushes), `start` (what a
+//! journal device says, recovery), `program` (transitions, step by step), `paths` (source and sink), `orders`, `say` (page and
+//! report).
 
-use crate::action::{DeviceEnd, FarEnd};
-use crate::context::Context;
-use crate::mail::{ToGroup, VolumeIndex};
+mod difference;
+mod fronts;
+mod link;
+mod orders;
+mod paths;
+mod plan;
+mod program;
+mod saver;
+mod say;
+mod start;
+
+pub use plan::{GroupPlan, Options, Overflow, PlannedVolume, VOLUMES};
+
+use crate::action::{Action, DeviceEnd, FarEnd, OrderResult};
+use crate::context::{Context, Owner};
+use crate::mail::{Change, Mode, ToFront, ToGroup, VolumeIndex};
 use crate::order::Order;
-use crate::record::Side;
+use crate::record::{Record, Side, State};
 use crate::report::Report;
-use kagami_memory::Scatter;
-use kagami_types::{Lun, Time, Uuid};
+use crate::sink::Sink;
+use crate::source::Source;
+use difference::Difference;
+use fronts::Fronts;
+use kagami_journal::{GRANULE, Layout};
+use kagami_memory::{Pool, Purpose, Scatter, ScatterMut};
+use kagami_types::{BlockError, Time};
+use link::Link;
+use orders::Orders;
+use paths::Goal;
+use program::Running;
+use saver::Saver;
+use start::Boot;
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::time::Duration;
-
-/// A volume of a group.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PlannedVolume {
-    /// Its number in the group.
-    pub index: VolumeIndex,
-    /// Its UUID.
-    pub uuid: Uuid,
-    /// Where this array serves it.
-    pub lun: Lun,
-    /// Where the other array serves its other half.
-    pub far_lun: Lun,
-    /// Its blocks.
-    pub blocks: u64,
-    /// Bytes of a block.
-    pub block_size: u32,
-}
-
-/// What a group does as its journal fills (array.md 8).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Overflow {
-    /// Suspend when it is full.
-    #[default]
-    Suspend,
-    /// Before that, hold each new write for at most this long.
-    Slow(Duration),
-}
-
-/// A group's options (contract.md, `[[group]]`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options {
-    /// The poller drives the secondary; else a host does by orders.
-    pub poller: bool,
-    /// What happens as the journal fills.
-    pub overflow: Overflow,
-    /// Entries younger than this are not restored.
-    pub hold: Duration,
-    /// Bytes a second over the link; zero: no limit.
-    pub bandwidth: u64,
-    /// Hosts may read a secondary.
-    pub secondary_reads: bool,
-    /// A primary that restarts asks its peer for so long before it serves.
-    pub restart_wait: Duration,
-    /// Then it serves alone; else it waits on.
-    pub alone_serves: bool,
-    /// In a swap, host writes are held so long before they hear NOT READY.
-    pub swap_hold: Duration,
-    /// An order waits so long for the other array before it says that it goes on without waiting.
-    pub order_wait: Duration,
-    /// A reader that does not ask for so long has its group suspended; zero: never.
-    pub reader_limit: Duration,
-    /// A swap is refused while the secondary is further behind than this.
-    pub swap_lag: Duration,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            poller: true,
-            overflow: Overflow::Suspend,
-            hold: Duration::ZERO,
-            bandwidth: 0,
-            secondary_reads: false,
-            restart_wait: Duration::from_secs(60),
-            alone_serves: true,
-            swap_hold: Duration::from_secs(10),
-            order_wait: Duration::from_secs(60),
-            reader_limit: Duration::from_secs(600),
-            swap_lag: Duration::from_secs(10),
-        }
-    }
-}
-
-/// What a group is made of.
-#[derive(Clone, Debug)]
-pub struct GroupPlan {
-    /// Its UUID, the same at both sides.
-    pub group: Uuid,
-    /// Its name.
-    pub name: String,
-    /// This array.
-    pub own_array: Uuid,
-    /// The other.
-    pub peer_array: Uuid,
-    /// The journal volume's UUID.
-    pub journal: Uuid,
-    /// Its bytes.
-    pub journal_bytes: u64,
-    /// Its volumes, at most [`VOLUMES`].
-    pub volumes: Vec<PlannedVolume>,
-    /// Its options.
-    pub options: Options,
-    /// At creation: as which side. `None` at a start: the journal says what it is.
-    pub create: Option<Side>,
-}
-
-/// Volumes of a group at most.
-pub const VOLUMES: usize = 64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What a READ of the journal's logical unit by the peer gets.
 #[derive(Debug)]
@@ -131,13 +65,95 @@ pub enum PeerRead {
 pub struct Group {
     plan: GroupPlan,
     sequencer: Arc<AtomicU64>,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    New,
+    /// The superblocks are being read.
+    Reading(Boot),
+    Live(Box<Live>),
+    /// Nothing can be done; why.
+    Stopped(String),
+}
+
+/// Host writes that wait for their granules' bits.
+#[derive(Debug)]
+struct Mark {
+    volume: VolumeIndex,
+    granules: (u64, u64),
+    ticket: u64,
+    /// Where the bits are in already: what they wait for.
+    stamp: Option<u64>,
+}
+
+/// A group whose superblock is known.
+#[derive(Debug)]
+struct Live {
+    plan: GroupPlan,
+    sequencer: Arc<AtomicU64>,
+    /// Granules of each volume, by number.
+    granules: Vec<u64>,
+    /// A number over the volumes' shapes.
+    shape: u32,
+    saver: Saver,
+    difference: Difference,
+    link: Link,
+    fronts: Fronts,
+    source: Option<Source>,
+    /// A save that the source waits for, and the `out` in it.
+    source_saves: Option<(u64, u64)>,
+    /// Why the source has to stop.
+    source_ends: Option<String>,
+    source_begun: bool,
+    source_stopped: bool,
+    sink: Option<Sink>,
+    sink_saves: Option<u64>,
+    /// The sink waits for a page that is asked for from now on.
+    sink_polls: Polls,
+    sink_confirms: bool,
+    /// What the sink is to come to.
+    goal: Option<Goal>,
+    running: Option<Running>,
+    orders: Orders,
+    marks: VecDeque<Mark>,
+    /// Bits count: the volumes are flushed, and no replay will come.
+    tracking: bool,
+    /// The volumes may be served: recovery is over, and the peer was asked.
+    serving: bool,
+    /// What recovery found goes on until then.
+    recovering: bool,
+    started: Time,
+    /// When the peer asked last.
+    asked: Time,
+    /// Pages made.
+    pages: u64,
+    split_brain: bool,
+    /// Give up a fence.
+    cancel: bool,
+    /// Hosts may not read a secondary before that sequence is restored.
+    reads_after: Option<kagami_types::Sequence>,
+    last_error: String,
+    /// A page has come since the last decision.
+    news: bool,
+    retry: Time,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Polls {
+    No,
+    /// One that was begun before it asked is under way.
+    Later,
+    /// The one that is under way.
+    Now,
 }
 
 impl Group {
     /// A group that has not begun.
     #[must_use]
     pub fn new(plan: GroupPlan) -> Self {
-        Self { plan, sequencer: Arc::default() }
+        Self { plan, sequencer: Arc::default(), stage: Stage::New }
     }
 
     /// The counter of which its fronts take their sequences.
@@ -146,49 +162,414 @@ impl Group {
         Arc::clone(&self.sequencer)
     }
 
-    /// Reads the journal device, recovers, and goes on from there.
-    pub fn start(&mut self, _cx: &mut Context<'_>) {}
-
-    /// Mail of a front.
-    pub fn on_mail(&mut self, _cx: &mut Context<'_>, _volume: VolumeIndex, _mail: ToGroup) {}
-
-    /// An operation on the journal device has ended.
-    pub fn on_device(&mut self, _cx: &mut Context<'_>, _tag: u64, _end: DeviceEnd) {}
-
-    /// A command for the other array has ended.
-    pub fn on_far(&mut self, _cx: &mut Context<'_>, _tag: u64, _end: FarEnd) {}
-
-    /// An order. Answered by `Action::Answer` with that number, once.
-    pub fn on_order(&mut self, _cx: &mut Context<'_>, _order: u64, _what: Order) {}
-
-    /// The peer reads the journal's logical unit.
-    pub fn on_peer_read(&mut self, _cx: &mut Context<'_>, _at: u64, _len: u32) -> PeerRead {
-        PeerRead::Refused
-    }
-
-    /// The peer writes it. Whether it may.
-    pub fn on_peer_write(&mut self, _cx: &mut Context<'_>, _at: u64, _bytes: &[u8]) -> bool {
-        false
-    }
-
-    /// Time has passed.
-    pub fn on_tick(&mut self, _cx: &mut Context<'_>) {}
-
-    /// When the next tick is needed.
-    #[must_use]
-    pub fn next_deadline(&self) -> Time {
-        Time::NEVER
-    }
-
-    /// For people.
-    #[must_use]
-    pub fn report(&self, _now: Time, _wall: u64) -> Option<Report> {
-        None
-    }
-
     /// The plan.
     #[must_use]
     pub fn plan(&self) -> &GroupPlan {
         &self.plan
     }
+
+    /// Reads the journal device, recovers, and goes on from there.
+    pub fn start(&mut self, cx: &mut Context<'_>) {
+        if matches!(self.stage, Stage::New) {
+            self.stage = Stage::Reading(Boot::begin(cx));
+        }
+    }
+
+    /// Mail of a front.
+    pub fn on_mail(&mut self, cx: &mut Context<'_>, volume: VolumeIndex, mail: ToGroup) {
+        if let Stage::Live(live) = &mut self.stage {
+            live.on_mail(cx, volume, mail);
+        }
+    }
+
+    /// An operation on the journal device has ended.
+    pub fn on_device(&mut self, cx: &mut Context<'_>, tag: u64, end: DeviceEnd) {
+        match &mut self.stage {
+            Stage::Reading(boot) => {
+                if boot.on_device(tag, &end) {
+                    self.booted(cx);
+                }
+            }
+            Stage::Live(live) => live.on_device(cx, tag, end),
+            Stage::New | Stage::Stopped(_) => {}
+        }
+        self.look(cx);
+    }
+
+    fn booted(&mut self, cx: &mut Context<'_>) {
+        let Stage::Reading(boot) = &self.stage else { return };
+        match boot.found(&self.plan, &self.sequencer, cx) {
+            Ok(mut live) => {
+                live.start(cx);
+                self.stage = Stage::Live(live);
+            }
+            Err(why) => self.stop(cx, why),
+        }
+    }
+
+    fn stop(&mut self, cx: &mut Context<'_>, why: String) {
+        for volume in &self.plan.volumes {
+            cx.actions.front(volume.index, ToFront::Mode { ticket: 0, mode: Mode::Stopped });
+        }
+        cx.actions.event(format!("the group stops: {why}"));
+        self.stage = Stage::Stopped(why);
+    }
+
+    /// A group that has found that it cannot go on.
+    fn look(&mut self, cx: &mut Context<'_>) {
+        let why = match &mut self.stage {
+            Stage::Live(live) => live.fatal(),
+            _ => None,
+        };
+        if let Some(why) = why {
+            self.stop(cx, why);
+        }
+    }
+
+    /// A command for the other array has ended.
+    pub fn on_far(&mut self, cx: &mut Context<'_>, tag: u64, end: FarEnd) {
+        if let Stage::Live(live) = &mut self.stage {
+            live.on_far(cx, tag, end);
+        }
+    }
+
+    /// An order. Answered by `Action::Answer` with that number, once.
+    pub fn on_order(&mut self, cx: &mut Context<'_>, order: u64, what: Order) {
+        match &mut self.stage {
+            Stage::Live(live) => live.on_order(cx, order, what),
+            Stage::Stopped(_) if what == Order::Delete => {
+                for volume in &self.plan.volumes {
+                    cx.actions.front(volume.index, ToFront::Mode { ticket: 0, mode: Mode::Plain });
+                }
+                let result =
+                    OrderResult::Done("the pair is deleted; what its journal had is given up".to_owned());
+                cx.actions.push(Action::Answer { order, result });
+            }
+            Stage::Stopped(why) => {
+                let result = OrderResult::Refused(format!("the group has stopped: {why}"));
+                cx.actions.push(Action::Answer { order, result });
+            }
+            Stage::New | Stage::Reading(_) => {
+                let result = OrderResult::Refused("the group is starting: try again".to_owned());
+                cx.actions.push(Action::Answer { order, result });
+            }
+        }
+    }
+
+    /// The peer reads the journal's logical unit.
+    pub fn on_peer_read(&mut self, cx: &mut Context<'_>, at: u64, len: u32) -> PeerRead {
+        match &mut self.stage {
+            Stage::Live(live) => live.on_peer_read(cx, at, len),
+            _ => PeerRead::Refused,
+        }
+    }
+
+    /// The peer writes it. Whether it may.
+    pub fn on_peer_write(&mut self, cx: &mut Context<'_>, at: u64, bytes: &[u8]) -> bool {
+        match &mut self.stage {
+            Stage::Live(live) => live.on_peer_write(cx, at, bytes),
+            _ => false,
+        }
+    }
+
+    /// Time has passed.
+    pub fn on_tick(&mut self, cx: &mut Context<'_>) {
+        if let Stage::Live(live) = &mut self.stage {
+            live.on_tick(cx);
+        }
+        self.look(cx);
+    }
+
+    /// When the next tick is needed.
+    #[must_use]
+    pub fn next_deadline(&self) -> Time {
+        match &self.stage {
+            Stage::Live(live) => live.next_deadline(),
+            _ => Time::NEVER,
+        }
+    }
+
+    /// For people. `None` before its journal was read.
+    #[must_use]
+    pub fn report(&self, now: Time, wall: u64) -> Option<Report> {
+        match &self.stage {
+            Stage::Live(live) => Some(live.report(now, wall)),
+            Stage::Stopped(why) => Some(say::stopped(&self.plan, why)),
+            _ => None,
+        }
+    }
+
+    /// What is durable, for tests and checkers; `None` before its journal was read.
+    #[must_use]
+    pub fn record(&self) -> Option<&Record> {
+        match &self.stage {
+            Stage::Live(live) => Some(live.record()),
+            _ => None,
+        }
+    }
+}
+
+impl Live {
+    /// What it durably is.
+    fn record(&self) -> &Record {
+        &self.saver.durable().record
+    }
+
+    fn layout(&self) -> Layout {
+        self.saver.next.block.layout
+    }
+
+    fn random_id(cx: &mut Context<'_>) -> u128 {
+        (cx.random)().max(1)
+    }
+
+    fn random_word(cx: &mut Context<'_>) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = (cx.random)().to_le_bytes();
+        u64::from_le_bytes([a, b, c, d, e, f, g, h]).max(1)
+    }
+
+    fn take_sequence(&self) -> kagami_types::Sequence {
+        kagami_types::Sequence(self.sequencer.fetch_add(1, Ordering::AcqRel) + 1)
+    }
+
+    fn complain(&mut self, cx: &mut Context<'_>, text: impl Into<String>) {
+        let text = text.into();
+        self.last_error.clone_from(&text);
+        cx.actions.event(text);
+    }
+
+    fn on_mail(&mut self, cx: &mut Context<'_>, volume: VolumeIndex, mail: ToGroup) {
+        match mail {
+            ToGroup::Append { sequence, change, data, taken: _ } => {
+                return self.append(cx, volume, sequence, &change, data);
+            }
+            ToGroup::Mark { granules, ticket } => {
+                self.marks.push_back(Mark { volume, granules, ticket, stamp: None });
+            }
+            ToGroup::ModeHolds { ticket } => self.fronts.on_holds(volume, ticket),
+            ToGroup::Applied { tag, result, .. } => self.on_applied(cx, tag, result),
+            ToGroup::Refused { sequence, blocks, error } => self.on_refused(volume, sequence, blocks, error),
+        }
+        self.turn(cx);
+    }
+
+    /// The data path: nothing is done but to take it; what came in one round becomes one frame at the tick.
+    fn append(
+        &mut self,
+        cx: &mut Context<'_>,
+        volume: VolumeIndex,
+        sequence: kagami_types::Sequence,
+        change: &Change,
+        data: Scatter,
+    ) {
+        match &mut self.source {
+            Some(source) => {
+                if !source.append(cx, volume, sequence, change, data) && self.source_ends.is_none() {
+                    self.source_ends = Some(format!("the entry of {sequence} cannot be journaled"));
+                    self.turn(cx);
+                }
+            }
+            // The front has it again in another mode.
+            None => drop(data),
+        }
+    }
+
+    fn on_refused(
+        &mut self,
+        volume: VolumeIndex,
+        sequence: kagami_types::Sequence,
+        blocks: (u64, u64),
+        error: BlockError,
+    ) {
+        let shift = self.shift_of(volume);
+        let (from, to) = ((blocks.0 << shift) / GRANULE, (blocks.1 << shift).div_ceil(GRANULE));
+        // Before or after the set begins: it goes to the device with the next round, and stays in memory until then.
+        self.difference.mark(volume, from, to);
+        if self.record().journals() && self.source_ends.is_none() {
+            let why = format!("volume {} has refused the write of {sequence}: {error}", volume.0);
+            self.source_ends = Some(why);
+        }
+    }
+
+    fn shift_of(&self, volume: VolumeIndex) -> u32 {
+        let planned = self.plan.volumes.iter().find(|planned| planned.index == volume);
+        planned.map_or(9, |planned| planned.block_size.max(1).trailing_zeros())
+    }
+
+    fn on_applied(&mut self, cx: &mut Context<'_>, tag: u64, result: Result<(), BlockError>) {
+        match Owner::of(tag) {
+            Some(Owner::Source) => {
+                if let Some(source) = &mut self.source {
+                    source.on_applied(cx, tag, result);
+                }
+            }
+            Some(Owner::Sink) => {
+                if let Some(sink) = &mut self.sink {
+                    sink.on_applied(cx, tag, result);
+                }
+            }
+            Some(Owner::Recovery) => self.on_replayed(cx, tag, result),
+            Some(Owner::Group) => {
+                self.fronts.on_applied(cx, tag, result);
+            }
+            None => {}
+        }
+    }
+
+    fn on_device(&mut self, cx: &mut Context<'_>, tag: u64, end: DeviceEnd) {
+        match Owner::of(tag) {
+            Some(Owner::Source) => {
+                if let Some(source) = &mut self.source {
+                    source.on_device(cx, tag, end);
+                }
+            }
+            Some(Owner::Sink) => {
+                if let Some(sink) = &mut self.sink {
+                    sink.on_device(cx, tag, end);
+                }
+            }
+            Some(Owner::Recovery) => self.on_recovery_device(cx, tag, end),
+            Some(Owner::Group) => {
+                if !self.saver.on_device(cx, tag, &end) {
+                    self.difference.on_device(cx, tag, &end);
+                }
+            }
+            None => {}
+        }
+        self.turn(cx);
+    }
+
+    fn on_far(&mut self, cx: &mut Context<'_>, tag: u64, end: FarEnd) {
+        match Owner::of(tag) {
+            Some(Owner::Sink) => {
+                if let Some(sink) = &mut self.sink {
+                    sink.on_far(cx, tag, end);
+                }
+            }
+            Some(Owner::Group) => self.on_link(cx, tag, end),
+            _ => {}
+        }
+        self.turn(cx);
+    }
+
+    fn on_tick(&mut self, cx: &mut Context<'_>) {
+        if let Some(source) = &mut self.source {
+            source.on_tick(cx);
+        }
+        if let Some(sink) = &mut self.sink {
+            sink.on_tick(cx);
+        }
+        self.fronts.on_tick(cx);
+        self.look_at_reader(cx);
+        if self.retry <= cx.now && !matches!(&self.running, Some(running) if running.recovers()) {
+            self.retry = Time::NEVER;
+            self.news = true;
+        }
+        self.turn(cx);
+    }
+
+    /// A reader that does not ask for too long.
+    fn look_at_reader(&mut self, cx: &Context<'_>) {
+        let limit = self.plan.options.reader_limit;
+        let record = self.record();
+        let reads = record.journals() && record.fence.is_none() && record.formation.is_some();
+        if reads && !limit.is_zero() && cx.now.since(self.asked) > limit && self.source_ends.is_none() {
+            let why = format!("the other array has not asked for {} seconds", limit.as_secs());
+            self.source_ends = Some(why);
+        }
+    }
+
+    /// Goes on with everything that can.
+    fn turn(&mut self, cx: &mut Context<'_>) {
+        for _ in 0..100 {
+            self.saver.turn(cx);
+            self.difference.turn(cx);
+            let mut moved = self.on_saved(cx);
+            moved |= self.source_events(cx);
+            moved |= self.sink_events(cx);
+            moved |= self.answer_marks(cx);
+            moved |= self.advance(cx);
+            moved |= self.running.is_none() && self.next_work(cx);
+            if !moved {
+                break;
+            }
+        }
+        self.speak(cx);
+        self.link.turn(cx);
+        self.polls();
+    }
+
+    /// Takes marks in, and answers those whose bits are durable.
+    fn answer_marks(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.tracking {
+            return false;
+        }
+        for mark in self.marks.iter_mut().filter(|mark| mark.stamp.is_none()) {
+            self.difference.mark(mark.volume, mark.granules.0, mark.granules.1);
+            mark.stamp = Some(self.difference.stamp());
+        }
+        let mut moved = false;
+        while let Some(mark) = self.marks.front() {
+            if !mark.stamp.is_some_and(|stamp| self.difference.is_durable(stamp)) {
+                break;
+            }
+            cx.actions.front(mark.volume, ToFront::Marked(mark.ticket));
+            self.marks.pop_front();
+            moved = true;
+        }
+        moved
+    }
+
+    fn next_deadline(&self) -> Time {
+        let source = self.source.as_ref().map_or(Time::NEVER, Source::next_deadline);
+        let sink = self.sink.as_ref().map_or(Time::NEVER, Sink::next_deadline);
+        let record = self.record();
+        let limit = self.plan.options.reader_limit;
+        let reader = match record.journals() && !limit.is_zero() && self.source_ends.is_none() {
+            true => self.asked + limit + std::time::Duration::from_millis(1),
+            false => Time::NEVER,
+        };
+        let serve = match self.serving {
+            true => Time::NEVER,
+            false => self.started + self.plan.options.restart_wait,
+        };
+        let serve = if serve == Time(0) || !self.waits_to_serve() { Time::NEVER } else { serve };
+        source
+            .min(sink)
+            .min(reader)
+            .min(serve)
+            .min(self.retry)
+            .min(self.saver.next_deadline())
+            .min(self.difference.next_deadline())
+            .min(self.fronts.next_deadline())
+            .min(self.link.next_deadline(Time(0)))
+            .min(self.orders.next_deadline())
+    }
+
+    /// The mode that goes with a record.
+    fn mode_of(&self, record: &Record) -> Mode {
+        if record.deleted || record.state == State::Smpl {
+            return Mode::Plain;
+        }
+        match record.side {
+            Side::Primary if record.overtaken => Mode::Fenced,
+            Side::Primary if record.fence.is_some() => Mode::Held { until: Time(0) },
+            Side::Primary if record.journals() => Mode::Journaling,
+            Side::Primary => Mode::Tracking,
+            Side::Secondary if record.writable() => Mode::Tracking,
+            Side::Secondary => Mode::Secondary { reads: self.may_read(record) },
+        }
+    }
+
+    fn may_read(&self, record: &Record) -> bool {
+        let split = matches!(record.state, State::Psus { .. });
+        record.consistent && self.reads_after.is_none() && (split || self.plan.options.secondary_reads)
+    }
+}
+
+/// Bytes in pages.
+fn pages(pool: &Pool, bytes: &[u8]) -> Option<Scatter> {
+    let mut pages = ScatterMut::take(pool, Purpose::Internal, bytes.len())?;
+    pages.copy_from(0, bytes);
+    Some(pages.freeze())
 }

@@ -14,24 +14,27 @@ mod context;
 mod front;
 mod generation;
 mod group;
+mod machine;
 pub mod mail;
 mod order;
 mod page;
 mod record;
 mod report;
-mod source;
 mod sink;
+mod source;
 mod wire;
 
 pub use context::{Actions, Context, Owner};
 pub use front::{Front, FrontPlan, Step};
 pub use generation::{Generation, Relation};
 pub use group::{Group, GroupPlan, Options, Overflow, PeerRead, PlannedVolume, VOLUMES};
+pub use machine::{Decision, Verdict, accept, decide};
 pub use order::{Loser, NAME, Order, RestoreTo};
 pub use page::{PAGE, PageAnswer, PageError, PageOrder, READER_PAGE_AT, Reading, Serial, StatusPage};
 pub use record::{Fence, Formation, Record, RecordError, Side, State, Takeover};
 pub use report::{Bottleneck, Positions, Report};
-pub use source::{Confirmed, Source, SourceEvent, SourceFigures, SourcePlan, SourceVolume};
 pub use sink::{
-    Drive, FarView, Limit, Pace, Places, Sink, SinkEvent, SinkFigures, SinkOptions, SinkPlan, SinkVolume, Stage, Trouble,
+    Drive, FarView, Limit, Pace, Places, Sink, SinkEvent, SinkFigures, SinkOptions, SinkPlan, SinkVolume,
+    Stage, Trouble,
 };
+pub use source::{Confirmed, Source, SourceEvent, SourceFigures, SourcePlan, SourceVolume};

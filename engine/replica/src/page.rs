@@ -102,6 +102,8 @@ pub struct StatusPage {
     pub volumes: u32,
     /// A number over the volumes' sizes: different ones cannot be paired.
     pub shape: u32,
+    /// How many granules its difference bitmap has: what it alone may have.
+    pub difference: u64,
     /// As a reader.
     pub reading: Reading,
     /// Orders for the other side.
@@ -160,7 +162,7 @@ impl StatusPage {
             record.fence.is_some(),
             record.overtaken,
             record.consistent,
-            record.bits,
+            record.discards,
             record.formation.is_some(),
             record.refused.is_some(),
             record.takeover.is_some(),
@@ -185,6 +187,7 @@ impl StatusPage {
         put.sequence(takeover.sequence);
         put.u64(takeover.time);
         put.u64(takeover.at);
+        put.u64(record.bits);
         put.text(&record.reason, REASON);
         put.pos(self.stable);
         put.sequence(self.stable_sequence);
@@ -199,6 +202,7 @@ impl StatusPage {
         put.u64(self.bitmap_len);
         put.u32(self.shape);
         put.u32(0);
+        put.u64(self.difference);
         put.u128(self.reading.request);
         put.pos(self.reading.read);
         put.u64(self.reading.restored);
@@ -267,6 +271,7 @@ impl StatusPage {
         };
         let refused = get.u128()?;
         let takeover = Takeover { sequence: get.sequence()?, time: get.u64()?, at: get.u64()? };
+        let bits = get.u64()?;
         let record = Record {
             side,
             state,
@@ -274,8 +279,9 @@ impl StatusPage {
             fence: flag(0).then_some(fence),
             overtaken: flag(1),
             consistent: flag(2),
-            bits: flag(3),
+            bits,
             formation: flag(4).then_some(formation),
+            discards: flag(3),
             refused: flag(5).then_some(refused),
             takeover: flag(6).then_some(takeover),
             deleted: flag(7),
@@ -292,6 +298,7 @@ impl StatusPage {
         let (data_len, bitmap_at, bitmap_len) = (get.u64()?, get.u64()?, get.u64()?);
         let shape = get.u32()?;
         let _ = get.u32()?;
+        let difference = get.u64()?;
         let reading = Reading {
             request: get.u128()?,
             read: get.pos()?,
@@ -331,6 +338,7 @@ impl StatusPage {
             bitmap_len,
             volumes,
             shape,
+            difference,
             reading,
             orders,
             answers,

@@ -153,10 +153,12 @@ pub struct Record {
     pub overtaken: bool,
     /// The volumes are a moment of the group's history (not so from the begin of a copy to its end).
     pub consistent: bool,
-    /// The difference bitmap on the device counts.
-    pub bits: bool,
+    /// The set of the difference bitmap on the device that counts; zero: none does.
+    pub bits: u64,
     /// Primary: where its journal began for the reader, once it is fit to be read. Secondary: the one that it follows.
     pub formation: Option<Formation>,
+    /// Primary: the formation that it is to name lets the other side give up what it alone has.
+    pub discards: bool,
     /// The last swap that this side refused for good.
     pub refused: Option<u128>,
     /// What a takeover did.
@@ -178,8 +180,9 @@ impl Record {
             fence: None,
             overtaken: false,
             consistent: side == Side::Primary,
-            bits: false,
+            bits: 0,
             formation: None,
+            discards: false,
             refused: None,
             takeover: None,
             deleted: false,
@@ -221,7 +224,7 @@ impl Record {
             self.fence.is_some(),
             self.overtaken,
             self.consistent,
-            self.bits,
+            self.discards,
             self.formation.is_some(),
             self.refused.is_some(),
             self.takeover.is_some(),
@@ -243,6 +246,7 @@ impl Record {
         put.sequence(takeover.sequence);
         put.u64(takeover.time);
         put.u64(takeover.at);
+        put.u64(self.bits);
         put.text(&self.reason, REASON);
     }
 
@@ -282,8 +286,9 @@ impl Record {
             fence: flag(0).then_some(fence),
             overtaken: flag(1),
             consistent: flag(2),
-            bits: flag(3),
+            bits: get.u64()?,
             formation: flag(4).then_some(formation),
+            discards: flag(3),
             refused: flag(5).then_some(refused),
             takeover: flag(6).then_some(takeover),
             deleted: flag(7),

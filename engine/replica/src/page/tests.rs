@@ -31,6 +31,7 @@ pub(crate) fn sample() -> StatusPage {
         bitmap_len: 65536,
         volumes: 3,
         shape: 99,
+        difference: 12,
         reading: Reading {
             request: 6,
             read: pos(16384),

@@ -1,0 +1,597 @@
+//! Orders: given here, or at the other side and brought by its page; carried out here, or sent there.
+//!
+//! An order waits for conditions that are asked anew after each event, never for a call. So it may be repeated, and what it
+//! waits for may also come about in another way.
+
+use super::Live;
+use super::paths::Aim;
+use super::program::Program;
+use crate::action::{Action, OrderResult};
+use crate::context::Context;
+use crate::machine::{Decision, Verdict, accept};
+use crate::mail::VolumeIndex;
+use crate::order::{Loser, NAME, Order, RestoreTo};
+use crate::page::{ORDERS, PageAnswer, PageOrder, StatusPage};
+use crate::record::{Record, Side, State};
+use crate::sink::Limit;
+use crate::source::SourcePlan;
+use kagami_journal::EntryKind;
+use kagami_types::{JournalPos, Sequence, Time};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Orders that wait at most.
+const PENDING: usize = 32;
+/// Answers to the other side that are kept for it to ask again.
+const DONE: usize = 16;
+/// A far page older than that says nothing of now.
+const FRESH: Duration = Duration::from_secs(3);
+
+/// Who gave an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum From {
+    Here(u64),
+    There(u128),
+}
+
+/// How far an order is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    New,
+    Forwarded(u128),
+    /// A split waits until the reader has that.
+    Drains(Sequence),
+    Splits,
+    Resyncs,
+    Swaps,
+    Cancels,
+    TakesOver,
+    Serves,
+    Marks(Sequence),
+    Acquires,
+    Restores,
+    Deletes,
+}
+
+#[derive(Debug)]
+struct Pending {
+    from: From,
+    what: Order,
+    since: Time,
+    at: At,
+}
+
+/// A program has ended that an order may wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    Serves,
+    Unfenced,
+    Swapped,
+    TakenOver,
+    TakeOverFailed,
+    Deleted,
+}
+
+/// The orders of a group, and what programs leave for each other.
+#[derive(Debug, Default)]
+pub(super) struct Orders {
+    pending: Vec<Pending>,
+    done: VecDeque<(u128, OrderResult)>,
+    /// What the far page answers to orders from here, and asks of this side.
+    answers: Vec<PageAnswer>,
+    asked: Vec<PageOrder>,
+    /// A new journal begins so.
+    pub(super) plan: Option<SourcePlan>,
+    /// The sequence of a swap's entry.
+    pub(super) fencing: Option<Sequence>,
+    /// The sink's copy is complete.
+    pub(super) formed: Option<Sequence>,
+    /// It has restored or read what an order wanted.
+    pub(super) restored: Option<Sequence>,
+    pub(super) acquired: Option<u64>,
+    /// The group cannot go on.
+    pub(super) fatal: Option<String>,
+    /// Where a journal that has no formation yet begins.
+    pub(super) unnamed: Option<(JournalPos, Sequence)>,
+    pub(super) ended: Option<Ended>,
+    /// Every row of the decision table that was seen: for coverage.
+    pub(super) seen: Vec<(Side, State, &'static str)>,
+}
+
+enum Next {
+    Stay,
+    Moved,
+    Answer(OrderResult),
+}
+
+impl Orders {
+    pub(super) fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    pub(super) fn on_page(&mut self, far: Option<&StatusPage>) {
+        let Some(far) = far else { return };
+        self.answers.clone_from(&far.answers);
+        self.asked.clone_from(&far.orders);
+        // The other side has heard of all that it does not ask any more.
+        self.done.retain(|(request, _)| far.orders.iter().any(|order| order.request == *request));
+    }
+
+    /// For the page: orders for the other side, answers to its.
+    pub(super) fn for_page(&self) -> (Vec<PageOrder>, Vec<PageAnswer>) {
+        let forwarded = self.pending.iter().filter_map(|pending| match pending.at {
+            At::Forwarded(request) => Some(PageOrder { request, order: flipped(&pending.what) }),
+            _ => None,
+        });
+        let done = self.done.iter().rev();
+        let answers = done.map(|(request, result)| PageAnswer { request: *request, result: result.clone() });
+        (forwarded.take(ORDERS).collect(), answers.take(ORDERS).collect())
+    }
+
+    pub(super) fn next_deadline(&self) -> Time {
+        match self.pending.is_empty() {
+            true => Time::NEVER,
+            false => self.pending.iter().map(|pending| pending.since).min().map_or(Time::NEVER, |since| {
+                // Conditions of time are looked at this often.
+                since + Duration::from_millis(100)
+            }),
+        }
+    }
+
+    pub(super) fn decided(&mut self, own: &Record, decision: &Decision) {
+        let name = match decision {
+            Decision::Nothing => return,
+            Decision::Begin => "begin",
+            Decision::Follow(_) => "follow",
+            Decision::Paired => "paired",
+            Decision::Suspend => "suspend",
+            Decision::Finish(_) => "finish",
+            Decision::Swap(_) => "swap",
+            Decision::Refuse(_) => "refuse",
+            Decision::Unfence => "unfence",
+            Decision::Yield(_) => "yield",
+            Decision::Overtaken => "overtaken",
+            Decision::SplitBrain => "split brain",
+        };
+        let row = (own.side, own.state, name);
+        if !self.seen.contains(&row) {
+            self.seen.push(row);
+        }
+    }
+}
+
+impl super::Group {
+    /// The rows of the decision table that this group has gone through: for coverage in tests.
+    #[must_use]
+    pub fn seen(&self) -> &[(Side, State, &'static str)] {
+        match &self.stage {
+            super::Stage::Live(live) => &live.orders.seen,
+            _ => &[],
+        }
+    }
+}
+
+/// What is here to one is there to the other.
+fn flipped(order: &Order) -> Order {
+    match order {
+        Order::Resync { discard } => Order::Resync {
+            discard: discard.map(|loser| match loser {
+                Loser::Here => Loser::There,
+                Loser::There => Loser::Here,
+            }),
+        },
+        other => other.clone(),
+    }
+}
+
+impl Live {
+    pub(super) fn on_order(&mut self, cx: &mut Context<'_>, order: u64, what: Order) {
+        self.receive(cx, From::Here(order), what);
+        self.turn(cx);
+    }
+
+    fn receive(&mut self, cx: &mut Context<'_>, from: From, what: Order) {
+        if self.orders.pending.len() >= PENDING {
+            let result = OrderResult::Refused("too many orders wait: try again".to_owned());
+            return self.answer(cx, from, result);
+        }
+        self.link.want_read = true;
+        self.orders.pending.push(Pending { from, what, since: cx.now, at: At::New });
+    }
+
+    fn answer(&mut self, cx: &mut Context<'_>, from: From, result: OrderResult) {
+        match from {
+            From::Here(order) => cx.actions.push(Action::Answer { order, result }),
+            From::There(request) => {
+                self.orders.done.push_back((request, result));
+                while self.orders.done.len() > DONE {
+                    self.orders.done.pop_front();
+                }
+            }
+        }
+        self.link.want_write = true;
+    }
+
+    /// Orders of the other side that are new.
+    fn take_asked(&mut self, cx: &mut Context<'_>) {
+        for PageOrder { request, order } in std::mem::take(&mut self.orders.asked) {
+            let pending = self.orders.pending.iter().any(|pending| pending.from == From::There(request));
+            let done = self.orders.done.iter().any(|(known, _)| *known == request);
+            if !pending && !done {
+                self.receive(cx, From::There(request), order);
+            }
+        }
+    }
+
+    /// Goes on with orders. Whether one went on.
+    pub(super) fn next_order(&mut self, cx: &mut Context<'_>) -> bool {
+        self.take_asked(cx);
+        let mut at = 0;
+        let mut moved = false;
+        while at < self.orders.pending.len() {
+            match self.order(cx, at) {
+                Next::Stay => at += 1,
+                Next::Moved => {
+                    moved = true;
+                    at += 1;
+                }
+                Next::Answer(result) => {
+                    let pending = self.orders.pending.remove(at);
+                    self.answer(cx, pending.from, result);
+                    moved = true;
+                }
+            }
+            if self.running.is_some() {
+                return true;
+            }
+        }
+        self.orders.ended = None;
+        moved
+    }
+
+    fn set(&mut self, at: usize, to: At) -> Next {
+        if let Some(pending) = self.orders.pending.get_mut(at) {
+            pending.at = to;
+        }
+        Next::Moved
+    }
+
+    fn order(&mut self, cx: &mut Context<'_>, at: usize) -> Next {
+        let Some(pending) = self.orders.pending.get(at) else { return Next::Stay };
+        let (what, stage, since) = (pending.what.clone(), pending.at, pending.since);
+        let late = cx.now.since(since) >= self.plan.options.order_wait;
+        let record = self.record().clone();
+        match stage {
+            At::New => self.new_order(cx, at, &what, since),
+            At::Forwarded(request) => {
+                if let Some(answer) = self.orders.answers.iter().find(|answer| answer.request == request) {
+                    return Next::Answer(answer.result.clone());
+                }
+                let reached = self.link.fresh(cx.now, FRESH).is_some();
+                match (late, reached) {
+                    (false, _) => Next::Stay,
+                    (true, true) => Next::Answer(OrderResult::TimedOut(
+                        "the other array has the order, and has not answered yet".to_owned(),
+                    )),
+                    (true, false) => Next::Answer(OrderResult::Unreachable(self.link.error.clone())),
+                }
+            }
+            At::Drains(sequence) => {
+                let far = self.link.fresh(cx.now, FRESH);
+                let has = far.is_none_or(|far| far.reading.read_sequence >= sequence);
+                let half = cx.now.since(since) >= self.plan.options.order_wait / 2;
+                if !record.journals() {
+                    return self.set(at, At::Splits);
+                }
+                if has || half {
+                    return self.split(at, &what);
+                }
+                Next::Stay
+            }
+            At::Splits => {
+                let far = self.link.fresh(cx.now, FRESH).map(|far| far.record.state);
+                match (record.state, far) {
+                    (State::Copy | State::Pair, _) => Next::Stay,
+                    (State::Psue, _) => Next::Answer(OrderResult::Failed(format!(
+                        "the pair was suspended by an error instead: {}",
+                        record.reason
+                    ))),
+                    (_, Some(State::Psus { .. })) => {
+                        Next::Answer(OrderResult::Done("the pair is split".to_owned()))
+                    }
+                    (_, Some(State::Psue)) => Next::Answer(OrderResult::Failed(
+                        "the pair is split here; the secondary was suspended by an error".to_owned(),
+                    )),
+                    _ if late => Next::Answer(OrderResult::TimedOut(
+                        "the pair is split here; the secondary does not have the difference yet".to_owned(),
+                    )),
+                    _ => Next::Stay,
+                }
+            }
+            At::Resyncs => {
+                let far = self.link.fresh(cx.now, FRESH).and_then(|far| far.record.formation);
+                let same =
+                    record.formation.is_some_and(|own| far.is_some_and(|far| far.request == own.request));
+                match (record.state, same) {
+                    (State::Copy | State::Pair, true) => {
+                        Next::Answer(OrderResult::Done("the difference is being copied".to_owned()))
+                    }
+                    (State::Copy | State::Pair, false) if !late => Next::Stay,
+                    (State::Copy | State::Pair, false) => Next::Answer(OrderResult::TimedOut(
+                        "this side is ready; the other does not follow yet".to_owned(),
+                    )),
+                    _ => {
+                        Next::Answer(OrderResult::Failed(format!("the pair is suspended: {}", record.reason)))
+                    }
+                }
+            }
+            At::Swaps if record.side == Side::Secondary => Next::Answer(OrderResult::Swapped),
+            At::Swaps if record.fence.is_none() => Next::Answer(OrderResult::Failed(
+                "the swap did not come about; the primary goes on".to_owned(),
+            )),
+            At::Swaps if late => Next::Answer(OrderResult::TimedOut(
+                "the primary has stopped, and waits for the secondary: repeat the swap, or cancel it"
+                    .to_owned(),
+            )),
+            At::Cancels if record.side == Side::Secondary => {
+                Next::Answer(OrderResult::Refused("the swap is done".to_owned()))
+            }
+            At::Cancels if record.fence.is_none() => {
+                Next::Answer(OrderResult::Done("the swap is given up".to_owned()))
+            }
+            At::Cancels if late => Next::Answer(OrderResult::TimedOut(
+                "the other array has not given up the swap yet, and this side stays stopped".to_owned(),
+            )),
+            At::TakesOver if record.state == State::Ssws => {
+                Next::Answer(OrderResult::TakenOver(self.lost(&record, "taken over")))
+            }
+            At::TakesOver
+                if self.orders.ended == Some(Ended::TakeOverFailed) || record.side == Side::Primary =>
+            {
+                Next::Answer(OrderResult::Failed(format!("not taken over: {}", self.last_error)))
+            }
+            At::Serves if record.fence.is_none() && !record.overtaken => Next::Answer(
+                OrderResult::TakenOver("this side serves again, apart from the other".to_owned()),
+            ),
+            At::Marks(sequence) => {
+                let wait = matches!(what, Order::Marker { wait: true, .. });
+                let stable = self.source.as_ref().map(|source| source.stable().1);
+                let far = self.link.far.as_deref();
+                let same = far.is_some_and(|far| {
+                    record.formation.is_some_and(|own| own.request == far.reading.request)
+                });
+                let there = far.is_some_and(|far| same && far.reading.restored_sequence >= sequence);
+                match stable {
+                    None => Next::Answer(OrderResult::Failed("the pair was suspended meanwhile".to_owned())),
+                    Some(stable) if (!wait && stable >= sequence) || there => {
+                        Next::Answer(OrderResult::Done(format!("marked at {sequence}")))
+                    }
+                    _ if late => Next::Answer(OrderResult::TimedOut(format!(
+                        "marked at {sequence}; the secondary has not restored that yet"
+                    ))),
+                    _ => Next::Stay,
+                }
+            }
+            At::Acquires => match self.orders.acquired.take() {
+                Some(to) => Next::Answer(OrderResult::Done(format!("read up to {to}"))),
+                None if late => Next::Answer(OrderResult::TimedOut("reading goes on".to_owned())),
+                None => Next::Stay,
+            },
+            At::Restores => match self.orders.restored.take() {
+                Some(to) => Next::Answer(OrderResult::Done(format!("restored up to {to}"))),
+                None if late => Next::Answer(OrderResult::TimedOut("restoring goes on".to_owned())),
+                None => Next::Stay,
+            },
+            At::Deletes if record.deleted => {
+                Next::Answer(OrderResult::Done("the pair is deleted at this side".to_owned()))
+            }
+            At::Swaps | At::Cancels | At::TakesOver | At::Serves | At::Deletes => Next::Stay,
+        }
+    }
+
+    fn split(&mut self, at: usize, what: &Order) -> Next {
+        let writable = matches!(what, Order::Split { writable: true });
+        self.set(at, At::Splits);
+        let reason = "split by the operator".to_owned();
+        self.begin(Program::Suspend { state: State::Psus { writable }, reason });
+        Next::Moved
+    }
+
+    #[expect(clippy::too_many_lines, reason = "one arm for each order")]
+    fn new_order(&mut self, cx: &mut Context<'_>, at: usize, what: &Order, since: Time) -> Next {
+        if self.recovering || !self.serving {
+            let takes = matches!(what, Order::Takeover { .. } | Order::Delete) && !self.recovering;
+            if !takes {
+                let waited = cx.now.since(since) >= self.plan.options.order_wait;
+                let refused = OrderResult::Refused("the group is starting: try again".to_owned());
+                return if waited { Next::Answer(refused) } else { Next::Stay };
+            }
+        }
+        let record = self.record().clone();
+        let alone = self.difference.count() > 0 && record.bits != 0;
+        let far = self.link.fresh(cx.now, FRESH);
+        let reached = far.is_some();
+        let patience = self.plan.options.order_wait.min(Duration::from_secs(3));
+        match accept(&record, alone, far, what) {
+            Verdict::Already(text) => return Next::Answer(OrderResult::Already(text.to_owned())),
+            // The page may be about to change: a state just left is not refused at once.
+            Verdict::Refused(text) => return Next::Answer(OrderResult::Refused(text.to_owned())),
+            Verdict::Unreachable(_) if cx.now.since(since) < patience => return Next::Stay,
+            Verdict::Unreachable(text) => {
+                return Next::Answer(OrderResult::Unreachable(format!("{text}: {}", self.link.error)));
+            }
+            Verdict::Forward => {
+                let request = Self::random_id(cx);
+                self.link.want_write = true;
+                return self.set(at, At::Forwarded(request));
+            }
+            Verdict::Accepted => {}
+        }
+        match what {
+            Order::Split { .. } => {
+                if record.state == State::Copy || !reached {
+                    return self.split(at, what);
+                }
+                let sequence = self.source.as_ref().map_or(Sequence::ZERO, |source| source.stable().1);
+                self.set(at, At::Drains(sequence))
+            }
+            Order::Resync { discard } => {
+                self.set(at, At::Resyncs);
+                self.begin(Program::Begin { discard: *discard == Some(Loser::There) });
+                Next::Moved
+            }
+            Order::Swap { dry_run } => {
+                let behind = self.swap_lag(cx);
+                if *dry_run {
+                    return Next::Answer(OrderResult::Done(format!(
+                        "a swap would stop this side, bring the last {behind:.1} s to the other, and exchange them"
+                    )));
+                }
+                if record.fence.is_some() {
+                    self.link.want_write = true;
+                    return self.set(at, At::Swaps);
+                }
+                if behind > self.plan.options.swap_lag.as_secs_f64() {
+                    return Next::Answer(OrderResult::Refused(format!(
+                        "the secondary is {behind:.1} s behind"
+                    )));
+                }
+                let request = Self::random_id(cx);
+                self.set(at, At::Swaps);
+                self.cancel = false;
+                self.begin(Program::Fence { request, until: cx.now + self.plan.options.swap_hold });
+                Next::Moved
+            }
+            Order::CancelSwap => {
+                self.cancel = true;
+                self.link.want_write = true;
+                self.set(at, At::Cancels)
+            }
+            Order::Takeover { dry_run, force } => {
+                if *dry_run {
+                    return Next::Answer(OrderResult::Done(
+                        self.lost(&record, "a takeover would serve here"),
+                    ));
+                }
+                if record.side == Side::Primary {
+                    self.set(at, At::Serves);
+                    self.begin(Program::Serves);
+                    return Next::Moved;
+                }
+                self.set(at, At::TakesOver);
+                self.aim(cx, Aim::TakeOver { force: *force });
+                Next::Moved
+            }
+            Order::Delete => {
+                self.set(at, At::Deletes);
+                self.begin(Program::Delete);
+                Next::Moved
+            }
+            Order::Marker { name, .. } => {
+                if name.is_empty() || name.len() >= NAME {
+                    return Next::Answer(OrderResult::Refused(format!(
+                        "a marker's name has 1 to {} bytes",
+                        NAME - 1
+                    )));
+                }
+                let sequence = self.take_sequence();
+                let Some(source) = &mut self.source else { return Next::Stay };
+                if !source.entry(cx, sequence, EntryKind::Marker, (VolumeIndex(0), 0), name.as_bytes()) {
+                    // The sequence is taken, so something must be in its place.
+                    if !source.entry(cx, sequence, EntryKind::Nothing, (VolumeIndex(0), 0), &[]) {
+                        self.source_ends = Some("a marker cannot be journaled".to_owned());
+                    }
+                    return Next::Answer(OrderResult::Failed("no page is free for the marker".to_owned()));
+                }
+                source.pump(cx);
+                self.set(at, At::Marks(sequence))
+            }
+            Order::Acquire { to } => {
+                if self.plan.options.poller {
+                    let text = "this group is driven by its poller, not by orders";
+                    return Next::Answer(OrderResult::Refused(text.to_owned()));
+                }
+                let all = self.link.far.as_deref().map_or(0, |far| far.stable.offset);
+                let to = if *to == 0 { all } else { *to };
+                self.orders.acquired = None;
+                if let Some(sink) = &mut self.sink {
+                    sink.acquire(cx, to);
+                }
+                self.set(at, At::Acquires)
+            }
+            Order::Restore(to) => {
+                self.orders.restored = None;
+                let Some(sink) = &mut self.sink else {
+                    return Next::Answer(OrderResult::Refused("nothing is restored now".to_owned()));
+                };
+                match to {
+                    RestoreTo::Read if self.plan.options.poller => {
+                        sink.set_limit(cx, Limit::None);
+                        return Next::Answer(OrderResult::Done(
+                            "restoring goes on without a limit".to_owned(),
+                        ));
+                    }
+                    RestoreTo::Read => {
+                        let (read, _) = sink.read();
+                        sink.restore_up_to(cx, read.offset);
+                    }
+                    RestoreTo::Place(place) if self.plan.options.poller => {
+                        sink.set_limit(cx, Limit::Offset(*place));
+                    }
+                    RestoreTo::Place(place) => sink.restore_up_to(cx, *place),
+                    RestoreTo::Time(time) => self.limit(cx, Limit::Time(*time)),
+                    RestoreTo::Marker(name) => self.limit(cx, Limit::Marker(name.clone().into_bytes())),
+                }
+                self.set(at, At::Restores)
+            }
+            Order::Purge { to } => {
+                let Some(source) = &mut self.source else { return Next::Stay };
+                if *to > source.confirmed() {
+                    return Next::Answer(OrderResult::Refused(format!(
+                        "the reader has confirmed no more than {}",
+                        source.confirmed()
+                    )));
+                }
+                let limit = if *to == 0 { source.confirmed() } else { *to };
+                source.limit_purge((!self.plan.options.poller).then_some(limit));
+                Next::Answer(OrderResult::Done(format!(
+                    "freed up to {limit} as soon as it is in the volumes"
+                )))
+            }
+        }
+    }
+
+    /// How many seconds the secondary is behind.
+    pub(super) fn swap_lag(&self, cx: &Context<'_>) -> f64 {
+        let Some((source, far)) = self.source.as_ref().zip(self.link.far.as_deref()) else { return 0.0 };
+        if far.reading.restored_sequence >= source.stable().1 || far.reading.restored_time == 0 {
+            return 0.0;
+        }
+        Duration::from_nanos(cx.wall.min(source.newest()).saturating_sub(far.reading.restored_time))
+            .as_secs_f64()
+    }
+
+    /// What a takeover has, and what it gives up, as far as it is known.
+    fn lost(&self, record: &Record, what: &str) -> String {
+        let places = self.places();
+        let (sequence, time) = match record.takeover {
+            Some(takeover) => (takeover.sequence, takeover.time),
+            None => (places.read_sequence.max(places.restored_sequence), places.restored_time),
+        };
+        let mut text = format!("{what} at {sequence}");
+        if let Some(far) = self.link.far.as_deref().filter(|far| far.record.side == Side::Primary) {
+            let writes = far.stable_sequence.0.saturating_sub(sequence.0);
+            let bytes = far.stable.offset.saturating_sub(places.read.offset);
+            let seconds = Duration::from_nanos(far.newest_time.saturating_sub(time)).as_secs_f64();
+            let seconds = if writes == 0 { 0.0 } else { seconds };
+            text += &format!("; known to be lost: {writes} writes, {bytes} bytes of journal, {seconds:.1} s");
+            text += "; what the primary wrote since it was last heard of is not known";
+        } else {
+            text += "; what is lost is not known, as the other array was not heard of";
+        }
+        if !record.consistent {
+            text += "; the copy was not complete: the volumes are no moment of the primary";
+        }
+        text
+    }
+}

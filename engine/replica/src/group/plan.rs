@@ -1,0 +1,104 @@
+//! What a group is made of, and its options.
+
+use crate::mail::VolumeIndex;
+use crate::record::Side;
+use kagami_types::{Lun, Uuid};
+use std::time::Duration;
+
+/// A volume of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedVolume {
+    /// Its number in the group.
+    pub index: VolumeIndex,
+    /// Its UUID.
+    pub uuid: Uuid,
+    /// Where this array serves it.
+    pub lun: Lun,
+    /// Where the other array serves its other half.
+    pub far_lun: Lun,
+    /// Its blocks.
+    pub blocks: u64,
+    /// Bytes of a block.
+    pub block_size: u32,
+}
+
+/// What a group does as its journal fills (array.md 8).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overflow {
+    /// Suspend when it is full.
+    #[default]
+    Suspend,
+    /// Before that, hold each new write for at most this long.
+    Slow(Duration),
+}
+
+/// A group's options (contract.md, `[[group]]`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The poller drives the secondary; else a host does by orders.
+    pub poller: bool,
+    /// What happens as the journal fills.
+    pub overflow: Overflow,
+    /// Entries younger than this are not restored.
+    pub hold: Duration,
+    /// Bytes a second over the link; zero: no limit.
+    pub bandwidth: u64,
+    /// Hosts may read a secondary.
+    pub secondary_reads: bool,
+    /// A primary that restarts asks its peer for so long before it serves.
+    pub restart_wait: Duration,
+    /// Then it serves alone; else it waits on.
+    pub alone_serves: bool,
+    /// In a swap, host writes are held so long before they hear NOT READY.
+    pub swap_hold: Duration,
+    /// An order waits so long for the other array before it says that it goes on without waiting.
+    pub order_wait: Duration,
+    /// A reader that does not ask for so long has its group suspended; zero: never.
+    pub reader_limit: Duration,
+    /// A swap is refused while the secondary is further behind than this.
+    pub swap_lag: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            poller: true,
+            overflow: Overflow::Suspend,
+            hold: Duration::ZERO,
+            bandwidth: 0,
+            secondary_reads: false,
+            restart_wait: Duration::from_secs(60),
+            alone_serves: true,
+            swap_hold: Duration::from_secs(10),
+            order_wait: Duration::from_secs(60),
+            reader_limit: Duration::from_secs(600),
+            swap_lag: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What a group is made of.
+#[derive(Clone, Debug)]
+pub struct GroupPlan {
+    /// Its UUID, the same at both sides.
+    pub group: Uuid,
+    /// Its name.
+    pub name: String,
+    /// This array.
+    pub own_array: Uuid,
+    /// The other.
+    pub peer_array: Uuid,
+    /// The journal volume's UUID.
+    pub journal: Uuid,
+    /// Its bytes.
+    pub journal_bytes: u64,
+    /// Its volumes, at most [`VOLUMES`].
+    pub volumes: Vec<PlannedVolume>,
+    /// Its options.
+    pub options: Options,
+    /// At creation: as which side. `None` at a start: the journal says what it is.
+    pub create: Option<Side>,
+}
+
+/// Volumes of a group at most.
+pub const VOLUMES: usize = 64;

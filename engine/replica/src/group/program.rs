@@ -1,0 +1,1057 @@
+//! Transitions, step by step, and what begins them.
+//!
+//! A program only waits for this array's own devices and volumes. What has to wait for the other array is a condition in
+//! [`next_work`](super::Live::next_work): it is asked anew after everything that happens, from durable state and the far page
+//! alone, so it is the same after a crash. A program that a crash interrupts is begun anew, or was never durable.
+
+use super::Live;
+use super::orders::Ended;
+use super::paths::{Aim, Goal};
+use super::saver::Durable;
+use super::start::Recovering;
+use crate::action::{FarEnd, FarOp, FarUnit};
+use crate::context::{Context, Owner};
+use crate::generation::Generation;
+use crate::machine::{self, Decision};
+use crate::mail::Mode;
+use crate::record::{Fence, Formation, Side, State, Takeover};
+use crate::sink::Places;
+use crate::source::{Source, SourcePlan};
+use kagami_journal::{BLOCK, BitmapBlocks, BitmapMap, Bits, EntryKind};
+use kagami_types::{Epoch, JournalPos, Sequence, Time};
+use std::time::Duration;
+
+/// Bytes of the far bitmap that are read at once.
+const FAR_BITS: u64 = 256 << 10;
+
+/// A transition.
+#[derive(Debug)]
+pub(super) enum Program {
+    /// Start: the bitmap is read.
+    Load,
+    /// Start of a primary that journals: the journal is recovered and applied again.
+    Recover(Box<Recovering>),
+    /// Start: hosts are served.
+    Serve,
+    /// A primary begins to journal.
+    Begin { discard: bool },
+    /// It says where that was.
+    Name { place: JournalPos, sequence: Sequence },
+    /// It suspends.
+    Suspend { state: State, reason: String },
+    /// It was taken over by the other.
+    Overtaken { reason: String },
+    /// It stops for a swap.
+    Fence { request: u128, until: Time },
+    /// It goes on after that.
+    Unfence,
+    /// It becomes the secondary of the one that has swapped.
+    Yield(Formation),
+    /// It serves though it is fenced.
+    Serves,
+    /// A side begins to copy as the secondary.
+    Follow { formation: Formation, full: bool, far: FarBits },
+    /// The secondary becomes the primary, by a swap.
+    Commit(Fence),
+    /// The secondary is suspended.
+    Finish { state: State, reason: String },
+    /// It is taken over.
+    TakeOver,
+    /// Only the record changes.
+    Note(Note),
+    /// The pair ends here.
+    Delete,
+}
+
+/// Changes of the record that need nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Note {
+    /// The primary is in PAIR.
+    Paired,
+    /// The secondary is.
+    Formed,
+    /// A swap is refused for good.
+    Refused(u128),
+}
+
+/// The far bitmap, as it is being read.
+#[derive(Debug, Default)]
+pub(super) struct FarBits {
+    set: u64,
+    at: u64,
+    len: u64,
+    next: u64,
+    tag: Option<u64>,
+    failed: bool,
+    decoder: Option<BitmapBlocks>,
+    bits: Vec<Bits>,
+}
+
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) program: Program,
+    step: u8,
+    first: bool,
+    version: u64,
+}
+
+impl Running {
+    pub(super) fn new(program: Program) -> Self {
+        Self { program, step: 0, first: true, version: 0 }
+    }
+
+    pub(super) fn recovers(&self) -> bool {
+        matches!(self.program, Program::Recover(_))
+    }
+}
+
+/// What comes after a look at a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Go {
+    Wait,
+    On,
+    End,
+    /// It cannot be done now; nothing durable has changed.
+    Drop,
+}
+
+impl Live {
+    /// Goes on with the program. Whether it went on.
+    pub(super) fn advance(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(mut running) = self.running.take() else { return false };
+        let go = self.step(cx, &mut running);
+        running.first = false;
+        match go {
+            Go::Wait => {
+                self.running = Some(running);
+                return false;
+            }
+            Go::On => {
+                running.step += 1;
+                running.first = true;
+                self.running = Some(running);
+            }
+            Go::End => self.news = true,
+            // What could not be done now is decided anew some time later.
+            Go::Drop => self.dropped(cx, &running.program),
+        }
+        true
+    }
+
+    fn dropped(&mut self, cx: &Context<'_>, program: &Program) {
+        self.retry = self.retry.min(cx.now + Duration::from_millis(200));
+        if matches!(program, Program::Fence { .. }) && self.source_ends.is_none() {
+            self.running = Some(Running::new(Program::Serve));
+        }
+    }
+
+    fn modes(&mut self, cx: &mut Context<'_>, first: bool, mode: Mode) -> Go {
+        if first {
+            self.tracking = false;
+            self.fronts.set(cx, mode);
+        }
+        if self.fronts.holds() { Go::On } else { Go::Wait }
+    }
+
+    fn flush(&mut self, cx: &mut Context<'_>, first: bool) -> Go {
+        if first {
+            self.fronts.flush(cx);
+        }
+        if self.fronts.is_flushed() { Go::On } else { Go::Wait }
+    }
+
+    fn bits(&self) -> Go {
+        if self.difference.is_clean() { Go::On } else { Go::Wait }
+    }
+
+    /// One superblock write, with that change in it.
+    fn save(
+        &mut self,
+        cx: &mut Context<'_>,
+        first: bool,
+        version: &mut u64,
+        change: impl FnOnce(&mut Self, &mut Durable),
+    ) -> Go {
+        if first {
+            let mut next = self.saver.next.clone();
+            if let Some(source) = &self.source {
+                source.fill(&mut next.block);
+            }
+            change(self, &mut next);
+            self.saver.next = next;
+            *version = self.saver.save();
+            self.saver.turn(cx);
+        }
+        if self.saver.is_durable(*version) { Go::On } else { Go::Wait }
+    }
+
+    fn stop_source(&mut self, first: bool) -> Go {
+        let Some(source) = &mut self.source else { return Go::On };
+        if first {
+            source.stop();
+        }
+        if self.source_stopped { Go::On } else { Go::Wait }
+    }
+
+    /// What the reader may lack goes into the bitmap, under a set of its own where there is none.
+    fn join_unconfirmed(&mut self, cx: &mut Context<'_>) {
+        let lacking = self.source.as_ref().map(Source::unconfirmed);
+        if self.difference.set() == 0 {
+            self.difference.begin_set(Self::random_word(cx));
+        }
+        if let Some(lacking) = lacking {
+            self.difference.join(&lacking);
+        }
+    }
+
+    #[expect(clippy::too_many_lines, reason = "each transition is to be seen whole, step by step")]
+    fn step(&mut self, cx: &mut Context<'_>, running: &mut Running) -> Go {
+        let Running { program, step, first, version } = running;
+        let first = *first;
+        match (program, *step) {
+            (Program::Load, 0) => {
+                let set = self.record().bits;
+                if first && set != 0 {
+                    self.difference.load(set);
+                    self.difference.turn(cx);
+                }
+                if self.difference.is_loaded() { Go::On } else { Go::Wait }
+            }
+            // The first superblock, or one that says that this life has begun.
+            (Program::Load, 1) => self.save(cx, first, version, |_, _| {}),
+            (Program::Load, _) => {
+                self.recovering = false;
+                self.link.want_write = true;
+                if !self.waits_to_serve() {
+                    self.running = Some(Running::new(Program::Serve));
+                }
+                Go::End
+            }
+
+            (Program::Recover(_), 0) => {
+                let set = self.record().bits;
+                if first && set != 0 {
+                    self.difference.load(set);
+                    self.difference.turn(cx);
+                }
+                if self.difference.is_loaded() { Go::On } else { Go::Wait }
+            }
+            (Program::Recover(recovering), 1) => {
+                if self.retry <= cx.now {
+                    self.retry = Time::NEVER;
+                    recovering.retry(&self.saver.durable().block);
+                }
+                match recovering.turn(cx, &self.saver.durable().block) {
+                    Ok(true) => Go::On,
+                    Ok(false) => Go::Wait,
+                    Err(why) => {
+                        self.orders.fatal = Some(why);
+                        Go::Wait
+                    }
+                }
+            }
+            (Program::Recover(recovering), 2) => {
+                let Some(found) = recovering.found.take() else { return Go::Drop };
+                self.sequencer.fetch_max(found.sequence.0, std::sync::atomic::Ordering::AcqRel);
+                let epoch = Epoch(Self::random_word(cx));
+                let block = &self.saver.durable().block;
+                let plan = SourcePlan::recovered(block, &found, epoch, self.source_volumes(), self.slow());
+                self.begin_source(cx, plan);
+                recovering.found = Some(found);
+                Go::On
+            }
+            (Program::Recover(_), 3) => {
+                // The new epoch's first frame is stable: what recovery found is what there is.
+                if self.source_begun || self.source_ends.is_some() { Go::On } else { Go::Wait }
+            }
+            (Program::Recover(_), 4) => self.save(cx, first, version, |_, _| {}),
+            (Program::Recover(recovering), _) => {
+                self.recovering = false;
+                self.asked = cx.now;
+                self.link.want_write = true;
+                if let Some(found) = recovering.found.take()
+                    && self.record().formation.is_none()
+                {
+                    self.orders.unnamed = Some((found.end, found.sequence));
+                }
+                if !self.waits_to_serve() {
+                    self.running = Some(Running::new(Program::Serve));
+                }
+                Go::End
+            }
+
+            (Program::Serve, 0) => {
+                let mode = self.mode_of(&self.record().clone());
+                self.modes(cx, first, mode)
+            }
+            (Program::Serve, _) => {
+                self.serving = true;
+                let record = self.record().clone();
+                self.tracking = self.mode_of(&record) == Mode::Tracking;
+                let pulls =
+                    record.side == Side::Secondary && matches!(record.state, State::Copy | State::Pair);
+                if pulls && self.sink.is_none() {
+                    self.begin_sink(cx);
+                }
+                if let Some((place, sequence)) = self.orders.unnamed.take()
+                    && self.record().journals()
+                {
+                    self.running = Some(Running::new(Program::Name { place, sequence }));
+                }
+                Go::End
+            }
+
+            (Program::Begin { discard }, 0) => {
+                let discard = *discard;
+                let far = self.link.far.as_deref().map(|far| (far.record.generation.clone(), far.data_len));
+                let epoch = Epoch(Self::random_word(cx));
+                let new = Self::random_id(cx);
+                let slow = self.slow();
+                let volumes = self.source_volumes();
+                self.save(cx, first, version, |live, next| {
+                    let record = &mut next.record;
+                    let Some((generation, data_len)) = far else { return };
+                    if record.state == State::Smpl {
+                        let len = next.block.layout.data_len.min(data_len);
+                        if let Ok(layout) = next.block.layout.with_data_len(len) {
+                            next.block.layout = layout;
+                        }
+                    } else if record.overtaken
+                        || record.generation.relation(&generation) == crate::Relation::Neither
+                    {
+                        // This side goes on knowing what the other did.
+                        let mut child = record.generation.child(new);
+                        child.ancestors.push_front(generation.id);
+                        child.ancestors.truncate(crate::generation::ANCESTORS);
+                        record.generation = child;
+                    }
+                    record.side = Side::Primary;
+                    record.state = State::Copy;
+                    record.overtaken = false;
+                    record.consistent = true;
+                    record.formation = None;
+                    record.discards = discard;
+                    record.takeover = None;
+                    record.reason.clear();
+                    let block = &next.block;
+                    let at = block.stable.max(block.read).max(block.out).next_multiple_of(BLOCK);
+                    let last = Sequence(live.sequencer.load(std::sync::atomic::Ordering::Acquire));
+                    let plan = SourcePlan::fresh(
+                        live.plan.group,
+                        block.layout,
+                        (epoch, at),
+                        last.next(),
+                        volumes,
+                        slow,
+                    );
+                    plan.mark(&mut next.block);
+                    live.orders.plan = Some(plan);
+                })
+            }
+            (Program::Begin { .. }, 1) => {
+                let Some(plan) = self.orders.plan.take() else { return Go::Drop };
+                self.begin_source(cx, plan);
+                Go::On
+            }
+            (Program::Begin { .. }, 2) => self.modes(cx, first, Mode::Journaling),
+            (Program::Begin { .. }, _) => {
+                let block = &self.saver.durable().block;
+                let place = JournalPos { epoch: block.out_epoch, offset: block.out };
+                let sequence = block.destaged_sequence;
+                self.running = Some(Running::new(Program::Name { place, sequence }));
+                Go::End
+            }
+
+            (Program::Name { .. }, 0) => self.flush(cx, first),
+            (Program::Name { place, sequence }, 1) => {
+                let request = Self::random_id(cx);
+                let (place, sequence) = (*place, *sequence);
+                let go = self.save(cx, first, version, |_, next| {
+                    let discard = next.record.discards;
+                    next.record.formation = Some(Formation { request, place, sequence, discard });
+                });
+                if first {
+                    self.asked = cx.now;
+                }
+                go
+            }
+            (Program::Name { .. }, _) => {
+                self.link.want_write = true;
+                Go::End
+            }
+
+            (Program::Suspend { .. } | Program::Overtaken { .. } | Program::Serves, 0) => {
+                self.stop_source(first)
+            }
+            (Program::Suspend { .. } | Program::Serves, 1) => self.modes(cx, first, Mode::Tracking),
+            (Program::Overtaken { .. }, 1) => self.modes(cx, first, Mode::Fenced),
+            (Program::Suspend { .. } | Program::Overtaken { .. } | Program::Serves, 2) => {
+                if first {
+                    self.join_unconfirmed(cx);
+                    self.difference.turn(cx);
+                }
+                self.flush(cx, first)
+            }
+            (Program::Suspend { .. } | Program::Overtaken { .. } | Program::Serves, 3) => self.bits(),
+            (Program::Suspend { state, reason }, 4) => {
+                let id = Self::random_id(cx);
+                let (state, reason) = (*state, reason.clone());
+                self.save(cx, first, version, |live, next| {
+                    next.record.state = state;
+                    next.record.reason = reason;
+                    next.record.generation = next.record.generation.child(id);
+                    live.end_log(next);
+                })
+            }
+            (Program::Overtaken { reason }, 4) => {
+                let reason = reason.clone();
+                self.save(cx, first, version, |live, next| {
+                    next.record.state = State::Psue;
+                    next.record.overtaken = true;
+                    next.record.fence = None;
+                    next.record.reason = reason;
+                    live.end_log(next);
+                })
+            }
+            (Program::Serves, 4) => {
+                let id = Self::random_id(cx);
+                let theirs = self.link.far.as_deref().map(|far| far.record.generation.id);
+                self.save(cx, first, version, |live, next| {
+                    let record = &mut next.record;
+                    record.generation = record.generation.child(id);
+                    if let Some(theirs) = theirs.filter(|_| record.overtaken) {
+                        record.generation.ancestors.push_front(theirs);
+                        record.generation.ancestors.truncate(crate::generation::ANCESTORS);
+                    }
+                    record.state = State::Psue;
+                    record.overtaken = false;
+                    record.fence = None;
+                    "serves by force".clone_into(&mut record.reason);
+                    live.end_log(next);
+                })
+            }
+            (Program::Suspend { reason, .. }, _) => {
+                let text = format!("the pair is suspended here: {reason}");
+                self.drop_source();
+                self.tracking = true;
+                self.complain(cx, text);
+                Go::End
+            }
+            (Program::Overtaken { reason }, _) => {
+                let text = format!("hosts may not write here any more: {reason}");
+                self.drop_source();
+                self.serving = true;
+                self.complain(cx, text);
+                Go::End
+            }
+            (Program::Serves, _) => {
+                self.drop_source();
+                self.tracking = true;
+                self.orders.ended = Some(Ended::Serves);
+                Go::End
+            }
+
+            (Program::Fence { until, .. }, 0) => {
+                let until = *until;
+                self.modes(cx, first, Mode::Held { until })
+            }
+            (Program::Fence { request, .. }, 1) => {
+                if first {
+                    let sequence = self.take_sequence();
+                    let bytes = request.to_le_bytes();
+                    let Some(source) = &mut self.source else { return Go::Drop };
+                    let none = (crate::mail::VolumeIndex(0), 0);
+                    if !source.entry(cx, sequence, EntryKind::Swap, none, &bytes) {
+                        self.source_ends = Some("the entry of a swap cannot be journaled".to_owned());
+                    }
+                    source.pump(cx);
+                    self.orders.fencing = Some(sequence);
+                }
+                let wanted = self.orders.fencing.unwrap_or_default();
+                if self.source_ends.is_some() {
+                    return Go::Drop;
+                }
+                let stable = self.source.as_ref().map_or(Sequence::ZERO, |source| source.stable().1);
+                if stable >= wanted { Go::On } else { Go::Wait }
+            }
+            (Program::Fence { .. }, 2) => self.flush(cx, first),
+            (Program::Fence { request, .. }, 3) => {
+                let request = *request;
+                let Some((place, sequence)) = self.source.as_ref().map(Source::stable) else {
+                    return Go::Drop;
+                };
+                self.save(cx, first, version, |_, next| {
+                    next.record.fence = Some(Fence { request, place, sequence });
+                })
+            }
+            (Program::Fence { .. }, _) => {
+                self.link.want_write = true;
+                Go::End
+            }
+
+            (Program::Unfence, 0) => self.save(cx, first, version, |_, next| next.record.fence = None),
+            (Program::Unfence, 1) => self.modes(cx, first, Mode::Journaling),
+            (Program::Unfence, _) => {
+                self.cancel = false;
+                self.asked = cx.now;
+                self.serving = true;
+                self.orders.ended = Some(Ended::Unfenced);
+                Go::End
+            }
+
+            (Program::Yield(_), 0) => self.stop_source(first),
+            (Program::Yield(_), 1) => self.modes(cx, first, Mode::Secondary { reads: false }),
+            (Program::Yield(formation), 2) => {
+                let formation = *formation;
+                let generation = self.far_generation();
+                if first {
+                    self.difference.forget();
+                }
+                self.save(cx, first, version, |_, next| {
+                    follow(next, generation, formation);
+                    next.record.state = State::Pair;
+                    next.record.consistent = true;
+                    next.record.bits = 0;
+                })
+            }
+            (Program::Yield(_), 3) => {
+                self.drop_source();
+                self.cancel = false;
+                let reads = self.may_read(&self.record().clone());
+                self.modes(cx, first, Mode::Secondary { reads })
+            }
+            (Program::Yield(_), _) => {
+                self.serving = true;
+                self.begin_sink(cx);
+                self.orders.ended = Some(Ended::Swapped);
+                self.link.want_write = true;
+                Go::End
+            }
+
+            (Program::Follow { far, full, formation }, 0) => {
+                self.read_far_bits(cx, first, far, full, *formation)
+            }
+            (Program::Follow { .. }, 1) => self.stop_source(first),
+            (Program::Follow { .. }, 2) => self.modes(cx, first, Mode::Secondary { reads: false }),
+            (Program::Follow { far, full, .. }, 3) => {
+                if first {
+                    self.join_unconfirmed(cx);
+                    if *full {
+                        self.difference.set_all();
+                    } else {
+                        self.difference.join(&far.bits);
+                    }
+                    self.difference.turn(cx);
+                }
+                self.bits()
+            }
+            (Program::Follow { formation, .. }, 4) => {
+                let formation = *formation;
+                let generation = self.far_generation();
+                let set = self.difference.set();
+                let data_len = self.link.far.as_deref().map_or(0, |far| far.data_len);
+                let go = self.save(cx, first, version, |_, next| {
+                    if let Ok(layout) = next.block.layout.with_data_len(data_len) {
+                        next.block.layout = layout;
+                    }
+                    follow(next, generation, formation);
+                    next.record.state = State::Copy;
+                    next.record.consistent = false;
+                    next.record.bits = set;
+                });
+                if first {
+                    self.split_brain = false;
+                }
+                go
+            }
+            (Program::Follow { .. }, _) => {
+                self.drop_source();
+                self.drop_sink();
+                self.serving = true;
+                self.reads_after = None;
+                self.begin_sink(cx);
+                self.link.want_write = true;
+                Go::End
+            }
+
+            (Program::Commit(fence), 0) => {
+                let fence = *fence;
+                let epoch = Epoch(Self::random_word(cx));
+                let id = Self::random_id(cx);
+                let volumes = self.source_volumes();
+                let slow = self.slow();
+                self.save(cx, first, version, |live, next| {
+                    let at = next.block.read;
+                    live.sequencer.fetch_max(fence.sequence.0, std::sync::atomic::Ordering::AcqRel);
+                    let layout = next.block.layout;
+                    let next_sequence = fence.sequence.next();
+                    let plan =
+                        SourcePlan::fresh(live.plan.group, layout, (epoch, at), next_sequence, volumes, slow);
+                    plan.mark(&mut next.block);
+                    let place = JournalPos { epoch, offset: at };
+                    let record = &mut next.record;
+                    record.side = Side::Primary;
+                    record.state = State::Pair;
+                    record.generation = record.generation.child(id);
+                    record.formation = Some(Formation {
+                        request: fence.request,
+                        place,
+                        sequence: fence.sequence,
+                        discard: false,
+                    });
+                    record.fence = None;
+                    record.bits = 0;
+                    record.reason.clear();
+                    live.orders.plan = Some(plan);
+                })
+            }
+            (Program::Commit(_), 1) => {
+                let Some(plan) = self.orders.plan.take() else { return Go::Drop };
+                self.drop_sink();
+                self.difference.forget();
+                self.reads_after = None;
+                self.begin_source(cx, plan);
+                Go::On
+            }
+            (Program::Commit(_), 2) => self.modes(cx, first, Mode::Journaling),
+            (Program::Commit(_), _) => {
+                self.orders.ended = Some(Ended::Swapped);
+                self.link.want_write = true;
+                Go::End
+            }
+
+            (Program::Finish { state, .. }, 0) => {
+                // Who is to be written needs a set that is durable before.
+                let tracks = *state == State::Psus { writable: true };
+                if first && self.difference.set() == 0 && (tracks || self.difference.count() > 0) {
+                    self.difference.begin_set(Self::random_word(cx));
+                    self.difference.turn(cx);
+                }
+                self.bits()
+            }
+            (Program::Finish { state, reason }, 1) => {
+                let id = Self::random_id(cx);
+                let whole = self.sink.as_ref().map_or(!self.is_behind(), |sink| sink.is_consistent());
+                let (state, reason) = (*state, reason.clone());
+                let set = self.difference.set();
+                self.save(cx, first, version, |_, next| {
+                    let record = &mut next.record;
+                    record.consistent = record.state == State::Pair && whole;
+                    let writable = state == State::Psus { writable: true } && record.consistent;
+                    record.state = match state {
+                        State::Psus { .. } => State::Psus { writable },
+                        other => other,
+                    };
+                    record.reason = reason;
+                    record.bits = set;
+                    if writable {
+                        record.generation = record.generation.child(id);
+                    }
+                })
+            }
+            (Program::Finish { .. }, 2) => {
+                if first {
+                    self.drop_sink();
+                }
+                let mode = self.mode_of(&self.record().clone());
+                self.modes(cx, first, mode)
+            }
+            (Program::Finish { reason, .. }, _) => {
+                self.tracking = self.record().writable();
+                self.last_error.clone_from(reason);
+                self.link.want_write = true;
+                Go::End
+            }
+
+            (Program::TakeOver, 0) => {
+                if first {
+                    if self.difference.set() == 0 {
+                        self.difference.begin_set(Self::random_word(cx));
+                    }
+                    // What was read, and is given up, the other side may have freed.
+                    let places = self.places();
+                    if places.read_sequence > places.restored_sequence {
+                        self.difference.set_all();
+                    }
+                    self.difference.turn(cx);
+                }
+                self.bits()
+            }
+            (Program::TakeOver, 1) => {
+                let id = Self::random_id(cx);
+                let set = self.difference.set();
+                let wall = cx.wall;
+                self.save(cx, first, version, |live, next| {
+                    let restored = next.block.restored_sequence;
+                    live.sequencer.fetch_max(next.block.read_sequence.0, std::sync::atomic::Ordering::AcqRel);
+                    let record = &mut next.record;
+                    record.state = State::Ssws;
+                    record.generation = record.generation.child(id);
+                    record.bits = set;
+                    record.consistent = true;
+                    record.takeover =
+                        Some(Takeover { sequence: restored, time: next.block.restored_time, at: wall });
+                    record.reason.clear();
+                })
+            }
+            (Program::TakeOver, 2) => {
+                if first {
+                    self.drop_sink();
+                    self.reads_after = None;
+                }
+                self.modes(cx, first, Mode::Tracking)
+            }
+            (Program::TakeOver, _) => {
+                self.tracking = true;
+                self.serving = true;
+                self.orders.ended = Some(Ended::TakenOver);
+                self.link.want_write = true;
+                Go::End
+            }
+
+            (Program::Note(note), 0) => {
+                let note = *note;
+                self.save(cx, first, version, |_, next| match note {
+                    Note::Paired => {
+                        next.record.state = State::Pair;
+                        next.record.bits = 0;
+                    }
+                    Note::Formed => {
+                        next.record.state = State::Pair;
+                        next.record.consistent = true;
+                        next.record.bits = 0;
+                    }
+                    Note::Refused(request) => next.record.refused = Some(request),
+                })
+            }
+            (Program::Note(note), _) => {
+                if matches!(note, Note::Paired | Note::Formed) {
+                    self.difference.forget();
+                }
+                if matches!(note, Note::Formed) {
+                    let reads = self.may_read(&self.record().clone());
+                    self.fronts.set(cx, Mode::Secondary { reads });
+                }
+                self.link.want_write = true;
+                Go::End
+            }
+
+            (Program::Delete, 0) => match (&mut self.sink, first) {
+                (Some(sink), true) => {
+                    self.goal = Some(Goal { stopping: true, ..Goal::new(Aim::TakeOver { force: true }) });
+                    sink.stop(cx);
+                    Go::Wait
+                }
+                (Some(_), false) if !self.goal.as_ref().is_some_and(|goal| goal.stopped) => Go::Wait,
+                _ => Go::On,
+            },
+            (Program::Delete, 1) => {
+                self.modes(cx, first, Mode::Held { until: cx.now + Duration::from_secs(30) })
+            }
+            (Program::Delete, 2) => self.stop_source(first),
+            (Program::Delete, 3) => self.flush(cx, first),
+            (Program::Delete, 4) => self.save(cx, first, version, |live, next| {
+                live.end_log(next);
+                next.record.deleted = true;
+                next.record.bits = 0;
+            }),
+            (Program::Delete, 5) => {
+                if first {
+                    self.drop_source();
+                    self.drop_sink();
+                    self.difference.forget();
+                }
+                self.modes(cx, first, Mode::Plain)
+            }
+            (Program::Delete, _) => {
+                self.orders.ended = Some(Ended::Deleted);
+                self.link.want_write = true;
+                Go::End
+            }
+        }
+    }
+
+    /// A primary does not journal any more: all that is stable is in the volumes, flushed, and is never applied again.
+    fn end_log(&self, next: &mut Durable) {
+        next.record.bits = self.difference.set();
+        if let Some(source) = &self.source {
+            let (at, sequence) = source.stable();
+            (next.block.destaged, next.block.destaged_sequence) = (at.offset, sequence);
+            (next.block.stable, next.block.sequence) = (at.offset, sequence);
+        }
+    }
+
+    fn far_generation(&self) -> Generation {
+        self.link.far.as_deref().map(|far| far.record.generation.clone()).unwrap_or_default()
+    }
+
+    /// Reads the far bitmap. A set of no number means that the other side has none: all is copied.
+    fn read_far_bits(
+        &mut self,
+        cx: &mut Context<'_>,
+        first: bool,
+        far: &mut FarBits,
+        full: &mut bool,
+        formation: Formation,
+    ) -> Go {
+        let Some(page) = self.link.far.as_deref() else { return Go::Drop };
+        if page.record.formation.map(|theirs| theirs.request) != Some(formation.request) {
+            return Go::Drop;
+        }
+        if first {
+            *full |= page.record.bits == 0;
+            let layout = self.layout();
+            let map = BitmapMap::new(&layout, &self.granules);
+            far.set = page.record.bits;
+            far.at = page.bitmap_at;
+            far.bits = self.no_bits();
+            let blocks = map.as_ref().map_or(0, BitmapMap::blocks);
+            far.len = u64::from(blocks) * BLOCK;
+            if far.len > page.bitmap_len {
+                *full = true;
+            }
+            far.decoder = map.map(|map| BitmapBlocks::new(self.plan.group, far.set, map));
+        }
+        if *full {
+            return Go::On;
+        }
+        if far.failed {
+            self.retry = cx.now + Duration::from_millis(200);
+            return Go::Drop;
+        }
+        if far.tag.is_none() {
+            if far.next >= far.len {
+                return Go::On;
+            }
+            let len = u32::try_from((far.len - far.next).min(FAR_BITS)).unwrap_or(4096);
+            let op = FarOp::Read { at: far.at + far.next, len };
+            far.tag = Some(cx.actions.far(Owner::Group, FarUnit::Journal, op));
+        }
+        Go::Wait
+    }
+
+    /// A command of the group's own for the other array has ended.
+    pub(super) fn on_link(&mut self, cx: &mut Context<'_>, tag: u64, end: FarEnd) {
+        if let Some(Running { program: Program::Follow { far, .. }, .. }) = &mut self.running
+            && far.tag == Some(tag)
+        {
+            far.tag = None;
+            match end {
+                FarEnd::Good(data) => {
+                    let bytes = data.to_vec();
+                    let mut block = u32::try_from(far.next / BLOCK).unwrap_or(u32::MAX);
+                    for part in bytes.chunks(4096) {
+                        if let Some(decoder) = &mut far.decoder {
+                            decoder.decode(block, part, &[], &mut far.bits);
+                        }
+                        block += 1;
+                    }
+                    far.next += bytes.len() as u64;
+                    far.failed = bytes.is_empty();
+                }
+                _ => far.failed = true,
+            }
+            return;
+        }
+        match self.link.on_far(cx, tag, &end) {
+            super::link::Heard::NotOurs => {}
+            super::link::Heard::Page => {
+                self.on_page(cx);
+                self.polled(cx, true);
+            }
+            super::link::Heard::Nothing => {
+                let good = matches!(end, FarEnd::Good(_)) && self.link.error.is_empty();
+                self.polled(cx, good);
+            }
+            super::link::Heard::Written(good) => {
+                if std::mem::take(&mut self.sink_confirms)
+                    && let Some(sink) = &mut self.sink
+                {
+                    sink.on_confirmed(cx, good);
+                }
+            }
+        }
+    }
+
+    /// A far page that is newer than those before.
+    pub(super) fn on_page(&mut self, cx: &mut Context<'_>) {
+        self.news = true;
+        self.confirm(cx);
+        self.orders.on_page(self.link.far.as_deref());
+    }
+
+    /// A primary that has just started asks its peer before it serves.
+    pub(super) fn waits_to_serve(&self) -> bool {
+        if self.serving {
+            return false;
+        }
+        let record = self.record();
+        record.side == Side::Primary && record.state != State::Smpl && !record.overtaken && !record.deleted
+    }
+
+    /// What comes next, where nothing is under way. Whether something does.
+    pub(super) fn next_work(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.recovering || self.record().deleted {
+            return self.next_order(cx);
+        }
+        let record = self.record().clone();
+        if let Some(why) = self.source_ends.clone()
+            && record.journals()
+            && self.source.is_some()
+        {
+            if record.fence.is_none() {
+                return self.run(Program::Suspend { state: State::Psue, reason: why });
+            }
+            // Fenced, everything is stable and destaged already.
+            self.source_ends = None;
+        }
+        if self.stop_sink(cx) {
+            return true;
+        }
+        if let Some(program) = self.goal_program(&record) {
+            return self.run(program);
+        }
+        if let Some(sequence) = self.orders.formed.take()
+            && record.side == Side::Secondary
+            && record.state == State::Copy
+            && self.goal.is_none()
+            && self.places().restored_sequence >= sequence
+        {
+            return self.run(Program::Note(Note::Formed));
+        }
+        if std::mem::take(&mut self.news) && self.decided(cx, &record) {
+            return true;
+        }
+        if !self.serving && (!self.waits_to_serve() || self.asks_no_more(cx.now)) {
+            return self.run(Program::Serve);
+        }
+        self.next_order(cx)
+    }
+
+    fn run(&mut self, program: Program) -> bool {
+        self.running = Some(Running::new(program));
+        true
+    }
+
+    pub(super) fn begin(&mut self, program: Program) -> bool {
+        self.run(program)
+    }
+
+    fn asks_no_more(&self, now: Time) -> bool {
+        let heard = self.link.heard.is_some() && self.link.far.as_deref().is_some_and(|far| !far.recovering);
+        let waited = now.since(self.started) >= self.plan.options.restart_wait;
+        heard || (waited && self.plan.options.alone_serves)
+    }
+
+    /// The sink has come to its goal, and stopped.
+    fn goal_program(&mut self, record: &crate::Record) -> Option<Program> {
+        let goal = self.goal.take_if(|goal| goal.stopped)?;
+        let reached = goal.drained.is_some() && !goal.failed;
+        let program = match goal.what {
+            Aim::Finish { state, reason } => Program::Finish { state, reason },
+            Aim::Follow(formation) => {
+                self.sink = None;
+                // What was read and cannot be restored is lost: all is copied.
+                let full = !reached || record.state == State::Smpl;
+                Program::Follow { formation, full, far: FarBits::default() }
+            }
+            Aim::Swap(fence) if reached && record.refused != Some(fence.request) => Program::Commit(fence),
+            Aim::TakeOver { force } if reached || force => Program::TakeOver,
+            Aim::Swap(_) => {
+                Program::Finish { state: State::Psue, reason: "a swap could not be finished here".to_owned() }
+            }
+            Aim::TakeOver { .. } => {
+                self.orders.ended = Some(Ended::TakeOverFailed);
+                Program::Finish {
+                    state: State::Psue,
+                    reason: "what was read could not be restored".to_owned(),
+                }
+            }
+        };
+        Some(program)
+    }
+
+    /// What the far page makes of this side. Whether something was begun.
+    fn decided(&mut self, cx: &mut Context<'_>, record: &crate::Record) -> bool {
+        let Some(far) = self.link.far.as_deref() else { return false };
+        let alone = self.difference.count() > 0 && record.bits != 0;
+        let decision = machine::decide(record, alone, far);
+        self.orders.decided(record, &decision);
+        let fits = far.shape == self.shape;
+        let (their_state, reason) = (far.record.state, far.record.reason.clone());
+        self.split_brain = decision == Decision::SplitBrain;
+        if !fits && matches!(decision, Decision::Begin | Decision::Follow(_)) {
+            self.complain(cx, "the volumes of the two sides differ in size: they cannot be paired");
+            return false;
+        }
+        match decision {
+            Decision::Nothing | Decision::SplitBrain => false,
+            Decision::Begin => self.run(Program::Begin { discard: false }),
+            Decision::Follow(formation) => {
+                if self.goal.as_ref().is_some_and(|goal| goal.what == Aim::Follow(formation)) {
+                    return false;
+                }
+                let pulls = record.side == Side::Secondary && (self.sink.is_some() || self.is_behind());
+                if pulls && !record.writable() {
+                    return self.aim(cx, Aim::Follow(formation));
+                }
+                let full = record.state == State::Smpl;
+                self.run(Program::Follow { formation, full, far: FarBits::default() })
+            }
+            Decision::Paired => self.run(Program::Note(Note::Paired)),
+            Decision::Suspend => {
+                let reason = format!("the secondary is suspended ({}): {reason}", their_state.name());
+                self.run(Program::Suspend { state: State::Psue, reason })
+            }
+            Decision::Finish(state) => {
+                let reason = if reason.is_empty() { "split".to_owned() } else { reason };
+                if self.goal.is_some() { false } else { self.aim(cx, Aim::Finish { state, reason }) }
+            }
+            Decision::Swap(fence) => self.aim(cx, Aim::Swap(fence)),
+            Decision::Refuse(request) => {
+                if let Some(goal) = self.goal.take_if(|goal| matches!(goal.what, Aim::Swap(_))) {
+                    if goal.stopping {
+                        // Too late: it is about to be done.
+                        self.goal = Some(goal);
+                        return false;
+                    }
+                    if let Some(sink) = &mut self.sink {
+                        sink.go_on(cx);
+                    }
+                }
+                self.run(Program::Note(Note::Refused(request)))
+            }
+            Decision::Unfence => self.run(Program::Unfence),
+            Decision::Yield(formation) => self.run(Program::Yield(formation)),
+            Decision::Overtaken => {
+                let reason = "the other side was taken over".to_owned();
+                self.run(Program::Overtaken { reason })
+            }
+        }
+    }
+
+    /// Why the group cannot go on.
+    pub(super) fn fatal(&mut self) -> Option<String> {
+        self.orders.fatal.take()
+    }
+}
+
+/// A side is the secondary of that formation from its place on.
+fn follow(next: &mut Durable, generation: Generation, formation: Formation) {
+    let Formation { place, sequence, .. } = formation;
+    let record = &mut next.record;
+    record.side = Side::Secondary;
+    record.generation = generation;
+    record.formation = Some(formation);
+    record.fence = None;
+    record.overtaken = false;
+    record.takeover = None;
+    record.reason.clear();
+    let places = Places::starting(place.epoch, place.offset, sequence);
+    let block = &mut next.block;
+    (block.read, block.read_epoch, block.read_sequence) = (place.offset, place.epoch, sequence);
+    (block.restored, block.restored_epoch) = (place.offset, place.epoch);
+    (block.restored_sequence, block.restored_time) = (sequence, places.restored_time);
+    block.restore_target = places.target;
+    next.target_sequence = places.target_sequence;
+}

@@ -1,0 +1,128 @@
+//! The superblock of a group: what is to be durable, what is on its way, and what is.
+//!
+//! Whoever changes [`Saver::block`] asks for [`Saver::save`] and gets a version to wait for. One write is under way at a time;
+//! changes meanwhile go with the next. A change is made only when it may become durable at any moment from then on. One that
+//! fails is repeated: what waits for it waits on.
+
+use super::pages;
+use crate::action::{DeviceEnd, DeviceOp};
+use crate::context::{Context, Owner};
+use crate::record::{RECORD, Record, RecordError};
+use kagami_journal::Superblock;
+use kagami_types::{Sequence, Time};
+use std::time::Duration;
+
+/// How long until a write that failed is repeated.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// A superblock with its record, and what else lies beside it.
+#[derive(Clone, Debug)]
+pub(super) struct Durable {
+    pub(super) block: Superblock,
+    pub(super) record: Record,
+    /// The last sequence that may have been applied at a secondary.
+    pub(super) target_sequence: Sequence,
+}
+
+impl Durable {
+    pub(super) fn new(block: Superblock, record: Record) -> Self {
+        Self { block, record, target_sequence: Sequence::ZERO }
+    }
+
+    /// From what the journal device has.
+    pub(super) fn read(block: Superblock) -> Result<Self, RecordError> {
+        let record = Record::decode(&block.record)?;
+        let target: Option<[u8; 8]> =
+            block.record.get(RECORD..RECORD + 8).and_then(|bytes| bytes.try_into().ok());
+        let target = target.ok_or(RecordError::Short)?;
+        Ok(Self { block, record, target_sequence: Sequence(u64::from_le_bytes(target)) })
+    }
+
+    fn encode(&mut self) -> [u8; 4096] {
+        let mut record = self.record.encode();
+        record.extend(self.target_sequence.0.to_le_bytes());
+        self.block.record = record;
+        self.block.encode()
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Saver {
+    /// What is to be durable.
+    pub(super) next: Durable,
+    durable: Durable,
+    writing: Option<(u64, Durable)>,
+    wanted: bool,
+    retry: Option<Time>,
+    /// The last write failed, and why.
+    pub(super) failed: Option<kagami_types::BlockError>,
+}
+
+impl Saver {
+    /// What the device has.
+    pub(super) fn new(durable: Durable) -> Self {
+        Self { next: durable.clone(), durable, writing: None, wanted: false, retry: None, failed: None }
+    }
+
+    /// What is durable: all that may be said to others.
+    pub(super) fn durable(&self) -> &Durable {
+        &self.durable
+    }
+
+    /// The working copy is to be durable; the version that has it.
+    pub(super) fn save(&mut self) -> u64 {
+        self.wanted = true;
+        let last = self.writing.as_ref().map_or(&self.durable, |(_, writing)| writing);
+        last.block.version + 1
+    }
+
+    pub(super) fn is_durable(&self, version: u64) -> bool {
+        self.durable.block.version >= version
+    }
+
+    /// Begins a write where one is wanted.
+    pub(super) fn turn(&mut self, cx: &mut Context<'_>) {
+        if self.writing.is_some() || !self.wanted || self.retry.is_some_and(|at| at > cx.now) {
+            return;
+        }
+        let mut next = self.next.clone();
+        next.block.version = self.durable.block.version + 1;
+        let Some(data) = pages(cx.pool, &next.encode()) else {
+            self.retry = Some(cx.now + AGAIN);
+            return;
+        };
+        self.wanted = false;
+        self.retry = None;
+        let op = DeviceOp::Write { at: next.block.place(), data, stable: true };
+        let tag = cx.actions.journal(Owner::Group, op);
+        self.writing = Some((tag, next));
+    }
+
+    /// A device operation has ended. Whether it was one of these.
+    pub(super) fn on_device(&mut self, cx: &mut Context<'_>, tag: u64, end: &DeviceEnd) -> bool {
+        let Some((_, written)) = self.writing.take_if(|(writing, _)| *writing == tag) else { return false };
+        match end {
+            Ok(_) => {
+                self.durable = written;
+                if self.failed.take().is_some() {
+                    cx.actions.event("the journal takes writes again");
+                }
+            }
+            Err(error) => {
+                self.wanted = true;
+                self.retry = Some(cx.now + AGAIN);
+                if self.failed.replace(*error).is_none() {
+                    cx.actions.event(format!("the journal does not take its superblock: {error}"));
+                }
+            }
+        }
+        true
+    }
+
+    pub(super) fn next_deadline(&self) -> Time {
+        match self.retry {
+            Some(at) if self.wanted && self.writing.is_none() => at,
+            _ => Time::NEVER,
+        }
+    }
+}
