@@ -27,7 +27,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=vm/pack.sh
 . "$here/pack.sh"
 
-need qemu-system-x86_64 python3 cpio strip tar
+need qemu-system-x86_64 python3 taskset cpio strip tar
 "$here/image.sh"
 
 LIMIT=${VM_LIMIT:-480}
@@ -165,9 +165,16 @@ words=(
 )
 # Where this machine stands still for a while, the one inside sees its only processor and its devices hang. What its
 # kernel then says of itself is not about kagamid; what kagamid leaves hanging, it says after two minutes (hung_task).
-still="nowatchdog rcupdate.rcu_cpu_stall_suppress=1 nvme_core.io_timeout=240 nvme_core.admin_timeout=240"
+# A device that does not answer is reset before kagamid gives it up (after 30 s).
+still="nowatchdog rcupdate.rcu_cpu_stall_suppress=1 nvme_core.io_timeout=12"
+# One processor for all of the emulator's threads. Its NVMe controller has shadow doorbells: it writes down how far it has
+# seen a queue, and then looks whether there is more, with no memory barrier between the two. Beside a guest that runs on
+# another processor it now and then misses what came in that moment, and the guest, which was told that the controller
+# was looking, does not ring: the queue stands still until the driver resets the controller. Threads that take turns on
+# one processor see each other's stores.
+processor=$(python3 -c 'import os; print(max(os.sched_getaffinity(0)))')
 mkfifo "$work/console"
-timeout --kill-after=5 "$LIMIT" qemu-system-x86_64 -accel tcg -cpu max -m 1024 -nodefaults -no-user-config -no-reboot \
+timeout --kill-after=5 "$LIMIT" taskset -c "$processor" qemu-system-x86_64 -accel tcg -cpu max -m 1024 -nodefaults -no-user-config -no-reboot \
     -display none -kernel "$BUILD/vm/vmlinuz" -initrd "$work/initrd" \
     -append "console=ttyS0 quiet panic=-1 random.trust_cpu=on $still ${words[*]}" \
     "${disks[@]}" \
