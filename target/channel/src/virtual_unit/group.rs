@@ -123,6 +123,8 @@ impl VirtualUnit {
         let words = match kind {
             Kind::Read => {
                 cdb[0] = 0x88;
+                // FUA: of a volume it waits for the journaled writes before it.
+                cdb[1] = 0x08;
                 count
             }
             Kind::Write => {
