@@ -153,6 +153,12 @@ impl World {
         self.with(|state| state.disks.get(usize::from(disk.0)).map(|disk| (disk.bytes(), disk.sector())))
     }
 
+    /// What a disk would read as now, for checks after the end.
+    #[must_use]
+    pub fn image(&self, disk: DiskId) -> Vec<u8> {
+        self.with(|state| state.disks.get(usize::from(disk.0)).map_or_else(Vec::new, Disk::image))
+    }
+
     /// Another core of the array, for its next boot.
     #[must_use]
     pub fn add_core(&self) -> SimIo {

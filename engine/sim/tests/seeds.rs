@@ -8,7 +8,7 @@
 
 mod array;
 
-use array::{Broken, Setup};
+use array::{Broken, Drill, Setup};
 use kagami_sim::{Coverage, Failure, Happening, Options, Report};
 use std::thread;
 
@@ -403,4 +403,25 @@ fn crashes_at_any_operation_lose_nothing_behind_a_cache() {
         options.crash.io_within = 200;
         options.disk.eager = 0;
     });
+}
+
+/// The volumes of an array are in pairs with those of another one: hosts must be served as ever, and in the end both
+/// halves are equal.
+fn pairs(first: u64, count: u64, drill: Drill, tune: impl Fn(&mut Options)) -> Coverage {
+    let arena = array::arena();
+    let mut coverage = Coverage::default();
+    let seeds = from_env("KAGAMI_SEED").map_or(first..first + count, |seed| seed..seed + 1);
+    for seed in seeds {
+        let setup = Setup { pairs: Some(drill), ..Setup::default() };
+        match array::run_as(seed, arena, setup, &tune) {
+            Ok(report) => coverage.add(&report.coverage),
+            Err(failure) => panic!("\n{failure}\n"),
+        }
+    }
+    coverage
+}
+
+#[test]
+fn a_front_without_a_group_hides_nothing() {
+    pairs(0, 60, Drill::Fronts, |_| {});
 }

@@ -443,7 +443,7 @@ impl Unit {
         Some(Reply { task: command.task, end, data: command.data, wanted })
     }
 
-    fn refused(&mut self, error: BlockError) -> Ending {
+    pub(crate) fn refused(&mut self, error: BlockError) -> Ending {
         match self.server.failed(error) {
             Failure::Check(sense) => self.check(&sense),
             Failure::Status(status) => Ending::Status(status as u8, None),

@@ -8,6 +8,7 @@ mod end;
 mod pair;
 
 pub use pair::PairSeed;
+pub(crate) use pair::Readers;
 
 use crate::answer::CHECK_CONDITION;
 use crate::backing::Backing;
@@ -61,6 +62,8 @@ pub(crate) enum Role {
     Command(Box<CommandDevice>),
     /// A journal, with the group that it is of.
     Journal(Box<Journal>),
+    /// In a pair, whose other array reads it.
+    Paired(Box<Readers>),
 }
 
 impl Role {
@@ -249,8 +252,10 @@ impl Unit {
     fn attach(&mut self, session: &Session) -> bool {
         let nexus = session.nexus;
         let id = TransportId::new(&session.initiator, session.isid.0);
-        if let Role::Command(device) = &mut self.role {
-            device.attach(nexus, &session.initiator);
+        match &mut self.role {
+            Role::Command(device) => device.attach(nexus, &session.initiator),
+            Role::Paired(readers) => readers.attach(nexus, &session.initiator),
+            Role::Plain | Role::Journal(_) => {}
         }
         id.is_some_and(|id| self.server.attach(nexus, Arc::new(id), session.port).is_ok())
     }
@@ -300,6 +305,7 @@ impl Unit {
         match disposition {
             Disposition::Block(op) if self.role.is_special() => match self.role {
                 Role::Journal(_) => self.journal_block(command, transfer.bytes, op, cx),
+                Role::Paired(_) => self.pair_block(command, transfer.bytes, op, cx),
                 _ => self.command_block(index, command, transfer.bytes, op, cx),
             },
             Disposition::Block(op) => self.block(command, transfer.bytes, op, cx, None),

@@ -92,6 +92,11 @@ impl Disk {
         self.medium.len()
     }
 
+    /// All that reads would see.
+    pub(crate) fn image(&self) -> Vec<u8> {
+        self.medium.read(0, self.medium.sectors()).to_vec()
+    }
+
     pub(crate) fn sector(&self) -> usize {
         self.medium.sector()
     }

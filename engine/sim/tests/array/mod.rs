@@ -3,6 +3,7 @@
 
 mod broken;
 mod links;
+mod pairs;
 mod parts;
 
 pub use broken::Broken;
@@ -22,6 +23,8 @@ use kagami_sim::options::Tamper;
 use kagami_sim::{Actor, Array, DiskId, Failure, Options, Report, Rng, Sim, SimIo, World};
 use kagami_types::{BlockCount, BlockSize, CoreId, Lun, Uuid};
 use kagami_volume::zero_page;
+pub use pairs::Drill;
+use pairs::Pairs;
 use parts::{Rules, States};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -70,6 +73,8 @@ pub struct SimArray {
     hog: Vec<PageMut>,
     /// Hosts reach the volumes over so many arrays more, which map them as virtual volumes.
     links: Option<u16>,
+    /// The volumes are in pairs with those of a second array.
+    pairs: Option<Pairs>,
 }
 
 impl Array for SimArray {
@@ -78,6 +83,9 @@ impl Array for SimArray {
     fn boot(&mut self, world: &World) -> Result<Vec<(SimIo, Self::Core)>, String> {
         if let Some(hops) = self.links {
             return self.boot_links(world, hops);
+        }
+        if self.pairs.is_some() {
+            return self.boot_pairs(world);
         }
         let mut counts = vec![0u32; usize::from(self.cores)];
         let mut places = Vec::new();
@@ -194,7 +202,10 @@ impl Array for SimArray {
                 return Err(format!("{} of {total} pages leaked of {class:?}", total - free));
             }
         }
-        Ok(())
+        match &self.pairs {
+            Some(pairs) => pairs.compare(world, &self.volumes),
+            None => Ok(()),
+        }
     }
 }
 
@@ -233,6 +244,8 @@ pub struct Setup {
     pub spread: bool,
     /// Hosts reach the volumes over so many arrays more, with links that are lost.
     pub links: Option<u16>,
+    /// The volumes are in pairs.
+    pub pairs: Option<Drill>,
 }
 
 /// The same with something that is not left to chance.
@@ -263,7 +276,7 @@ pub fn run_as(
     let restless = setup.unrest.is_some();
     let (chap, resets) = (rng.one_in(4), rng.one_in(3) || restless);
     // Hosts cannot reserve or change modes through a virtual volume, and links have no secret here.
-    let far = setup.links.is_some();
+    let far = setup.links.is_some() || setup.pairs.is_some();
     let chap = chap && !far;
     let cores = u16::try_from(rng.between(1, 3)).unwrap_or(1);
     let (cores, moves) = match setup.moves {
@@ -380,6 +393,12 @@ pub fn run_as(
         actors.push(Box::new(Host::new(plan, rng.fork(number.into()))));
     }
     let spare = rng.one_in(6).then_some(700);
+    let pairs = setup.pairs.map(|drill| {
+        let mut rng = Rng::new(seed ^ 0x7061_6972);
+        let pairs = Pairs::new(sim.world(), &volumes, drill, &mut rng);
+        actors.push(Box::new(pairs.operator(rng.fork(1))));
+        pairs
+    });
     let mut array = SimArray {
         arena,
         cores,
@@ -399,6 +418,7 @@ pub fn run_as(
         spare,
         hog: Vec::new(),
         links: setup.links,
+        pairs,
     };
     sim.run(&mut array, &mut actors)
 }

@@ -236,6 +236,8 @@ impl Keeper for KeepHere {
 pub struct Rules {
     target: IscsiName,
     portals: Vec<SocketAddr>,
+    /// One that hosts are not told of: for another array.
+    hidden: Option<SocketAddr>,
     settings: Arc<TargetSettings>,
     chap: bool,
 }
@@ -255,7 +257,7 @@ impl Rules {
         };
         let max_segment = usize::try_from(rng.skewed(64, 8192)).unwrap_or(8192);
         let settings = Arc::new(TargetSettings { preferences, max_segment, ..TargetSettings::default() });
-        Self { target, portals, settings, chap }
+        Self { target, portals, hidden: None, settings, chap }
     }
 }
 
@@ -263,7 +265,12 @@ impl Rules {
     /// The same on other portals.
     pub fn at(&self, portals: Vec<SocketAddr>) -> Self {
         let (target, settings) = (self.target.clone(), Arc::clone(&self.settings));
-        Self { target, portals, settings, chap: self.chap }
+        Self { target, portals, hidden: None, settings, chap: self.chap }
+    }
+
+    /// The same, with one for another array.
+    pub fn with_peer(&self, portal: SocketAddr) -> Self {
+        Self { hidden: Some(portal), ..self.at(self.portals.clone()) }
     }
 }
 
@@ -284,7 +291,7 @@ impl Access for Rules {
         if applicant.target.is_some_and(|target| *target != self.target) {
             return Err(Denial::NotFound);
         }
-        if ends.local.is_none_or(|local| !self.portals.contains(&local)) {
+        if ends.local.is_none_or(|local| !self.portals.contains(&local) && self.hidden != Some(local)) {
             return Err(Denial::Unavailable);
         }
         if !self.chap {

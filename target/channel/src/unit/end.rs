@@ -104,8 +104,10 @@ impl Unit {
     pub(crate) fn detach(&mut self, session: &Arc<Session>, cx: &mut UnitContext<'_>) {
         let nexus = session.nexus;
         self.server.detach(nexus);
-        if let Role::Command(device) = &mut self.role {
-            device.detach(nexus);
+        match &mut self.role {
+            Role::Command(device) => device.detach(nexus),
+            Role::Paired(readers) => readers.detach(nexus),
+            Role::Plain | Role::Journal(_) => {}
         }
         self.abort_where(|_, other| other == nexus, nexus, true, Then::Detached(Arc::clone(session)), cx);
     }

@@ -1,12 +1,13 @@
 //! A unit whose volume is in a pair: the front comes and goes, mail comes for it, and its mode is what hosts see.
 
-use super::{Unit, UnitContext};
+use super::{Role, Unit, UnitContext};
 use crate::backing::Backing;
-use crate::message::UnitAddress;
+use crate::message::{Command, Reply, UnitAddress};
 use crate::paired::Paired;
 use kagami_replica::FrontPlan;
 use kagami_replica::mail::{Mode, ToFront};
-use kagami_scsi::{Attention, Readiness};
+use kagami_scsi::{Attention, NexusId, Readiness};
+use kagami_types::{BlockError, BlockOp};
 
 /// The ticket of the mode that a front begins in; the group's own are small numbers.
 const FIRST: u64 = u64::MAX;
@@ -21,6 +22,27 @@ pub struct PairSeed {
     /// The pair is new, and the volume is in use: hosts go on as before until the group says something else. Otherwise it
     /// is NOT READY until then.
     pub is_new: bool,
+    /// The other array's iSCSI name as an initiator: its sessions may read the volume, and nothing else.
+    pub reader: Option<Box<str>>,
+}
+
+/// Sessions of the other array at a paired volume.
+#[derive(Debug)]
+pub(crate) struct Readers {
+    name: Option<Box<str>>,
+    nexuses: Vec<NexusId>,
+}
+
+impl Readers {
+    pub(super) fn attach(&mut self, nexus: NexusId, initiator: &str) {
+        if self.name.as_deref() == Some(initiator) {
+            self.nexuses.push(nexus);
+        }
+    }
+
+    pub(super) fn detach(&mut self, nexus: NexusId) {
+        self.nexuses.retain(|other| *other != nexus);
+    }
 }
 
 impl Unit {
@@ -29,12 +51,10 @@ impl Unit {
     /// # Errors
     /// Why not, in plain words.
     pub(crate) fn may_pair(&self) -> Result<(), String> {
-        if self.role.is_special() {
-            return Err("it is no ordinary volume".to_owned());
-        }
-        match &self.volume {
-            Backing::Paired(_) => Err("it is in a pair already".to_owned()),
-            _ => Ok(()),
+        match &self.role {
+            Role::Plain => Ok(()),
+            Role::Paired(_) => Err("it is in a pair already".to_owned()),
+            _ => Err("it is no ordinary volume".to_owned()),
         }
     }
 
@@ -43,7 +63,9 @@ impl Unit {
         let slots = u16::try_from(self.tasks.len()).unwrap_or(u16::MAX);
         let how = (self.server.write_cache_enabled(), self.server.is_read_only());
         let paired = Paired::new(self.volume, seed.front, seed.group, slots, self.serial, how);
-        Self { volume: Backing::Paired(Box::new(paired)), ..self }
+        // Sessions that are known already are not the other array's: it comes for the pair.
+        let readers = Readers { name: seed.reader, nexuses: Vec::new() };
+        Self { volume: Backing::Paired(Box::new(paired)), role: Role::Paired(Box::new(readers)), ..self }
     }
 
     /// The front that was put there is told how to begin.
@@ -76,7 +98,26 @@ impl Unit {
             Backing::Paired(paired) => paired.inner,
             other => other,
         };
-        Self { volume, ..self }
+        Self { volume, role: Role::Plain, ..self }
+    }
+
+    /// A block operation on a paired volume.
+    #[inline]
+    pub(super) fn pair_block(
+        &mut self,
+        mut command: Command,
+        wanted: u64,
+        op: BlockOp,
+        cx: &mut UnitContext<'_>,
+    ) -> Option<Reply> {
+        let Role::Paired(readers) = &self.role else { return self.block(command, wanted, op, cx, None) };
+        if op.writes() && readers.nexuses.contains(&command.nexus) {
+            cx.metrics.errors.inc();
+            command.data.clear();
+            let end = self.refused(BlockError::WriteProtected);
+            return Some(Reply { task: command.task, end, data: command.data, wanted: 0 });
+        }
+        self.block(command, wanted, op, cx, None)
     }
 
     /// Mail from the group.
