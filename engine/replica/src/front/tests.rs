@@ -93,19 +93,19 @@ impl Bench {
         self.submit(tag, write(lba, blocks, false), &vec![fill; blocks as usize * BLOCK]);
     }
 
-    fn to_front(&mut self, mail: ToFront) {
+    fn tell(&mut self, mail: ToFront) {
         self.front.on_mail(self.now, mail);
         self.hear();
     }
 
     fn mode(&mut self, mode: Mode) -> u64 {
         self.tickets += 1;
-        self.to_front(ToFront::Mode { ticket: self.tickets, mode });
+        self.tell(ToFront::Mode { ticket: self.tickets, mode });
         self.tickets
     }
 
     fn stable(&mut self, sequence: u64) {
-        self.to_front(ToFront::Stable(Sequence(sequence)));
+        self.tell(ToFront::Stable(Sequence(sequence)));
     }
 
     /// The store answers the operation that it got first.

@@ -220,7 +220,7 @@ impl World {
             self.bench.stable(last);
             for ((first, end), ticket) in std::mem::take(&mut self.marks) {
                 (first..end).for_each(|granule| self.durable[granule as usize] = true);
-                self.bench.to_front(ToFront::Marked(ticket));
+                self.bench.tell(ToFront::Marked(ticket));
             }
             while !self.bench.store.is_empty() {
                 self.do_one(0, false);
@@ -286,7 +286,7 @@ proptest! {
                     if !w.marks.is_empty() {
                         let ((first, end), ticket) = w.marks.remove(usize::from(which) % w.marks.len());
                         (first..end).for_each(|granule| w.durable[granule as usize] = true);
-                        w.bench.to_front(ToFront::Marked(ticket));
+                        w.bench.tell(ToFront::Marked(ticket));
                     }
                 }
                 Move::Mode(which) => {
@@ -382,12 +382,10 @@ proptest! {
                     }
                 }
                 Move::Store { which, busy } => w.do_one(which, busy),
-                Move::Abort(which) => {
-                    if !w.under_way.is_empty() {
-                        let tag = w.under_way[usize::from(which) % w.under_way.len()];
-                        w.bench.front.abort(tag);
-                        w.bench.hear();
-                    }
+                Move::Abort(which) if !w.under_way.is_empty() => {
+                    let tag = w.under_way[usize::from(which) % w.under_way.len()];
+                    w.bench.front.abort(tag);
+                    w.bench.hear();
                 }
                 _ => {}
             }

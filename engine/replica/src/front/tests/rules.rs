@@ -161,7 +161,7 @@ fn a_flush_waits_for_sequences_and_for_what_is_older_than_the_pair() {
     b.submit(1, FLUSH, &[]);
     assert_eq!(b.stored(Ok(())), FLUSH, "nobody has flushed what was there before");
     assert_eq!(b.ended(), (1, Ok(())));
-    b.to_front(ToFront::Apply { tag: 40, op: FLUSH, data: Scatter::new() });
+    b.tell(ToFront::Apply { tag: 40, op: FLUSH, data: Scatter::new() });
     b.stored(Ok(()));
     assert!(matches!(b.mail.pop_front(), Some(ToGroup::Applied { tag: 40, result: Ok(()), .. })));
     b.submit(2, FLUSH, &[]);
@@ -185,7 +185,7 @@ fn a_flush_of_the_group_covers_what_is_stable() {
     b.write(2, 0, 1, 2);
     b.write(3, 0, 1, 3);
     b.stable(2);
-    b.to_front(ToFront::Apply { tag: 40, op: FLUSH, data: Scatter::new() });
+    b.tell(ToFront::Apply { tag: 40, op: FLUSH, data: Scatter::new() });
     b.stable(3);
     b.stored(Ok(()));
     assert_eq!(b.stored(Ok(())), write(0, 1, false));
@@ -230,7 +230,7 @@ fn tracked_writes_wait_for_their_bits_once() {
     let Some(ToGroup::Mark { granules: (2, 3), .. }) = b.mail.pop_front() else {
         panic!("no bits asked for")
     };
-    b.to_front(ToFront::Marked(ticket));
+    b.tell(ToFront::Marked(ticket));
     assert_eq!(b.stored(Ok(())), write(127, 2, true), "FUA is the store's again");
     assert_eq!(b.ended(), (1, Ok(())));
     b.write(3, 0, 8, 1);
@@ -238,7 +238,7 @@ fn tracked_writes_wait_for_their_bits_once() {
     assert_eq!(b.ended(), (3, Ok(())), "known");
     b.mode(Mode::Tracking);
     assert!(matches!(b.mail.pop_front(), Some(ToGroup::Mark { granules: (2, 3), .. })), "asked again");
-    b.to_front(ToFront::Marked(ticket));
+    b.tell(ToFront::Marked(ticket));
     b.write(4, 0, 8, 1);
     assert!(
         matches!(b.mail.pop_back(), Some(ToGroup::Mark { granules: (0, 1), .. })),
@@ -262,8 +262,8 @@ fn from_journaling_to_tracking() {
         .map(|mail| if let ToGroup::Mark { ticket, .. } = mail { ticket } else { panic!("{mail:?}") })
         .collect();
     assert_eq!(marks.len(), 2);
-    b.to_front(ToFront::Marked(marks[0]));
-    b.to_front(ToFront::Marked(marks[1]));
+    b.tell(ToFront::Marked(marks[0]));
+    b.tell(ToFront::Marked(marks[1]));
     assert_eq!(b.store.len(), 2, "the second still waits for the first");
     b.stored(Ok(()));
     assert!(b.held());
@@ -342,7 +342,7 @@ fn a_secondary_is_written_by_its_group_in_order() {
     let mut b = Bench::with(Mode::Secondary { reads: true });
     let apply = |b: &mut Bench, tag, op: BlockOp, bytes: &[u8]| {
         let data = b.data(bytes);
-        b.to_front(ToFront::Apply { tag, op, data });
+        b.tell(ToFront::Apply { tag, op, data });
     };
     apply(&mut b, 1, write(0, 4, false), &[1; 4 * BLOCK]);
     b.submit(9, read(0, 8, false), &[]);
@@ -383,7 +383,7 @@ fn aborts() {
     b.stable(1);
     b.stored(Ok(()));
     assert_eq!(b.ended(), (1, Err(BlockError::Aborted)), "it happened all the same");
-    b.to_front(ToFront::Slow(Time(50)));
+    b.tell(ToFront::Slow(Time(50)));
     b.write(2, 0, 1, 1);
     b.quiet();
     assert!(b.front.abort(2));
@@ -412,16 +412,16 @@ fn aborts() {
 #[test]
 fn an_overflow_policy_slows_new_writes_only() {
     let mut b = Bench::with(Mode::Journaling);
-    b.to_front(ToFront::Slow(Time(50)));
+    b.tell(ToFront::Slow(Time(50)));
     b.write(1, 0, 1, 1);
     b.quiet();
     assert_eq!(b.front.next_deadline(), Time(50));
     b.tick(50);
     assert_eq!(b.appended().0, 1);
     assert_eq!(b.front.next_deadline(), Time::NEVER);
-    b.to_front(ToFront::Slow(Time(90)));
+    b.tell(ToFront::Slow(Time(90)));
     b.write(2, 0, 1, 1);
-    b.to_front(ToFront::Slow(Time(0)));
+    b.tell(ToFront::Slow(Time(0)));
     assert_eq!(b.appended().0, 2);
 }
 
@@ -433,7 +433,7 @@ fn slots_bound_hosts_and_not_the_group() {
         b.write(tag, tag, 1, 1);
     }
     assert_eq!(b.ended(), (3, Err(BlockError::Busy)));
-    b.to_front(ToFront::Apply { tag: 40, op: FLUSH, data: Scatter::new() });
+    b.tell(ToFront::Apply { tag: 40, op: FLUSH, data: Scatter::new() });
     assert_eq!(b.stored(Ok(())), FLUSH);
     b.stable(2);
     b.stored(Ok(()));

@@ -1,0 +1,333 @@
+//! What must hold, whatever happens.
+
+use super::World;
+use super::array::Array;
+use super::history::{Entry, Lineage, difference};
+use super::host::HostOp;
+use super::store::{self, Changes, Image};
+use kagami_journal::{Found, Superblock};
+use kagami_memory::Scatter;
+use kagami_replica::mail::{Change, Mode};
+use kagami_replica::{Order, Record, Side};
+use kagami_types::BlockOp;
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+
+#[derive(Debug)]
+pub struct Judge {
+    /// What each array wrote, if hosts write there, or did.
+    pub lineage: [Option<Lineage>; 2],
+    /// Hosts may write there now.
+    pub writer: [bool; 2],
+    /// It has started since hosts wrote there.
+    fresh: [bool; 2],
+    /// What its volumes held after the crash.
+    after_crash: [Option<Vec<Image>>; 2],
+    /// An operator has made the secondary writable beside the primary.
+    pub two_allowed: bool,
+    /// An operator has forced a takeover of what is not consistent.
+    pub forced: bool,
+    /// The last marker of which its host was told that it had arrived.
+    pub required: u64,
+    /// What was answered when an order was given.
+    at_order: HashMap<u64, u64>,
+}
+
+fn is_writer(mode: Mode) -> bool {
+    matches!(mode, Mode::Journaling | Mode::Tracking | Mode::Plain)
+}
+
+impl Judge {
+    pub fn new(arrays: &[Array; 2]) -> Self {
+        Self {
+            lineage: [Some(Lineage::new(arrays[0].image())), None],
+            writer: [false; 2],
+            fresh: [true, false],
+            after_crash: [Some(arrays[0].image()), None],
+            two_allowed: false,
+            forced: false,
+            required: 0,
+            at_order: HashMap::new(),
+        }
+    }
+
+    /// The group says that this is stable.
+    pub fn stable(&mut self, array: usize, sequence: u64) {
+        if let Some(lineage) = self.lineage[array].as_mut().filter(|lineage| lineage.journaling) {
+            lineage.stable = lineage.stable.max(sequence);
+        }
+    }
+}
+
+impl World {
+    /// A group tells its fronts their mode.
+    pub fn judge_mode(&mut self, array: usize, mode: Mode) {
+        if self.arrays[array].mode == Some(mode) {
+            return;
+        }
+        self.arrays[array].mode = Some(mode);
+        self.seen.note(format!("mode {}", format!("{mode:?}").split([' ', '{']).next().unwrap_or_default()));
+        let last =
+            self.arrays[array].group.as_ref().map_or(0, |group| group.sequencer().load(Ordering::SeqCst));
+        if !is_writer(mode) {
+            self.judge.writer[array] = false;
+            return;
+        }
+        if mode == Mode::Plain
+            && array == 1
+            && self.judge.lineage[1].is_none()
+            && self.judge.lineage[0].is_some()
+        {
+            // A secondary that is not paired yet, or not any more: hosts may do what they like.
+            self.judge.lineage[1] = Some(Lineage::new(self.arrays[1].image()));
+        } else if !self.judge.writer[array] {
+            self.becomes_writer(array, mode, last);
+        }
+        let Some(lineage) = &mut self.judge.lineage[array] else { return };
+        if mode == Mode::Journaling {
+            lineage.resume(last);
+        } else {
+            lineage.suspend();
+        }
+        self.judge.writer[array] = true;
+        self.judge.fresh[array] = false;
+        let other = 1 - array;
+        let paired = |mode: Option<Mode>| mode.is_some_and(|mode| is_writer(mode) && mode != Mode::Plain);
+        if self.judge.writer[other]
+            && paired(self.arrays[other].mode)
+            && mode != Mode::Plain
+            && !self.judge.two_allowed
+        {
+            self.fail("hosts may write to both arrays, and nobody ordered that");
+        }
+    }
+
+    fn becomes_writer(&mut self, array: usize, mode: Mode, last: u64) {
+        let image = self.arrays[array].image();
+        let fresh = self.judge.fresh[array];
+        if let Some(lineage) = &mut self.judge.lineage[array] {
+            if !fresh {
+                // It has only been held up.
+                return;
+            }
+            if mode == Mode::Journaling {
+                if lineage.journaling || !lineage.tracked {
+                    if let Err(why) = lineage.recovered(last, &image) {
+                        self.fail(format!("array {array}: {why}"));
+                    }
+                } else {
+                    self.fail(format!(
+                        "array {array} journals after a crash, though it wrote without a journal"
+                    ));
+                }
+                return;
+            }
+            if lineage.tracked {
+                let before = self.judge.after_crash[array].clone().unwrap_or_default();
+                if before != image {
+                    let text = difference(&before, &image);
+                    self.fail(format!(
+                        "array {array}: recovery wrote over what was written without the journal: {text}"
+                    ));
+                }
+                if let Some(lineage) = &mut self.judge.lineage[array] {
+                    lineage.rebase(image);
+                }
+                return;
+            }
+            // It ended journaling before the crash or after: all that was stable is there.
+            let (stable, answered) = (lineage.stable, lineage.acknowledged);
+            let tries: Vec<u64> = vec![last, stable, answered];
+            let fits = tries.iter().any(|last| {
+                let mut copy = lineage.clone();
+                copy.recovered(*last, &image).is_ok()
+            });
+            if !fits {
+                let why = lineage.clone().recovered(last.max(stable), &image).err().unwrap_or_default();
+                return self.fail(format!("array {array}, which suspended: {why}"));
+            }
+            lineage.rebase(image);
+            lineage.tracked = false;
+            return;
+        }
+        // It was a secondary.
+        let other = 1 - array;
+        let ordered = self.judge.two_allowed;
+        let Some(theirs) = &self.judge.lineage[other] else {
+            return self.fail(format!("array {array} lets hosts write, and nobody knows what it has"));
+        };
+        let found = theirs.find(&image);
+        let text = format!(
+            "{found:?} of {} (stable {}, answered {})",
+            theirs.last(),
+            theirs.stable,
+            theirs.acknowledged
+        );
+        let whole = theirs.end() == image;
+        let end = theirs.end();
+        self.note(format!("array {array} takes over at {text}; ordered: {ordered}"));
+        match found {
+            _ if self.judge.forced => {}
+            None => {
+                let text = difference(&image, &end);
+                self.fail(format!(
+                    "array {array} is no moment of the other's history; to its end differ: {text}"
+                ));
+            }
+            Some(found) if found.segments_behind == 0 && found.sequence < self.judge.required => {
+                let required = self.judge.required;
+                self.fail(format!(
+                    "array {array} is at {}, but a marker behind {required} had arrived",
+                    found.sequence
+                ));
+            }
+            Some(_) if !ordered && !whole => {
+                let text = difference(&image, &end);
+                self.fail(format!("after a swap array {array} lacks writes: {text}"));
+            }
+            Some(_) => self.seen.note(if ordered { "takeover judged" } else { "swap judged" }),
+        }
+        let mut lineage = Lineage::new(image);
+        lineage.acknowledged = last;
+        lineage.stable = last;
+        self.judge.lineage[array] = Some(lineage);
+        self.judge.required = 0;
+    }
+
+    /// A pair is one again: only one side has a history.
+    pub fn judge_paired(&mut self, primary: usize) {
+        self.judge.two_allowed = false;
+        self.judge.forced = false;
+        self.judge.lineage[1 - primary] = None;
+    }
+
+    pub fn judge_crash(&mut self, array: usize) {
+        self.judge.writer[array] = false;
+        self.judge.fresh[array] = true;
+        self.judge.after_crash[array] = Some(self.arrays[array].image());
+        self.arrays[array].mode = None;
+    }
+
+    pub fn judge_append(
+        &mut self,
+        array: usize,
+        volume: usize,
+        sequence: u64,
+        change: &Change,
+        data: &Scatter,
+    ) {
+        let block = self.plan.block_bytes as usize;
+        let run = |lba: u64, blocks: u64, stamp: u64| -> Changes {
+            (lba..lba + blocks).map(|block| (block as usize, stamp)).collect()
+        };
+        let bytes = data.to_vec();
+        let changes = match change {
+            Change::Write(range) => {
+                let stamps = store::stamps(&bytes, block);
+                stamps.into_iter().enumerate().map(|(at, stamp)| (range.lba.0 as usize + at, stamp)).collect()
+            }
+            Change::Same { lba, blocks } => run(lba.0, *blocks, store::stamps(&bytes, block)[0]),
+            Change::Zero { lba, blocks, .. } => run(lba.0, *blocks, 0),
+            Change::Nothing => Vec::new(),
+        };
+        let stamp = changes.iter().map(|change| change.1).find(|stamp| *stamp != 0);
+        let tag = match (stamp, change) {
+            (Some(stamp), _) => self.hosts.by_stamp.get(&stamp).copied(),
+            (None, Change::Zero { lba, blocks, .. }) => {
+                let fits = |op: &&u64| {
+                    let op = &self.hosts.ops[*op];
+                    let names = match &op.op {
+                        BlockOp::Unmap(ranges) => {
+                            let nth = op.sequences.len() % ranges.len();
+                            ranges[nth].lba == *lba && u64::from(ranges[nth].blocks) == *blocks
+                        }
+                        BlockOp::WriteSame { lba: at, blocks: count, .. } => {
+                            at == lba && count.0 == *blocks && op.sequences.is_empty()
+                        }
+                        _ => false,
+                    };
+                    op.array == array && op.volume == volume && names
+                };
+                self.hosts.ops.keys().find(fits).copied()
+            }
+            _ => None,
+        };
+        let Some(tag) = tag else {
+            return self.fail(format!("sequence {sequence} is of no host: {change:?}"));
+        };
+        if let Some(op) = self.hosts.ops.get_mut(&tag) {
+            op.sequences.push(sequence);
+        }
+        match &mut self.judge.lineage[array] {
+            Some(lineage) => lineage.append(sequence, Entry { volume, changes, op: tag }),
+            None => self.fail(format!("array {array} journals and is no primary")),
+        }
+    }
+
+    /// Something has reached a store.
+    pub fn judge_written(&mut self, array: usize, volume: usize, op: &BlockOp, changes: &Changes) {
+        let Some(tag) = self.hosts.writer(array, volume, op, changes) else { return };
+        if let Some(lineage) = &mut self.judge.lineage[array] {
+            lineage.written(tag, volume, changes);
+        }
+    }
+
+    /// A host hears that its write is done.
+    pub fn judge_answer(&mut self, array: usize, tag: u64, op: &HostOp) {
+        let Some(lineage) = &mut self.judge.lineage[array] else { return };
+        let Some(last) = op.sequences.iter().max() else { return };
+        if lineage.now.entries.get(last).is_some_and(|entry| entry.op == tag) {
+            if *last > lineage.stable && lineage.journaling {
+                let stable = lineage.stable;
+                return self.fail(format!("the write of {last} is answered, and only {stable} is stable"));
+            }
+            lineage.acknowledged = lineage.acknowledged.max(*last);
+        }
+    }
+
+    pub fn judge_order(&mut self, array: usize, number: u64, order: &Order) {
+        match order {
+            Order::Takeover { dry_run: false, force } => {
+                self.judge.two_allowed = true;
+                self.judge.forced |= *force;
+            }
+            Order::Split { writable: true } => self.judge.two_allowed = true,
+            Order::Marker { .. } => {
+                let answered = self.judge.lineage.iter().flatten().map(|lineage| lineage.acknowledged).max();
+                self.judge.at_order.insert(number, answered.unwrap_or(0));
+            }
+            _ => {}
+        }
+        let _ = array;
+    }
+
+    /// A marker has arrived at the secondary.
+    pub fn judge_marker(&mut self, number: u64) {
+        if let Some(answered) = self.judge.at_order.remove(&number) {
+            self.judge.required = self.judge.required.max(answered);
+        }
+    }
+
+    /// What a superblock says is durable now: nothing is freed that the reader does not have.
+    pub fn judge_superblock(&mut self, array: usize) {
+        let read = |array: usize| -> Option<(Superblock, Record)> {
+            let device = &self.arrays[array].journal;
+            let (first, second) = (device.durable(0, 4096), device.durable(4096, 4096));
+            let Found::Ours(block, _) = Superblock::choose(&first, &second) else { return None };
+            let record = Record::decode(&block.record).ok()?;
+            Some((*block, record))
+        };
+        let (Some((ours, our)), Some((theirs, their))) = (read(array), read(1 - array)) else { return };
+        let requests = |record: &Record| record.formation.map(|formation| formation.request);
+        let (primary, secondary, pair) = match (our.side, their.side) {
+            (Side::Primary, Side::Secondary) => (&ours, &theirs, requests(&our).zip(requests(&their))),
+            (Side::Secondary, Side::Primary) => (&theirs, &ours, requests(&their).zip(requests(&our))),
+            _ => return,
+        };
+        let journals = if our.side == Side::Primary { our.journals() } else { their.journals() };
+        if pair.is_some_and(|(one, other)| one == other) && journals && primary.out > secondary.read {
+            let (out, read) = (primary.out, secondary.read);
+            self.fail(format!("the primary has freed up to {out}, and only {read} is durable at its reader"));
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! What a seed makes of a world.
+
+use super::rng::Rng;
+use kagami_replica::{Options, Overflow};
+use std::time::Duration;
+
+/// What is broken on purpose: each must be caught.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sabotage {
+    /// Nothing.
+    None,
+    /// The journals' devices say that all is stable, and it is not.
+    LyingJournal,
+    /// The bitmap is never written.
+    LostBits,
+    /// The other array's reads overtake writes that it saw in the journal.
+    EarlyReads,
+    /// A front hears that everything is stable as soon as it is sent.
+    EarlyStable,
+}
+
+/// Everything that a seed decides.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub seed: u64,
+    pub volumes: usize,
+    pub blocks: u64,
+    pub block_bytes: u32,
+    pub journal_bytes: u64,
+    pub options: Options,
+    pub workers: usize,
+    /// Microseconds between a host's commands, at most.
+    pub think: u64,
+    pub crashes: bool,
+    pub cuts: bool,
+    pub takeovers: bool,
+    pub swaps: bool,
+    pub splits: bool,
+    /// One in so many store writes meets a busy store; 0: none.
+    pub busy: u64,
+    pub bad_store: u64,
+    pub bad_journal: u64,
+    /// One way over the link, microseconds.
+    pub delay: u64,
+    /// One in so many far commands is lost.
+    pub loss: u64,
+    /// How long things go wrong.
+    pub trouble: Duration,
+    pub most_steps: u64,
+    pub sabotage: Sabotage,
+}
+
+impl Plan {
+    pub fn of(seed: u64) -> Self {
+        let mut rng = Rng::new(seed ^ 0x5eed);
+        let volumes = rng.between(1, 3) as usize;
+        let block_bytes = if rng.percent(30) { 512 } else { 4096 };
+        let bytes = rng.between(1, 3) * (1 << 20) + rng.below(4) * (64 << 10);
+        let overflow =
+            if rng.percent(30) { Overflow::Slow(Duration::from_millis(20)) } else { Overflow::Suspend };
+        let options = Options {
+            overflow,
+            secondary_reads: rng.percent(30),
+            restart_wait: Duration::from_millis(rng.between(50, 800)),
+            alone_serves: rng.percent(80),
+            swap_hold: Duration::from_secs(2),
+            order_wait: Duration::from_secs(5),
+            reader_limit: if rng.percent(30) { Duration::from_millis(1500) } else { Duration::ZERO },
+            hold: if rng.percent(15) { Duration::from_millis(300) } else { Duration::ZERO },
+            ..Options::default()
+        };
+        let tiny = rng.percent(40);
+        Self {
+            seed,
+            volumes,
+            blocks: bytes / block_bytes,
+            block_bytes: block_bytes as u32,
+            journal_bytes: (if tiny { 1 << 20 } else { 4 << 20 }) + (rng.below(16) << 16),
+            options,
+            workers: rng.between(1, 6) as usize,
+            think: [300, 2000, 10_000][rng.index(3)],
+            crashes: rng.percent(70),
+            cuts: rng.percent(70),
+            takeovers: rng.percent(50),
+            swaps: rng.percent(60),
+            splits: rng.percent(60),
+            busy: if rng.percent(50) { 50 } else { 0 },
+            bad_store: if rng.percent(10) { 2000 } else { 0 },
+            bad_journal: if rng.percent(10) { 1500 } else { 0 },
+            delay: [20, 200, 3000][rng.index(3)],
+            loss: if rng.percent(40) { 100 } else { 0 },
+            trouble: Duration::from_millis(rng.between(500, 4000)),
+            most_steps: 3_000_000,
+            sabotage: Sabotage::None,
+        }
+    }
+}

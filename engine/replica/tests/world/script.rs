@@ -1,0 +1,325 @@
+//! Operators, and what goes wrong when.
+
+use super::plan::Plan;
+use super::rng::Rng;
+use super::{Event, World};
+use kagami_replica::action::OrderResult;
+use kagami_replica::{Loser, Order, Report, Side, State};
+use kagami_types::Time;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How far it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The pair is being made.
+    Forming,
+    /// Things go wrong.
+    Trouble,
+    /// Nothing goes wrong any more; operators only look.
+    Healing,
+    /// Operators mend what is left.
+    Mending,
+    /// Hosts have stopped; the secondary catches up.
+    Quiet,
+    Over,
+}
+
+#[derive(Debug)]
+pub struct Script {
+    pub phase: Phase,
+    since: Time,
+    orders: u64,
+    given: BTreeMap<u64, (usize, Order)>,
+    /// Actions until the next crash.
+    crash_in: u64,
+    marker: Option<u64>,
+    arrived: bool,
+    last_mend: Time,
+    pub crashes: u64,
+}
+
+impl Script {
+    pub fn new(plan: &Plan) -> Self {
+        let mut rng = Rng::new(plan.seed ^ 77);
+        Self {
+            phase: Phase::Forming,
+            since: Time(0),
+            orders: 0,
+            given: BTreeMap::new(),
+            crash_in: rng.skewed(5, 12_000),
+            marker: None,
+            arrived: false,
+            last_mend: Time(0),
+            crashes: 0,
+        }
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.phase == Phase::Over
+    }
+
+    pub fn next_order(&mut self) -> u64 {
+        self.orders += 1;
+        self.orders
+    }
+
+    /// Whether an array crashes before its next action.
+    pub fn crashes_now(&mut self, rng: &mut Rng, _now: Time) -> bool {
+        if !matches!(self.phase, Phase::Forming | Phase::Trouble) || self.crashes >= 8 {
+            return false;
+        }
+        self.crash_in -= 1;
+        if self.crash_in > 0 {
+            return false;
+        }
+        self.crashes += 1;
+        self.crash_in = rng.skewed(3, 8_000) + 1;
+        true
+    }
+
+    pub fn may_break(&self, _now: Time) -> bool {
+        self.phase == Phase::Trouble
+    }
+
+    pub fn crashed(&mut self, array: usize) {
+        self.given.retain(|_, (of, _)| *of != array);
+    }
+}
+
+fn kind(order: &Order) -> String {
+    let text = format!("{order:?}");
+    text.split([' ', '{', '(']).next().unwrap_or_default().to_owned()
+}
+
+impl World {
+    fn reports(&self) -> [Option<Report>; 2] {
+        [0, 1].map(|array| {
+            self.arrays[array].group.as_ref().and_then(|group| group.report(self.now, self.wall()))
+        })
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        self.note(format!("-- {phase:?}"));
+        self.script.phase = phase;
+        self.script.since = self.now;
+    }
+
+    fn give(&mut self, array: usize, order: Order) {
+        if let Some(report) = &self.reports()[array] {
+            let state = format!("{} {}", report.side.name(), report.state.name());
+            self.seen.note(format!("cell {state} {}", kind(&order)));
+        }
+        let number = self.script.orders + 1;
+        self.script.given.insert(number, (array, order.clone()));
+        if matches!(order, Order::Marker { .. }) && self.script.phase == Phase::Quiet {
+            self.script.marker = Some(number);
+        }
+        self.order(array, order);
+    }
+
+    /// An order was answered.
+    pub fn script_answered(&mut self, _array: usize, number: u64, result: OrderResult) {
+        let Some((_, order)) = self.script.given.remove(&number) else { return };
+        let code = result.exit_code();
+        self.seen.note(format!("answer {} {code}", kind(&order)));
+        if matches!(order, Order::Marker { wait: true, .. }) && code == 0 {
+            self.judge_marker(number);
+        }
+        if self.script.marker == Some(number) {
+            self.script.marker = None;
+            self.script.arrived = code == 0;
+        }
+    }
+
+    /// Every now and then.
+    pub fn operator(&mut self) {
+        self.restart_workers();
+        let reports = self.reports();
+        for report in reports.iter().flatten() {
+            self.seen.note(format!("state {} {}", report.side.name(), report.state.name()));
+        }
+        let pair = match &reports {
+            [Some(a), Some(b)] if a.state == State::Pair && b.state == State::Pair && a.side != b.side => {
+                Some(usize::from(b.side == Side::Primary))
+                    .filter(|_| !a.fenced && !b.fenced && a.epoch == b.epoch)
+            }
+            _ => None,
+        };
+        let waited = self.now.since(self.script.since);
+        let mut wait = Duration::from_millis(self.rng.skewed(2, 60));
+        match self.script.phase {
+            Phase::Forming => {
+                if pair.is_some()
+                    || waited > Duration::from_secs(20)
+                    || self.script.crashes > 0 && self.rng.one_in(100)
+                {
+                    if pair.is_none() && waited > Duration::from_secs(20) && self.script.crashes == 0 {
+                        self.fail(format!("no PAIR after 20 seconds: {reports:#?}"));
+                    }
+                    self.enter(Phase::Trouble);
+                }
+            }
+            Phase::Trouble => {
+                if let Some(primary) = pair {
+                    self.settled(primary);
+                }
+                if waited > self.plan.trouble {
+                    self.cut_until = Time(0);
+                    self.enter(Phase::Healing);
+                } else {
+                    self.trouble(&reports);
+                }
+            }
+            Phase::Healing => {
+                if waited > Duration::from_millis(1500) {
+                    self.enter(Phase::Mending);
+                }
+            }
+            Phase::Mending => {
+                wait = Duration::from_millis(50);
+                if let Some(primary) = pair {
+                    self.settled(primary);
+                    self.hosts.stopped = true;
+                    self.enter(Phase::Quiet);
+                } else if waited > Duration::from_secs(90) {
+                    self.fail(format!("the pair does not heal: {reports:#?}"));
+                } else {
+                    self.mend(&reports);
+                }
+            }
+            Phase::Quiet => self.quiet(&reports, waited),
+            Phase::Over => {}
+        }
+        self.later(wait, 0, Event::Operator);
+    }
+
+    /// Both say PAIR.
+    fn settled(&mut self, primary: usize) {
+        if self.judge.writer[primary] && !self.judge.writer[1 - primary] {
+            self.judge_paired(primary);
+        }
+    }
+
+    fn trouble(&mut self, reports: &[Option<Report>; 2]) {
+        if self.plan.cuts && self.rng.one_in(25) {
+            let length = Duration::from_millis(self.rng.skewed(5, 1200));
+            self.note(format!("the link is cut for {length:?}"));
+            self.cut_until = self.now + length;
+        }
+        let array = self.rng.index(2);
+        let Some(report) = &reports[array] else { return };
+        let (side, state) = (report.side, report.state);
+        let dry_run = self.rng.percent(15);
+        match self.rng.below(24) {
+            0 if self.plan.splits => {
+                self.give(array, Order::Split { writable: self.plan.takeovers && dry_run })
+            }
+            1 | 2 if self.plan.swaps => self.give(array, Order::Swap { dry_run }),
+            3 if self.plan.swaps => self.give(array, Order::CancelSwap),
+            4 if self.plan.takeovers && side == Side::Secondary => {
+                let force = self.rng.percent(10);
+                self.give(array, Order::Takeover { dry_run, force });
+            }
+            5 if self.plan.takeovers && self.rng.one_in(5) => {
+                self.give(array, Order::Takeover { dry_run, force: false });
+            }
+            6 | 7 => {
+                let name = format!("m{}", self.rng.below(1000));
+                let wait = self.rng.percent(70);
+                self.give(array, Order::Marker { name, wait });
+            }
+            8..12 => match state {
+                State::Psus { .. } | State::Psue | State::Ssws => {
+                    let discard = match self.rng.below(4) {
+                        0 => Some(Loser::There),
+                        1 => Some(Loser::Here),
+                        _ => None,
+                    };
+                    self.give(array, Order::Resync { discard });
+                }
+                _ if self.rng.one_in(10) => self.give(array, Order::Resync { discard: None }),
+                _ => {}
+            },
+            _ => {}
+        }
+    }
+
+    fn mend(&mut self, reports: &[Option<Report>; 2]) {
+        if self.now.since(self.script.last_mend) < Duration::from_millis(400) {
+            return;
+        }
+        let [Some(a), Some(b)] = reports else { return };
+        let both = [a, b];
+        if both.iter().any(|report| report.recovering) {
+            return;
+        }
+        self.script.last_mend = self.now;
+        if self.judge.writer[0] && self.judge.writer[1] && !self.judge.two_allowed {
+            return self.fail("both arrays are written to");
+        }
+        let taken = both.iter().position(|report| report.state == State::Ssws);
+        let primary = both.iter().position(|report| report.side == Side::Primary);
+        if let Some(taken) = taken {
+            return self.give(taken, Order::Resync { discard: Some(Loser::There) });
+        }
+        if a.split_brain || b.split_brain || both.iter().all(|report| report.side == Side::Primary) {
+            let array = self.rng.index(2);
+            return self.give(array, Order::Resync { discard: Some(Loser::There) });
+        }
+        if let Some(primary) = primary {
+            let report = both[primary];
+            let written = matches!(both[1 - primary].state, State::Psus { writable: true });
+            if report.fenced || report.overtaken {
+                let order =
+                    if self.rng.percent(70) { Order::Swap { dry_run: false } } else { Order::CancelSwap };
+                let array = self.rng.index(2);
+                return self.give(array, order);
+            }
+            if matches!(report.state, State::Psus { .. } | State::Psue)
+                || matches!(both[1 - primary].state, State::Psus { .. } | State::Psue)
+            {
+                let discard = (written || self.rng.percent(30)).then_some(Loser::There);
+                return self.give(primary, Order::Resync { discard });
+            }
+        } else {
+            let array = self.rng.index(2);
+            self.give(array, Order::Resync { discard: Some(Loser::There) });
+        }
+    }
+
+    fn quiet(&mut self, reports: &[Option<Report>; 2], waited: Duration) {
+        if waited > Duration::from_secs(40) {
+            return self.fail(format!("the secondary does not catch up: {reports:#?}"));
+        }
+        if !self.hosts.ops.is_empty() {
+            return;
+        }
+        if !self.script.arrived {
+            if self.script.marker.is_none() {
+                let array =
+                    usize::from(reports[1].as_ref().is_some_and(|report| report.side == Side::Primary));
+                self.give(array, Order::Marker { name: "end".to_owned(), wait: true });
+            }
+            return;
+        }
+        if !self.arrays.iter().all(super::Array::is_still) {
+            return;
+        }
+        let (one, other) = (self.arrays[0].image(), self.arrays[1].image());
+        if one != other {
+            let text = super::history::difference(&one, &other);
+            return self.fail(format!("after all the arrays differ: {text}"));
+        }
+        let primary = usize::from(reports[1].as_ref().is_some_and(|report| report.side == Side::Primary));
+        if let Some(lineage) = &self.judge.lineage[primary] {
+            let end = lineage.end();
+            if end != one {
+                let text = super::history::difference(&end, &one);
+                return self.fail(format!("the primary is not what was written to it: {text}"));
+            }
+        }
+        self.seen.note("seeds to the end");
+        self.enter(Phase::Over);
+    }
+}
