@@ -6,6 +6,7 @@
 //! | module | what |
 //! | --- | --- |
 //! | [`frame`] | the header, the limits, reading and writing one frame |
+//! | [`pair`] | what is asked and told of groups of pairs |
 //! | [`request`] | everything that can be asked |
 //! | [`report`] | everything that is told; also what `kagami --json` prints |
 //!
@@ -14,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 pub mod frame;
+pub mod pair;
 pub mod report;
 pub mod request;
 #[cfg(test)]

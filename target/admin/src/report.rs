@@ -1,6 +1,7 @@
 //! What is told. `kagami --json` prints the inside of a [`Reply`] with `"schema": 1`, so every key
 //! here is documented in `docs/formats.md` and carries its unit in its name.
 
+use crate::pair::{Groups, Ordered, Relayed};
 use serde::{Deserialize, Serialize};
 
 /// An answer as it travels.
@@ -98,6 +99,12 @@ pub enum Reply {
     Config(ConfigText),
     /// To [`Request::Events`](crate::Request::Events).
     Events(Events),
+    /// To [`Request::PairStatus`](crate::Request::PairStatus).
+    Groups(Groups),
+    /// What came of an order to a group.
+    Ordered(Ordered),
+    /// To [`Request::Relay`](crate::Request::Relay).
+    Relayed(Relayed),
 }
 
 /// A change was made, durably, and hosts see it.
@@ -181,6 +188,9 @@ pub struct Volume {
     pub device: String,
     /// Sessions that see it.
     pub sessions: u64,
+    /// The group of pairs that it belongs to, or is the journal of.
+    #[serde(default)]
+    pub group: Option<String>,
 }
 
 /// The LUN map.

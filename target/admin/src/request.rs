@@ -1,6 +1,10 @@
 //! What can be asked. Every structure refuses keys that it does not know, so that a misspelt
 //! option is never silently left out.
 
+use crate::pair::{
+    GroupAt, GroupNamed, GroupRestore, Marker, PairCreate, PairDelete, PairResync, PairSplit, PairSwap,
+    PairTakeover, Relay,
+};
 use serde::{Deserialize, Serialize};
 
 /// A request as it travels.
@@ -67,6 +71,30 @@ pub enum Request {
     PeerRemove(PeerRemove),
     /// The known arrays.
     PeerList,
+    /// Makes a group of pairs at this array.
+    PairCreate(PairCreate),
+    /// Ends a group at this array.
+    PairDelete(PairDelete),
+    /// Suspends a group.
+    PairSplit(PairSplit),
+    /// Resumes a group.
+    PairResync(PairResync),
+    /// Exchanges the sides of a group.
+    PairSwap(PairSwap),
+    /// Makes a secondary writable.
+    PairTakeover(PairTakeover),
+    /// States, positions and lag of groups.
+    PairStatus(GroupNamed),
+    /// Has the secondary read its peer's journal.
+    JournalAcquire(GroupAt),
+    /// Has the secondary apply its journal.
+    JournalRestore(GroupRestore),
+    /// Lets the primary free its journal.
+    JournalPurge(GroupAt),
+    /// Puts a name into the journal.
+    Marker(Marker),
+    /// Passes an order to the array that it is for.
+    Relay(Relay),
     /// Everything as one configuration file.
     ConfigExport,
     /// What has happened.
@@ -87,6 +115,8 @@ impl Request {
                 | Self::Sessions
                 | Self::InitiatorList
                 | Self::PeerList
+                | Self::PairStatus(_)
+                | Self::Relay(_)
                 | Self::ConfigExport
                 | Self::Events(_)
         )

@@ -5,7 +5,9 @@
 //! that come, go, grow or get another name, access lists, secrets, peers and operators are
 //! applied; any other difference refuses all of it and says which key.
 
-use crate::config::{Backend, Config, ConfigError, ConfigErrors, Owner, Peer, Site, Virtual, Volume};
+use crate::config::{
+    Backend, Config, ConfigError, ConfigErrors, Group, Owner, Pairs, Peer, Site, Virtual, Volume,
+};
 use crate::plan::Machine;
 use kagami_types::{ByteLen, Lun};
 
@@ -25,6 +27,8 @@ pub struct Difference {
     pub mapped: Vec<Lun>,
     /// LUNs of virtual volumes that are gone.
     pub unmapped: Vec<Lun>,
+    /// Groups whose pairs came or went.
+    pub pairs: Vec<String>,
 }
 
 impl Difference {
@@ -72,7 +76,13 @@ impl Difference {
             }
             difference.mapped.push(new.lun);
         }
-        for old in current.peers.iter().filter(|peer| next.virtuals.iter().any(|v| v.peer == peer.name)) {
+        difference.pairs = groups(current, next, &mut refuse);
+        let has_links = |peer: &&Peer| {
+            let paired = |group: &&crate::config::Group| group.peer == peer.name && group.pairs.is_some();
+            next.virtuals.iter().any(|v| v.peer == peer.name)
+                || current.groups.iter().any(|group| paired(&group))
+        };
+        for old in current.peers.iter().filter(has_links) {
             let ways = |peer: &Peer| (peer.iqn.clone(), peer.portals.clone(), peer.io_timeout);
             if next.peers.iter().any(|new| new.name == old.name && ways(new) != ways(old)) {
                 let reason = "a peer that has virtual volumes can only change with a restart".to_owned();
@@ -117,6 +127,27 @@ impl Difference {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+}
+
+/// The groups whose pairs came or went; what else changed of groups with pairs is refused.
+fn groups(current: &Config, next: &Config, refuse: &mut impl FnMut(&Site, String)) -> Vec<String> {
+    let mut changed = Vec::new();
+    let paired = |group: &&Group| group.pairs.is_some();
+    for old in current.groups.iter().filter(paired) {
+        let Some(new) = next.groups.iter().filter(paired).find(|new| new.name == old.name) else {
+            changed.push(old.name.clone());
+            continue;
+        };
+        let plain = |group: &Group| {
+            group.pairs.clone().map(|pairs| Pairs { owner: Owner::File, fresh: false, ..pairs })
+        };
+        if (&old.peer, old.options, plain(old)) != (&new.peer, new.options, plain(new)) {
+            refuse(&new.site, "a group that has pairs can only change with a restart".to_owned());
+        }
+    }
+    let is_new = |group: &&Group| current.groups.iter().filter(paired).all(|old| old.name != group.name);
+    changed.extend(next.groups.iter().filter(paired).filter(is_new).map(|group| group.name.clone()));
+    changed
 }
 
 /// The machine without its memory: the arena is taken already, and what is free now says

@@ -14,7 +14,7 @@ use crate::device::{DeviceEvent, Watch};
 use crate::events::EventLog;
 use crate::http::{self, Shown};
 use crate::logins::{self, LoginLog};
-use crate::manage::Desk;
+use crate::manage::{Desk, Pairing};
 use crate::plan::{Machine, Plan, PlanError, SPARE_VIRTUALS};
 use crate::serve::{
     Array, Inputs, RefusedLogin, Request, Rules, Served, StartError, StateKeeper, StateRequest, Storage,
@@ -118,6 +118,8 @@ pub(crate) struct Daemon {
     pub(crate) requests: Receiver<Request>,
     /// Orders of command devices.
     pub(crate) desk: Desk,
+    /// Groups of pairs.
+    pub(crate) pairing: Pairing,
     /// Who may sign them.
     pub(crate) operators: Operators,
     controls: Receiver<Control>,
@@ -217,7 +219,7 @@ fn start(cli: &Cli) -> Result<Daemon, RunError> {
     let bound = bind::bind(&plan.volumes, &mut tables, &options)?;
 
     let metrics =
-        Metrics::new(plan.cores.len(), plan.volume_rows as usize + plan.virtuals.len() + SPARE_VIRTUALS);
+        Metrics::new(plan.cores.len(), plan.volume_rows as usize + plan.virtuals.len() + SPARE_VIRTUALS + 1);
     for one in &plan.virtuals {
         let name = one.name.clone();
         metrics.label(one.row as usize, Some(VolumeLabel { lun: one.lun.number(), name, bytes: 0 }));
@@ -247,6 +249,12 @@ fn start(cli: &Cli) -> Result<Daemon, RunError> {
         }
         None => None,
     };
+    let mut groups = Vec::new();
+    for group in config.groups.iter().filter(|group| group.pairs.is_some()) {
+        let own = tables.state().array().uuid;
+        let joining = crate::groups::joining(&config, &plan, &volumes, own, group, false);
+        groups.push(joining.map_err(|reason| StartError::Group(group.name.clone(), reason))?);
+    }
     let (sender, requests) = sync_channel(REQUESTS);
     let array = Array::start(Inputs {
         plan: plan.clone(),
@@ -254,6 +262,7 @@ fn start(cli: &Cli) -> Result<Daemon, RunError> {
         volumes: served,
         metrics: Arc::clone(&metrics),
         keeper: StateKeeper::new(sender, tables.state().array().uuid),
+        groups,
     })?;
     let controls = take_signals(cli.config.clone())?;
     let endpoint = match plan.metrics {
@@ -280,6 +289,7 @@ fn start(cli: &Cli) -> Result<Daemon, RunError> {
         volumes,
         requests,
         desk: Desk::default(),
+        pairing: Pairing::default(),
         operators,
         controls,
         watch,
@@ -380,6 +390,7 @@ impl Daemon {
         match request {
             Request::State(state) => self.keep(state),
             Request::Order(order) => self.desk.wait(order, self.tables.state().array().uuid),
+            Request::Group(event) => self.group_event(&event),
         }
     }
 

@@ -29,7 +29,13 @@ pub fn request(command: &Command) -> Result<Request, Refusal> {
         Command::Tables => Request::Tables,
         Command::Lun(LunCommand::Map(command)) => lun_map(command),
         // Done by the tool alone.
-        Command::Completions { .. } | Command::Man { .. } => {
+        Command::Completions { .. }
+        | Command::Man { .. }
+        | Command::Pair(_)
+        | Command::Journal(_)
+        | Command::Marker { .. }
+        | Command::Demo { .. }
+        | Command::Top { .. } => {
             return Err(Refusal::usage("this asks no array"));
         }
     })

@@ -23,7 +23,8 @@ Examples:
       What another array serves, that the first one knows.
 
 Volumes are named by name, by LUN, or as ARRAY:LUN.
-Exit codes: 0 done, 1 failed, 2 usage, 3 refused in this state, 4 timed out, 5 not reached.";
+Exit codes: 0 done, 1 failed, 2 usage, 3 refused in this state, 4 timed out, 5 not reached, 10 swap done,
+11 taken over, 12 already so.";
 
 /// Manages a Kagami storage array while hosts work.
 #[derive(Clone, Debug, Parser)]
@@ -111,6 +112,44 @@ pub enum Command {
     /// Add, remove and list other arrays.
     #[command(subcommand)]
     Peer(PeerCommand),
+    /// Replicate volumes to another array: create, look, split, resync, swap, take over, delete.
+    #[command(subcommand)]
+    Pair(PairCommand),
+    /// Journals of groups: where they stand, and the cycle that a host may drive.
+    #[command(subcommand)]
+    Journal(JournalCommand),
+    /// Put a name into a group's order of writes; with --wait, until the secondary has all before it.
+    #[command(after_help = "Examples:\n  kagami marker erp before-upgrade\n  kagami marker nightly --wait")]
+    Marker {
+        /// The group, where there are several, and the name.
+        #[arg(num_args = 1..=2, required = true, value_names = ["GROUP", "NAME"])]
+        names: Vec<String>,
+        /// Until it has arrived at the secondary: then a commit that was made before it is there too.
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Two arrays on this machine, a pair, verified load, a swap and a swap back; leaves nothing behind.
+    #[command(after_help = "Example:\n  kagami demo")]
+    Demo {
+        /// The array's program; beside this one, or in the PATH.
+        #[arg(long, value_name = "PROGRAM", value_hint = ValueHint::FilePath)]
+        kagamid: Option<PathBuf>,
+        /// Leave the folder and its arrays running.
+        #[arg(long)]
+        keep: bool,
+        /// How long the load goes on in each of the three parts.
+        #[arg(long, value_name = "TIME", default_value = "10s")]
+        load: String,
+    },
+    /// Volumes, links and groups, live.
+    Top {
+        /// How often it is drawn anew.
+        #[arg(long, value_name = "TIME", default_value = "1s")]
+        every: String,
+        /// Draw once, and end.
+        #[arg(long)]
+        once: bool,
+    },
     /// The configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -391,6 +430,151 @@ pub enum PeerCommand {
     },
     /// The known arrays.
     List,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum PairCommand {
+    /// Pair volumes: both arrays get the order, the far one through the first.
+    #[command(after_help = "Examples:\n  \
+        kagami pair create --group erp --primary tokyo:0 --secondary osaka:0 --journal tokyo:20 --secondary-journal osaka:20\n  \
+        kagami pair create --primary tokyo:0 --secondary osaka:0 --journal auto --secondary-journal auto --wait\n\
+        Several pairs of one group: --primary and --secondary several times, in the same order.")]
+    Create {
+        /// The group's name; the first primary volume's without it.
+        #[arg(long)]
+        group: Option<String>,
+        /// A volume that hosts write, as ARRAY:LUN.
+        #[arg(long, required = true, value_name = "ARRAY:LUN")]
+        primary: Vec<String>,
+        /// The volume that follows it.
+        #[arg(long, required = true, value_name = "ARRAY:LUN")]
+        secondary: Vec<String>,
+        /// The primary's journal; auto picks one that is not used.
+        #[arg(long, default_value = "auto", value_name = "ARRAY:LUN|auto")]
+        journal: String,
+        /// The secondary's journal.
+        #[arg(long, default_value = "auto", value_name = "ARRAY:LUN|auto")]
+        secondary_journal: String,
+        /// Although a volume is in memory only.
+        #[arg(long)]
+        force: bool,
+        /// Until everything is copied.
+        #[arg(long)]
+        wait: bool,
+    },
+    /// States, positions, lag.
+    #[command(
+        after_help = "Examples:\n  kagami pair status\n  kagami pair status erp --json\n  kagami pair status erp --watch"
+    )]
+    Status {
+        /// Which; all without it.
+        group: Option<String>,
+        /// Again and again.
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Stop at one moment; done when the secondary has all that was written before.
+    Split {
+        /// Which.
+        group: Option<String>,
+        /// Hosts may write the secondary.
+        #[arg(long)]
+        writable: bool,
+    },
+    /// Go on: copy the difference.
+    Resync {
+        /// Which.
+        group: Option<String>,
+        /// The array that gives up what it alone has.
+        #[arg(long, value_name = "ARRAY")]
+        discard: Option<String>,
+    },
+    /// Exchange the sides, without losing a write.
+    #[command(
+        after_help = "Exit codes: 10 done, 12 already so, 3 refused, 4 it goes on, 5 peer unreachable."
+    )]
+    Swap {
+        /// Which.
+        group: Option<String>,
+        /// Only say what would be done.
+        #[arg(long)]
+        dry_run: bool,
+        /// Give up a swap that is not done yet.
+        #[arg(long, conflicts_with = "dry_run")]
+        cancel: bool,
+    },
+    /// Make the secondary writable without its primary.
+    #[command(after_help = "Give it at the secondary. Exit codes: 11 done, 12 already so, 3 refused.")]
+    Takeover {
+        /// Which.
+        group: Option<String>,
+        /// Only say what would be done and lost.
+        #[arg(long)]
+        dry_run: bool,
+        /// Although it is not consistent.
+        #[arg(long)]
+        force: bool,
+    },
+    /// End a group at both arrays; data stay.
+    Delete {
+        /// Which.
+        group: Option<String>,
+        /// Although it cannot do so itself.
+        #[arg(long)]
+        force: bool,
+        /// Only at the array that is asked.
+        #[arg(long)]
+        here: bool,
+    },
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum JournalCommand {
+    /// Positions and areas.
+    Status {
+        /// Which group; all without it.
+        group: Option<String>,
+    },
+    /// Have the secondary read the primary's journal.
+    Acquire {
+        /// Which group.
+        group: Option<String>,
+        /// Up to that offset; all there is without it.
+        #[arg(long, value_name = "OFFSET")]
+        to_pos: Option<u64>,
+    },
+    /// Have the secondary apply its journal; all that it has read, or up to a place, a time or a marker.
+    #[command(after_help = "Examples:\n  kagami journal restore erp --to-marker before-upgrade\n  \
+        kagami journal restore erp --to-time 2026-11-23T04:00:00Z")]
+    Restore {
+        /// Which group.
+        group: Option<String>,
+        /// Up to that offset.
+        #[arg(long, value_name = "OFFSET", conflicts_with_all = ["to_time", "to_marker"])]
+        to_pos: Option<u64>,
+        /// Up to that moment: UTC as RFC 3339, or seconds since 1970.
+        #[arg(long, value_name = "TIME", conflicts_with = "to_marker")]
+        to_time: Option<String>,
+        /// Up to that marker.
+        #[arg(long, value_name = "NAME")]
+        to_marker: Option<String>,
+    },
+    /// Let the primary free its journal, as far as the secondary has it.
+    Purge {
+        /// Which group.
+        group: Option<String>,
+        /// Up to that offset; all that the secondary has without it.
+        #[arg(long, value_name = "OFFSET")]
+        to_pos: Option<u64>,
+    },
+    /// The whole cycle, driven from here: status, acquire, restore, purge.
+    Cycle {
+        /// Which group.
+        group: Option<String>,
+        /// Again until nothing is left.
+        #[arg(long)]
+        until_empty: bool,
+    },
 }
 
 #[derive(Clone, Debug, Subcommand)]

@@ -7,6 +7,7 @@
 //! | `ask` | from a command to a request |
 //! | `via` | the way to the array: which socket, one request, one answer |
 //! | `inband` | the way through a command device: a block device, or an initiator of its own |
+//! | `pair` | groups of pairs: both arrays asked and ordered |
 //! | `shell` | completions and man pages |
 //! | `print` | answers as tables or JSON |
 //!
@@ -17,6 +18,7 @@
 mod ask;
 mod cli;
 mod inband;
+mod pair;
 mod print;
 mod shell;
 mod via;
@@ -33,7 +35,7 @@ const FOLLOW_MS: u32 = 20_000;
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     match run(&cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(refusal) => {
             // A reader that went away cannot be told so.
             let _ = writeln!(std::io::stderr(), "kagami: {}", refusal.reason.replace('\n', "; "));
@@ -42,15 +44,18 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: &cli::Cli) -> Result<(), Refusal> {
+fn run(cli: &cli::Cli) -> Result<u8, Refusal> {
     match &cli.command {
-        cli::Command::Completions { shell } => return shell::completions(*shell),
-        cli::Command::Man { folder } => return shell::man(folder),
+        cli::Command::Completions { shell } => return shell::completions(*shell).map(|()| 0),
+        cli::Command::Man { folder } => return shell::man(folder).map(|()| 0),
         _ => {}
+    }
+    if let Some(done) = pair::run(cli) {
+        return done;
     }
     let path = match inband::way(cli.via.as_deref())? {
         inband::Way::Unix(path) => path,
-        command_device => return print::reply(&inband::run(cli, command_device)?, cli.json),
+        command_device => return print::reply(&inband::run(cli, command_device)?, cli.json).map(|()| 0),
     };
     if cli.inband.array.is_some() || cli.inband.generation.is_some() || cli.inband.record.is_some() {
         let words = "--array, --generation and --record are for orders; name a command device with --via";
@@ -59,10 +64,10 @@ fn run(cli: &cli::Cli) -> Result<(), Refusal> {
     let request = ask::request(&cli.command)?;
     let mut connection = via::connect(path.as_deref())?;
     if let (Request::Events(after), true) = (&request, ask::follows(&cli.command)) {
-        return follow(&mut connection, after.after, cli.json);
+        return follow(&mut connection, after.after, cli.json).map(|()| 0);
     }
     let reply = connection.ask(request)?;
-    print::reply(&reply, cli.json)
+    print::reply(&reply, cli.json).map(|()| 0)
 }
 
 /// Prints events as they happen, until the array or the reader goes away.

@@ -35,7 +35,7 @@ pub fn events(events: &Events, json: bool) -> Result<bool, Refusal> {
 }
 
 /// False where the reader went away, which is no error.
-fn out(text: &str) -> Result<bool, Refusal> {
+pub fn out(text: &str) -> Result<bool, Refusal> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Ok(true),
@@ -63,6 +63,9 @@ fn as_json(reply: &Reply) -> Result<String, Refusal> {
         Reply::Peers(report) => to_json(report, true),
         Reply::Config(report) => to_json(report, true),
         Reply::Events(report) => to_json(report, true),
+        Reply::Groups(report) => to_json(report, true),
+        Reply::Ordered(report) => to_json(report, true),
+        Reply::Relayed(report) => to_json(report, true),
     }?;
     text.push('\n');
     Ok(text)
@@ -181,6 +184,12 @@ fn as_text(reply: &Reply) -> String {
             }),
         ),
         Reply::Config(config) => config.toml.clone(),
+        Reply::Groups(report) => crate::pair::text(report),
+        Reply::Ordered(report) => match report.exit_code {
+            12 => format!("already so: {}\n", report.what),
+            _ => format!("done: {}\n", report.what),
+        },
+        Reply::Relayed(report) => format!("{}\n", report.result),
         Reply::Events(events) => events.events.iter().map(line).collect(),
     }
 }
@@ -253,7 +262,7 @@ fn numbers(list: &[u16]) -> String {
 }
 
 /// A number of bytes: exact where a unit says it, else to a tenth.
-fn size(bytes: u64) -> String {
+pub fn size(bytes: u64) -> String {
     for (shift, unit) in [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")] {
         let whole = bytes >> shift;
         if whole > 0 {
@@ -269,7 +278,7 @@ fn size(bytes: u64) -> String {
 }
 
 /// Columns as wide as their widest cell, two spaces between, none at the end of a line.
-fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+pub fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let mut all = vec![head.iter().map(|title| (*title).to_owned()).collect::<Vec<_>>()];
     all.extend(rows);
     let width =

@@ -53,6 +53,8 @@ pub(crate) struct Wanted {
     pub renamed: Vec<(String, String)>,
     /// New volumes whose device may carry another's mark.
     pub adopt: Vec<String>,
+    /// Groups of pairs come or go with it.
+    pub pairs: bool,
     /// The order that asks for it, kept with the change.
     pub result: Option<ResultRecord>,
 }
@@ -68,6 +70,7 @@ impl Wanted {
             force: Force::No,
             renamed: Vec::new(),
             adopt: Vec::new(),
+            pairs: false,
             result: None,
         }
     }
@@ -104,7 +107,7 @@ impl Daemon {
     /// # Errors
     /// Why not; nothing has changed then.
     pub(crate) fn apply(&mut self, wanted: Wanted) -> Result<Changed, Refusal> {
-        let Wanted { next, source, who, what, force, renamed, adopt, result } = wanted;
+        let Wanted { next, source, who, what, force, renamed, adopt, pairs, result } = wanted;
         let reloads = source.is_some();
         let source = source.unwrap_or_else(|| self.source.clone());
         // What is wanted was put together by us: the parser has the last word, as at start.
@@ -114,6 +117,11 @@ impl Daemon {
             if reloads { Refusal::state(errors.to_string()) } else { usage(errors) }
         };
         let difference = Difference::between(&self.config, &next, &renamed).map_err(|e| several(&e))?;
+        if let (Some(group), false) = (difference.pairs.first(), pairs) {
+            return Err(Refusal::state(format!(
+                "group {group}: pairs come and go by `kagami pair create` and `kagami pair delete` while the array runs"
+            )));
+        }
         let plan = Plan::compute(&next, &at_start(&self.machine))
             .map_err(|error| Refusal::state(format!("{}: {}", error.site, error.reason)))?;
         let rules = self.rules(&next).map_err(Refusal::failed)?;

@@ -6,12 +6,15 @@
 //! retry, by whom and by whichever way, is known there by its request id.
 
 use crate::serve::Answers;
+use kagami_admin::pair::{Relayed, from_hex, to_hex};
+use kagami_admin::{Outcome, Refusal, Reply};
 use kagami_orders::layout::{self, HALF, MAX_RECORD};
 use kagami_orders::{Code, Order, OrderResult, Request, State, request, slots};
 use kagami_types::{BlockSize, Uuid};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -130,6 +133,33 @@ impl Forwarder {
         });
     }
 
+    /// Passes an order on for who asks over the admin socket.
+    pub(crate) fn relay(
+        &self,
+        record: Vec<u8>,
+        target: Uuid,
+        array: Uuid,
+        routes: Vec<Route>,
+        answer: SyncSender<Outcome>,
+    ) {
+        if !self.begin() {
+            let _ = answer.try_send(Outcome::Refused(Refusal::timed_out(
+                "too many orders are passed on; give it again",
+            )));
+            return;
+        }
+        let (active, known) = (Arc::clone(&self.active), Arc::clone(&self.known));
+        self.spawn(move || {
+            let outcome = match go(&record, target, array, &routes, &known) {
+                Ok(result) => Outcome::Done(Reply::Relayed(Relayed { result: to_hex(&result) })),
+                Err((code, reason)) => Outcome::Refused(Refusal { code: code.exit(), reason }),
+            };
+            // Who asked may have given up.
+            let _ = answer.try_send(outcome);
+            active.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+
     fn begin(&self) -> bool {
         self.active
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < MOST).then_some(n + 1))
@@ -147,6 +177,20 @@ impl Forwarder {
 fn note(errand: &Errand, state: State, code: Code, message: &str) -> Vec<u8> {
     let id = request::id_of(&errand.record).unwrap_or_default();
     OrderResult::new(id, errand.array, state, code, message).encode(None)
+}
+
+/// The record of an order for another array, and which one.
+///
+/// # Errors
+/// It is none, or not for another one.
+pub(super) fn relayed(record: &str, array: Uuid) -> Result<(Vec<u8>, Uuid), Refusal> {
+    let bytes = from_hex(record).ok_or_else(|| Refusal::usage("the record is not in hexadecimal"))?;
+    let order = Request::decode(&bytes).map_err(|error| Refusal::usage(error.to_string()))?;
+    if order.target.is_nil() || order.target == array {
+        return Err(Refusal::usage("the order is for this array; give it over the socket itself"));
+    }
+    let whole = request::whole(&bytes).map_err(|error| Refusal::usage(error.to_string()))?;
+    Ok((whole.to_vec(), order.target))
 }
 
 type No = (Code, String);

@@ -7,9 +7,14 @@
 
 use super::edit::{Held, document};
 use super::forward::{Errand, Forwarder};
+use super::pairs::To;
 use crate::config::{Orders as Policy, Rights};
 use crate::run::Daemon;
 use crate::serve::{Answers, OrderRequest};
+use kagami_admin::pair::{
+    GroupAt, GroupNamed, GroupRestore, Marker, Ordered, PairCreate, PairDelete, PairOf, PairResync,
+    PairSplit, PairSwap, PairTakeover,
+};
 use kagami_admin::report::Changed;
 use kagami_admin::request::{
     LunMapAdd, LunMapRemove, Place, VolumeCreate, VolumeGrow, VolumeMask, VolumeRemove, VolumeUnmask,
@@ -18,7 +23,7 @@ use kagami_admin::{Refusal, Reply, Request as Ask};
 use kagami_orders::slots::{Event, Given};
 use kagami_orders::{ANY_GENERATION, Code, Key, Order, OrderResult, RecordError, Request, Right, State, Tag};
 use kagami_orders::{request, result, sign};
-use kagami_tables::ResultRecord;
+use kagami_tables::{Change, ResultRecord, Transaction};
 use kagami_types::Uuid;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -90,10 +95,30 @@ impl From<Refusal> for No {
 
 /// What came of an order that is done.
 struct Yes {
+    code: Code,
     message: String,
     document: Vec<u8>,
     offset: u64,
     replayed: bool,
+}
+
+/// How far an order is.
+enum Far {
+    Done(Yes),
+    /// A group has it; the result comes when that has ended it.
+    Begun,
+}
+
+/// An order that a group has, and where its result goes.
+pub(super) struct InBand {
+    slot: u32,
+    turn: u64,
+    answers: Answers,
+    key: Option<Key>,
+    id: Uuid,
+    edit_data: bool,
+    /// Kept, where it changes something.
+    record: Option<ResultRecord>,
 }
 
 /// Who gives an order.
@@ -149,7 +174,14 @@ impl Daemon {
                     Err(no) => Err(no),
                 }
             }
-            decoded => self.order_of(&given, decoded, &mut key),
+            decoded => match self.order_of(&given, decoded, &mut key, answers) {
+                Ok(Far::Begun) => {
+                    let running = OrderResult::new(id, array, State::Running, Code::Done, "the group has it");
+                    return answers.put(given.slot, given.turn, running.encode(key.as_ref()), false);
+                }
+                Ok(Far::Done(yes)) => Ok(yes),
+                Err(no) => Err(no),
+            },
         };
         let generation = self.tables.generation().0;
         let done = match outcome {
@@ -163,7 +195,7 @@ impl Daemon {
                     total: yes.document.len() as u64,
                     offset: yes.offset,
                     part,
-                    ..OrderResult::new(id, array, State::Done, Code::Done, yes.message)
+                    ..OrderResult::new(id, array, State::Done, yes.code, yes.message)
                 }
             }
             Err(No(code, why)) => {
@@ -201,7 +233,8 @@ impl Daemon {
         given: &Given,
         decoded: Result<Request, RecordError>,
         key: &mut Option<Key>,
-    ) -> Result<Yes, No> {
+        answers: &Answers,
+    ) -> Result<Far, No> {
         let request = match decoded {
             Ok(request) => request,
             Err(error) => {
@@ -225,13 +258,14 @@ impl Daemon {
         let known = Order::by_number(request.order);
         let name = known.map_or_else(|| request.order.to_string(), |order| order.name.to_owned());
         let outcome = self.may(given, &request, known, &giver).and_then(|order| match order {
-            Some(order) => self.execute(given, &request, order, &giver),
-            None => self.replay(given, &request),
+            Some(order) => self.execute(given, &request, order, &giver, answers),
+            None => self.replay(given, &request).map(Far::Done),
         });
         let what = match &outcome {
             // A change has its line by its transaction.
-            Ok(yes) if known.is_some_and(Order::is_change) && !yes.replayed => None,
-            Ok(yes) => {
+            Ok(Far::Begun) => None,
+            Ok(Far::Done(yes)) if known.is_some_and(Order::is_change) && !yes.replayed => None,
+            Ok(Far::Done(yes)) => {
                 Some(format!("{name} {}{}", request.id, if yes.replayed { ", given again" } else { "" }))
             }
             Err(No(_, why)) => Some(format!("refused: {name} {}: {why}", request.id)),
@@ -247,6 +281,9 @@ impl Daemon {
         let listed = self.config.initiators.iter().find(|known| *known.iqn == *given.from);
         let own = listed.map_or(Rights::Read, |initiator| initiator.rights);
         let peer = self.config.peers.iter().find(|peer| *peer.iqn == *given.from);
+        // An array that is trusted with orders has asked who gives them.
+        let trusted = peer.is_some_and(|peer| peer.orders == Policy::Forward);
+        let own = if trusted { own.max(Rights::Operate) } else { own };
         // Hosts of another array cannot be seen from here: what it passes on counts as its own.
         let policy = match peer {
             Some(peer) => Some(peer.orders),
@@ -345,17 +382,24 @@ impl Daemon {
             return no(Code::IdReused, "that request id was used for another record; take a new one");
         }
         let code = Code::from_number(record.code).unwrap_or(Code::Failed);
-        if code != Code::Done {
+        if !code.is_success() {
             return no(code, record.message.clone());
         }
         let generation = self.tables.generation().0;
         let changed = Changed { what: record.message.clone(), generation, notes: Vec::new() };
         let document = if request.edit_data { document(&changed) } else { Vec::new() };
-        Ok(Yes { message: record.message.clone(), document, offset: 0, replayed: true })
+        Ok(Yes { code, message: record.message.clone(), document, offset: 0, replayed: true })
     }
 
     /// Does it.
-    fn execute(&mut self, given: &Given, request: &Request, order: &Order, giver: &Giver) -> Result<Yes, No> {
+    fn execute(
+        &mut self,
+        given: &Given,
+        request: &Request,
+        order: &Order,
+        giver: &Giver,
+        answers: &Answers,
+    ) -> Result<Far, No> {
         let mut record = ResultRecord {
             id: request.id,
             fingerprint: sign::fingerprint(&given.record),
@@ -364,33 +408,53 @@ impl Daemon {
             message: String::new(),
         };
         let reply = match order.name {
-            "continue" => return self.continued(request),
+            "continue" => return self.continued(request).map(Far::Done),
             "tables" => {
                 let document = if request.edit_data { document(&self.command_devices()) } else { Vec::new() };
-                return Ok(Yes { message: "done".to_owned(), document, offset: 0, replayed: false });
+                let message = "done".to_owned();
+                return Ok(Far::Done(Yes {
+                    code: Code::Done,
+                    message,
+                    document,
+                    offset: 0,
+                    replayed: false,
+                }));
             }
             _ => self.ask(request, order).and_then(|ask| {
                 let who = format!("order:{}", giver.who);
+                if let Some(order) = self.group_order(&ask) {
+                    let order = order?;
+                    let device = InBand {
+                        slot: given.slot,
+                        turn: given.turn,
+                        answers: answers.clone(),
+                        key: giver.key.clone(),
+                        id: request.id,
+                        edit_data: request.edit_data,
+                        record: order.changes.then(|| record.clone()),
+                    };
+                    let given = self.give_group(order, &who, To::Device(Box::new(device)));
+                    return given.map(|()| None).map_err(|(refusal, _)| refusal.into());
+                }
                 let change = order.is_change().then(|| record.clone());
-                Ok(self.order_in_band(ask, &who, change)?)
+                Ok(Some(self.order_in_band(ask, &who, change)?))
             }),
         };
         let reply = match reply {
-            Ok(reply) => reply,
+            Ok(Some(reply)) => reply,
+            Ok(None) => return Ok(Far::Begun),
             Err(No(code, why)) => {
                 if order.is_change() {
                     (record.code, record.message) = (code.number(), why.clone());
-                    if self.desk.refused.len() >= REFUSED {
-                        self.desk.refused.pop_front();
-                    }
-                    self.desk.refused.push_back(record);
+                    self.refuse_again(record);
                 }
                 return Err(No(code, why));
             }
         };
-        let message = match &reply {
-            Reply::Changed(changed) => changed.what.clone(),
-            _ => "done".to_owned(),
+        let (code, message) = match &reply {
+            Reply::Changed(changed) => (Code::Done, changed.what.clone()),
+            Reply::Ordered(ordered) => (of_exit(ordered.exit_code), ordered.what.clone()),
+            _ => (Code::Done, "done".to_owned()),
         };
         let document = if request.edit_data { document(&reply) } else { Vec::new() };
         if document.len() > result::MAX_EDIT_DATA {
@@ -399,7 +463,53 @@ impl Daemon {
         if document.len() > result::MAX_PART {
             self.desk.held.keep(request.host, request.id, document.clone());
         }
-        Ok(Yes { message, document, offset: 0, replayed: false })
+        Ok(Far::Done(Yes { code, message, document, offset: 0, replayed: false }))
+    }
+
+    /// What came of an order that a group had.
+    pub(super) fn answer_in_band(&mut self, device: InBand, who: &str, line: &str, exit: u8, text: &str) {
+        let InBand { slot, turn, answers, key, id, edit_data, record } = device;
+        let mut code = of_exit(exit);
+        let mut message = crate::events::cut(text, kagami_tables::MAX_MESSAGE).to_owned();
+        match record {
+            Some(mut record) if code.is_success() => {
+                (record.code, record.message) = (code.number(), message.clone());
+                let change = Transaction::new(who, line).with(Change::PutResult(record));
+                if let Err(error) = self.tables.commit(&change) {
+                    (code, message) =
+                        (Code::TimedOut, format!("{message}; but that cannot be kept: {error}"));
+                }
+            }
+            record => {
+                self.note(who.trim_start_matches("order:"), line);
+                if let Some(mut record) = record {
+                    (record.code, record.message) = (code.number(), message.clone());
+                    self.refuse_again(record);
+                }
+            }
+        }
+        let array = self.tables.state().array().uuid;
+        let generation = self.tables.generation().0;
+        let part = match code.is_success() && edit_data {
+            true => document(&Reply::Ordered(Ordered { exit_code: exit, what: text.to_owned() })),
+            false => Vec::new(),
+        };
+        let part = if part.len() > result::MAX_PART { Vec::new() } else { part };
+        let result = OrderResult {
+            generation,
+            total: part.len() as u64,
+            part,
+            ..OrderResult::new(id, array, State::Done, code, message)
+        };
+        answers.put(slot, turn, result.encode(key.as_ref()), true);
+    }
+
+    /// Keeps what was refused, so that a belated copy of it changes nothing.
+    fn refuse_again(&mut self, record: ResultRecord) {
+        if self.desk.refused.len() >= REFUSED {
+            self.desk.refused.pop_front();
+        }
+        self.desk.refused.push_back(record);
     }
 
     /// More of the edit data of an earlier order.
@@ -413,7 +523,8 @@ impl Daemon {
         if offset > document.len() as u64 {
             return no(Code::BadParameter, format!("there are {} bytes of edit data", document.len()));
         }
-        Ok(Yes { message: "continued".to_owned(), document: document.to_vec(), offset, replayed: false })
+        let (message, document) = ("continued".to_owned(), document.to_vec());
+        Ok(Yes { code: Code::Done, message, document, offset, replayed: false })
     }
 
     /// The request of the admin socket that does what an order says.
@@ -464,8 +575,92 @@ impl Daemon {
             "lun-map-remove" => {
                 Ask::LunMapRemove(LunMapRemove { volume: text(Tag::Volume), force: given.has(Tag::Force) })
             }
+            name if name.starts_with("pair-") || name.starts_with("journal-") || name == "marker" => {
+                return pair_ask(name, given);
+            }
             name => return no(Code::NotYet, format!("{name} is not in this version")),
         })
+    }
+}
+
+/// What an order about pairs asks for.
+fn pair_ask(name: &str, given: &kagami_orders::Parameters) -> Result<Ask, No> {
+    let text = |tag: Tag| given.get_text(tag).map(str::to_owned);
+    let group = text(Tag::Group);
+    let position = given.get_number(Tag::Position);
+    Ok(match name {
+        "pair-create" => {
+            let id = |tag: Tag| given.get_id(tag).unwrap_or_default().to_string();
+            let wrong = |pair: &str| {
+                No(Code::BadParameter, format!("{pair}: a pair is LUN:PEER_LUN:BLOCKS:BLOCK_BYTES"))
+            };
+            let pairs = given.texts(Tag::Pair).map(|pair| pair_of(pair).ok_or_else(|| wrong(pair)));
+            Ask::PairCreate(PairCreate {
+                group: group.unwrap_or_default(),
+                group_id: id(Tag::GroupId),
+                side: text(Tag::Side).unwrap_or_default(),
+                peer: text(Tag::Peer).unwrap_or_default(),
+                peer_id: id(Tag::PeerId),
+                pairs: pairs.collect::<Result<_, _>>()?,
+                journal: given.get_u16(Tag::Journal).unwrap_or(u16::MAX),
+                peer_journal: given.get_u16(Tag::PeerJournal).unwrap_or(u16::MAX),
+                journal_bytes: given.get_number(Tag::JournalBytes).unwrap_or(0),
+                force: given.has(Tag::Force),
+            })
+        }
+        "pair-delete" => Ask::PairDelete(PairDelete { group, force: given.has(Tag::Force) }),
+        "pair-split" => Ask::PairSplit(PairSplit { group, writable: given.has(Tag::Writable) }),
+        "pair-resync" => Ask::PairResync(PairResync { group, discard: text(Tag::Discard) }),
+        "pair-swap" => {
+            Ask::PairSwap(PairSwap { group, dry_run: given.has(Tag::DryRun), cancel: given.has(Tag::Cancel) })
+        }
+        "pair-takeover" => Ask::PairTakeover(PairTakeover {
+            group,
+            dry_run: given.has(Tag::DryRun),
+            force: given.has(Tag::Force),
+        }),
+        "pair-status" | "journal-status" => Ask::PairStatus(GroupNamed { group }),
+        "journal-acquire" => Ask::JournalAcquire(GroupAt { group, position }),
+        "journal-restore" => Ask::JournalRestore(GroupRestore {
+            group,
+            position,
+            time_nanos: given.get_number(Tag::TimeNanos),
+            marker: text(Tag::Marker),
+        }),
+        "journal-purge" => Ask::JournalPurge(GroupAt { group, position }),
+        "marker" => Ask::Marker(Marker {
+            group,
+            name: text(Tag::Marker).unwrap_or_default(),
+            wait: given.has(Tag::Wait),
+        }),
+        name => return no(Code::NotYet, format!("{name} is not in this version")),
+    })
+}
+
+/// `LUN:PEER_LUN:BLOCKS:BLOCK_BYTES`.
+fn pair_of(text: &str) -> Option<PairOf> {
+    let mut parts = text.split(':');
+    let pair = PairOf {
+        lun: parts.next()?.parse().ok()?,
+        peer_lun: parts.next()?.parse().ok()?,
+        blocks: parts.next()?.parse().ok()?,
+        block_bytes: parts.next()?.parse().ok()?,
+    };
+    parts.next().is_none().then_some(pair)
+}
+
+/// The code of an exit code.
+fn of_exit(exit: u8) -> Code {
+    match exit {
+        0 => Code::Done,
+        2 => Code::BadParameter,
+        3 => Code::Refused,
+        4 => Code::TimedOut,
+        5 => Code::Unreachable,
+        10 => Code::Swapped,
+        11 => Code::TakenOver,
+        12 => Code::Already,
+        _ => Code::Failed,
     }
 }
 

@@ -7,6 +7,7 @@
 //! | [`edit`] | what orders return |
 //! | [`forward`] | orders for other arrays: passed on, and their results brought back |
 //! | [`apply`] | from the configuration in force to another one: checked, durable, then shown |
+//! | [`pairs`], [`groups`] | groups of pairs: made, ended, ordered about; what they say of themselves |
 //! | [`virtuals`] | virtual volumes that come and go |
 //! | [`report`] | lists, counters, the configuration as a file |
 //!
@@ -17,20 +18,26 @@
 mod apply;
 mod edit;
 mod forward;
+mod groups;
 mod inband;
 mod orders;
+mod pairs;
 mod report;
 mod virtuals;
 
 pub(crate) use apply::{Force, Wanted};
 pub(crate) use forward::{Far, FarError, Route};
 pub(crate) use inband::{Desk, busy};
+pub(crate) use pairs::Pairing;
 
 use crate::admin::Ask;
 use crate::config::{self, Access, Source};
 use crate::run::Daemon;
 use crate::serve::Rules;
-use kagami_admin::Outcome;
+use forward::relayed;
+use kagami_admin::{Outcome, Request};
+use pairs::To;
+use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 /// How often sessions are looked at after a change, until no login can be under way that began
@@ -41,7 +48,9 @@ impl Daemon {
     /// What comes over the admin socket, and what is due after changes.
     pub(crate) fn attend(&mut self) {
         self.attend_orders();
+        self.attend_pairs();
         while let Ok(Ask { request, who, answer }) = self.asks.try_recv() {
+            let Some((request, answer)) = self.later(request, &who, answer) else { continue };
             let is_change = request.is_change();
             let outcome = match self.order(request, &who) {
                 Ok(reply) => Outcome::Done(reply),
@@ -62,6 +71,40 @@ impl Daemon {
             self.sweep_until =
                 self.sweep_until.take().filter(|(_, end)| now < *end).map(|(_, end)| (now + SWEEP, end));
         }
+    }
+
+    /// Begins what takes long, and answers when it is done; what does not is given back.
+    fn later(
+        &mut self,
+        request: Request,
+        who: &str,
+        answer: SyncSender<Outcome>,
+    ) -> Option<(Request, SyncSender<Outcome>)> {
+        let (refusal, answer) = match &request {
+            Request::Relay(relay) => {
+                let array = self.tables.state().array().uuid;
+                match relayed(&relay.record, array) {
+                    Ok((record, target)) => {
+                        self.desk.forwarder.relay(record, target, array, self.array.routes(), answer);
+                        return None;
+                    }
+                    Err(refusal) => (refusal, answer),
+                }
+            }
+            other => match self.group_order(other) {
+                None => return Some((request, answer)),
+                Some(Err(refusal)) => (refusal, answer),
+                Some(Ok(order)) => match self.give_group(order, who, To::Socket(answer)) {
+                    Err((refusal, To::Socket(answer))) => (refusal, answer),
+                    _ => return None,
+                },
+            },
+        };
+        if let Err(error) = self.tables.audit(who, &format!("refused: {refusal}")) {
+            crate::complain(&error);
+        }
+        let _ = answer.try_send(Outcome::Refused(refusal));
+        None
     }
 
     /// Logins that began under the old rules may end a while later: their sessions are seen to.

@@ -9,6 +9,7 @@ use crate::config::{
     Backend, CacheMode, Chap, Config, Credential, Initiator, Orders, Owner, Peer, Rights, Site, Volume,
 };
 use crate::run::Daemon;
+use kagami_admin::pair::Groups;
 use kagami_admin::request::{
     Chap as ChapOrder, InitiatorAdd, InitiatorRemove, InitiatorSet, PeerAdd, PeerRemove, Place, VolumeCreate,
     VolumeGrow, VolumeMask, VolumeRemove, VolumeRename, VolumeUnmask,
@@ -46,6 +47,27 @@ impl Daemon {
             Request::InitiatorList => return Ok(Reply::Initiators(self.initiators())),
             Request::PeerList => return Ok(Reply::Peers(self.peers())),
             Request::ConfigExport => return Ok(Reply::Config(self.export())),
+            Request::PairStatus(named) => {
+                if let Some(name) = named.group.as_deref() {
+                    self.group_named(Some(name))?;
+                }
+                let groups = self.group_reports(named.group.as_deref());
+                return Ok(Reply::Groups(Groups { groups }));
+            }
+            Request::PairCreate(order) => {
+                return self.create_group(&order, who, result).map(Reply::Ordered);
+            }
+            // Those are begun elsewhere, as they take long.
+            Request::PairDelete(_)
+            | Request::PairSplit(_)
+            | Request::PairResync(_)
+            | Request::PairSwap(_)
+            | Request::PairTakeover(_)
+            | Request::JournalAcquire(_)
+            | Request::JournalRestore(_)
+            | Request::JournalPurge(_)
+            | Request::Marker(_)
+            | Request::Relay(_) => return Err(Refusal::failed("that is not asked of the array itself")),
             Request::Events(after) => {
                 return Ok(Reply::Events(self.events.after(after.after, Duration::ZERO)));
             }
@@ -220,6 +242,13 @@ impl Daemon {
 
     fn enlarge(&self, order: &VolumeGrow, who: &str) -> Result<Wanted, Refusal> {
         let volume = self.volume(&order.volume)?;
+        let group = self.config.groups.iter().find(|group| group.luns().any(|lun| lun == volume.lun));
+        if let Some(group) = group {
+            return Err(Refusal::state(format!(
+                "volume {} is in group {}; end that, let both halves grow, and pair them again",
+                volume.name, group.name
+            )));
+        }
         let (name, owner) = (volume.name.clone(), volume.owner);
         let managed = self.volumes.iter().find(|managed| managed.record.name == name);
         let managed = managed.ok_or_else(|| Refusal::failed(format!("volume {name} is not served")))?;

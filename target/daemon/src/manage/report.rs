@@ -68,6 +68,12 @@ impl Daemon {
             uuid: managed.record.uuid.to_string(),
             naa: managed.record.naa.to_string(),
             core: self.array.core_of(&volume.name).unwrap_or_default().0,
+            group: self
+                .config
+                .groups
+                .iter()
+                .find(|group| group.luns().any(|lun| lun == volume.lun))
+                .map(|group| group.name.clone()),
             device: crate::page::device(&self.metrics, managed.row).0.to_owned(),
             sessions: sessions.iter().filter(|s| !s.is_discovery && s.visible.contains(volume.lun)).count()
                 as u64,

@@ -2,8 +2,9 @@
 
 use super::error::Misfit;
 use super::{
-    CorePlan, IdlePlan, IscsiPlan, LARGE_BYTES, Machine, MemoryPlan, NetworkPlan, PAGE_BYTES, Plan,
-    PlanError, PortalPlan, RingPlan, SMALL_BYTES, SPARE_VIRTUALS, TaskPlan, VirtualPlan, VolumePlan,
+    CorePlan, IdlePlan, IscsiPlan, LARGE_BYTES, Machine, MemoryPlan, NetworkPlan, PAGE_BYTES, PEER_TIMEOUT,
+    Plan, PlanError, PortalPlan, RingPlan, SMALL_BYTES, SPARE_LINKS, SPARE_VIRTUALS, TaskPlan, VirtualPlan,
+    VolumePlan,
 };
 use crate::config::{Array, Backend, Config, Site, Volume};
 use kagami_types::{ByteLen, CoreId};
@@ -16,8 +17,6 @@ const SPIN: Duration = Duration::from_micros(50);
 const MEMORY_PERCENT: u64 = 90;
 /// Receive windows of 256 KiB for each core; a busy connection without one uses a small one.
 const LARGE_PER_CORE: u32 = 64;
-/// How long a command to a peer may take, where the configuration does not say.
-const PEER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Descriptors beside connections and volumes: standard streams, rings, tables, sockets.
 const OTHER_FILES: u64 = 128;
 
@@ -130,7 +129,8 @@ fn memory(config: &Config, cores: u32, tasks: TaskPlan, machine: &Machine) -> Re
 
     let pages = cache_pages.checked_add(ram_pages).ok_or_else(too_large)?;
     // Virtual volumes may be made at run time, too.
-    let links = (config.virtuals.len() + if config.peers.is_empty() { 0 } else { SPARE_VIRTUALS }) as u64;
+    let links = (config.virtuals.len()
+        + if config.peers.is_empty() { 0 } else { SPARE_VIRTUALS + SPARE_LINKS }) as u64;
     let reserve_small = 16 * cores + 2 * links;
     // One for each connection's receive window while it is idle, a quarter as many for headers
     // on their way out.
@@ -208,7 +208,8 @@ fn files(config: &Config, machine: &Machine) -> Result<u32, PlanError> {
     let array = &config.array;
     let portals = count(config.portals.len(), &array.cores_site)?;
     // A link's old socket may still be on its way out when the next one is there.
-    let links = count(config.virtuals.len() + SPARE_VIRTUALS, &array.cores_site)?.saturating_mul(2);
+    let links = config.virtuals.len() + SPARE_VIRTUALS + SPARE_LINKS;
+    let links = count(links, &array.cores_site)?.saturating_mul(2);
     let files = array
         .max_connections
         .saturating_add(array.max_volumes)

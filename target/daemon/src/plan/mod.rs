@@ -250,6 +250,12 @@ pub struct VolumePlan {
 /// Virtual volumes that may be made at run time beyond those of the start.
 pub const SPARE_VIRTUALS: usize = 16;
 
+/// Links of groups of pairs, of which each pair has one and each journal two; what there are more find the memory that
+/// others leave.
+pub const SPARE_LINKS: usize = 16;
+/// How long a command to a peer may take, where the configuration does not say.
+pub const PEER_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// One virtual volume: a unit of another array.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VirtualPlan {

@@ -1,7 +1,7 @@
 //! What cores ask of the management thread: state that must be durable, and orders of command
 //! devices. The reactors never wait for it.
 
-use kagami_channel::{Control, Inbox, Keep, Keeper, Order};
+use kagami_channel::{Control, GroupEvent, Inbox, Keep, Keeper, Order};
 use kagami_types::{CoreId, Uuid};
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -13,6 +13,8 @@ pub enum Request {
     State(StateRequest),
     /// A command device was told to do something.
     Order(OrderRequest),
+    /// Something happened to a group.
+    Group(GroupEvent),
 }
 
 /// A unit's state that must be durable.
@@ -103,6 +105,11 @@ impl Keeper for ForCore {
             // This is the core's own thread, so its box is not waited for.
             let _ = self.inbox.put(Control::Kept { ticket, ok: false });
         }
+    }
+
+    fn group_event(&mut self, _core: CoreId, event: GroupEvent) {
+        // Too many at once are left out: the state itself says how things are.
+        let _ = self.requests.try_send(Request::Group(event));
     }
 
     fn order(&mut self, _core: CoreId, order: Order) {

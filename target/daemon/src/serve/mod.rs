@@ -10,6 +10,7 @@ mod change_virtual;
 mod device;
 mod far;
 mod keeper;
+mod pairs;
 mod reactor;
 mod spread;
 #[cfg(test)]
@@ -21,6 +22,7 @@ pub use access::{RefusedLogin, Rules};
 pub use change::{Changed, Making};
 pub use change_virtual::Mapping;
 pub use keeper::{Answers, OrderRequest, Request, StateKeeper, StateRequest};
+pub use pairs::{Answers as GroupAnswers, Joining, JoiningVolume, Linking};
 pub use unit::{Served, Storage};
 
 use crate::config::units::format_size;
@@ -57,6 +59,9 @@ pub enum StartError {
     /// A thread could not be started or pinned.
     #[error("core {0}: {1}")]
     Thread(u16, io::Error),
+    /// A group cannot begin.
+    #[error("group \"{0}\": {1}")]
+    Group(String, String),
     /// A volume cannot be served.
     #[error("volume \"{0}\": {1}")]
     Volume(String, String),
@@ -75,6 +80,8 @@ pub struct Inputs {
     pub metrics: Arc<Metrics>,
     /// Where state goes that must be durable.
     pub keeper: StateKeeper,
+    /// Groups whose volumes are among them.
+    pub groups: Vec<Joining>,
 }
 
 /// An array that serves.
@@ -85,6 +92,7 @@ pub struct Array {
     shared: Arc<Shared>,
     placed: Vec<Placed>,
     virtuals: Vec<Mapped>,
+    groups: Vec<pairs::Joined>,
     portals: Vec<SocketAddr>,
     features: String,
     backing: String,
@@ -127,7 +135,7 @@ impl Array {
     /// # Errors
     /// Something that the plan counts on is not there; nothing is served then.
     pub fn start(inputs: Inputs) -> Result<Self, StartError> {
-        let Inputs { plan, rules, volumes, metrics, keeper } = inputs;
+        let Inputs { plan, rules, volumes, metrics, keeper, groups } = inputs;
         let arena = arena(&plan)?;
         let cores = u16::try_from(plan.cores.len()).unwrap_or(u16::MAX);
         let ports = Mesh::new::<Message<Stream>>(cores, plan.mesh_capacity as usize);
@@ -166,6 +174,8 @@ impl Array {
             let row = one.row as usize;
             virtuals.push(Mapped { lun: one.lun, address, row, peer, role, shape });
         }
+        let begun = pairs::begin(&groups, &placed, &mut far, &plan, &rules, keeper.array());
+        let begun = begun.map_err(|(name, reason)| StartError::Group(name, reason))?;
         let window = u16::try_from(plan.tasks.per_session).unwrap_or(u16::MAX);
         let registry = Registry::new(plan.cores.len(), plan.network.max_sessions as usize, u32::from(window));
         let directory = Directory::new(entries).with_virtual(virtuals.iter().map(Mapped::entry));
@@ -174,15 +184,24 @@ impl Array {
         let wakers: Wakers = Arc::new(Mutex::new(vec![None; plan.cores.len()]));
         let (ready, started) = mpsc::channel();
         let mut inboxes = Vec::new();
+        for (index, port) in ports.iter().enumerate() {
+            let waker = Arc::clone(&wakers);
+            inboxes.push(Arc::new(Inbox::new(port.ringer(), move || wake(&waker, index))));
+        }
+        // Before a core runs, so that nobody meets a volume of a group without its front.
+        for (core, control) in begun.controls {
+            let inbox: Option<&Arc<Inbox>> = inboxes.get(core.index());
+            if inbox.is_none_or(|inbox| inbox.put(control).is_err()) {
+                let reason = "there are too many groups to begin with".to_owned();
+                return Err(StartError::Group(String::new(), reason));
+            }
+        }
         let mut threads = Vec::new();
         let mut listeners = Some(listeners);
         let per_core = per_core.into_iter().zip(shards).zip(far);
         for ((port, core), ((volumes, shards), virtuals)) in ports.into_iter().zip(&plan.cores).zip(per_core)
         {
-            let waker = Arc::clone(&wakers);
-            let index = core.id.index();
-            let inbox = Arc::new(Inbox::new(port.ringer(), move || wake(&waker, index)));
-            inboxes.push(Arc::clone(&inbox));
+            let Some(inbox) = inboxes.get(core.id.index()).cloned() else { continue };
             let start = reactor::Start {
                 core: *core,
                 pool: arena.pool(core.id.0),
@@ -223,8 +242,19 @@ impl Array {
                 }
             }
         }
+        for (name, answers) in begun.answers {
+            for (_, answer) in answers {
+                if let Err(reason) = answer
+                    .recv_timeout(Duration::from_secs(10))
+                    .unwrap_or_else(|_| Err("its core does not answer".to_owned()))
+                {
+                    return Err(StartError::Group(name, reason));
+                }
+            }
+        }
         let backing = in_words(arena.backing());
-        Ok(Self { threads, inboxes, shared, placed, virtuals, portals, features, backing })
+        let groups = begun.joined;
+        Ok(Self { threads, inboxes, shared, placed, virtuals, groups, portals, features, backing })
     }
 
     /// Where it listens, in the order of the configuration.

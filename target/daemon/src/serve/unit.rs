@@ -262,7 +262,11 @@ pub(super) fn build(
     let write_back = server.write_cache_enabled();
     volume.set_write_back(write_back);
     let unit = Unit::new(plan.lun, uuid, server, volume, slots, plan.row as usize);
-    let unit = if plan.role == Role::Command { unit.with_orders(array) } else { unit };
+    let unit = match plan.role {
+        Role::Command => unit.with_orders(array),
+        Role::Journal => unit.as_journal(),
+        Role::Plain => unit,
+    };
     let unit = match cached {
         Some(cached) => unit.with_cache(StorePlan { write_back, ..cached }),
         None => unit,

@@ -24,13 +24,30 @@ pub(super) fn build(
     array: Uuid,
     shape: Arc<Shape>,
 ) -> Result<VirtualUnit, String> {
+    build_as(one, plan, rules, array, shape, None)
+}
+
+/// The same, under another number of the session than its LUN's, as it is served at none.
+pub(super) fn build_as(
+    one: &VirtualPlan,
+    plan: &Plan,
+    rules: &Rules,
+    array: Uuid,
+    shape: Arc<Shape>,
+    session: Option<u16>,
+) -> Result<VirtualUnit, String> {
+    let mut isid = LinkPlan::isid(array, one.lun);
+    if let Some(number) = session {
+        let [.., high, low] = &mut isid.0;
+        [*high, *low] = number.to_be_bytes();
+    }
     let name = |name: &str| IscsiName::new(name).map_err(|_| format!("\"{name}\" is no iSCSI name"));
     let bytes = (u64::from(one.page_quota) * 4096).clamp(1 << 20, 64 << 20);
     let link = LinkPlan {
         array,
         initiator: name(&plan.iqn)?,
         target: name(&one.iqn)?,
-        isid: LinkPlan::isid(array, one.lun),
+        isid,
         portals: one.portals.clone().into(),
         account: rules.account_at(&one.peer).map_err(|error| error.to_string())?,
         preferences: Preferences {

@@ -33,6 +33,12 @@ pub struct Answer {
     pub record: Vec<u8>,
 }
 
+/// Something that brings a whole record to an array, and its result back.
+pub trait Courier {
+    /// Gives a record until there is a result, at most until `deadline`.
+    fn give(&mut self, record: &[u8], deadline: Instant) -> Result<Answer, Refusal>;
+}
+
 /// Gives whole records.
 #[derive(Debug)]
 pub struct Client<D> {
@@ -59,8 +65,7 @@ impl<D: Device> Client<D> {
         Ok(Self { device, slots, dice: Dice::new()? })
     }
 
-    /// Gives a record until there is a result, at most until `deadline`.
-    pub fn give(&mut self, record: &[u8], deadline: Instant) -> Result<Answer, Refusal> {
+    fn record(&mut self, record: &[u8], deadline: Instant) -> Result<Answer, Refusal> {
         let block = self.device.block();
         let mut padded = record.to_vec();
         padded.resize(record.len().next_multiple_of(block), 0);
@@ -170,6 +175,12 @@ impl<D: Device> Client<D> {
     fn free(&mut self, slot: u32, block: usize) {
         self.device.set_patience(Duration::from_secs(1));
         let _ = self.device.write(layout::request_at(slot), &vec![0; block]);
+    }
+}
+
+impl<D: Device> Courier for Client<D> {
+    fn give(&mut self, record: &[u8], deadline: Instant) -> Result<Answer, Refusal> {
+        self.record(record, deadline)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Orders for one array: which one, at which generation, signed by whom.
 
-use super::client::{Answer, Client};
+use super::client::{Answer, Client, Courier};
 use super::device::Device;
 use kagami_admin::{Refusal, report};
 use kagami_orders::{
@@ -35,8 +35,8 @@ pub struct Terms {
 
 /// Gives orders to one array.
 #[derive(Debug)]
-pub struct Giver<D> {
-    client: Client<D>,
+pub struct Giver<C> {
+    client: C,
     terms: Terms,
     host: Uuid,
     /// Nil: the array whose command device it is.
@@ -49,17 +49,28 @@ pub struct Giver<D> {
 /// A result, and all its edit data.
 #[derive(Clone, Debug)]
 pub struct Given {
-    /// The result; its code is [`Code::Done`].
+    /// The result; its code is one of success.
     pub result: OrderResult,
     /// JSON; empty without.
     pub data: Vec<u8>,
 }
 
-impl<D: Device> Giver<D> {
+impl<D: Device> Giver<Client<D>> {
     /// For the array whose command device it is.
     pub fn new(device: D, terms: Terms) -> Result<Self, Refusal> {
+        Self::over(Client::new(device)?, terms)
+    }
+
+    /// The device, for who closes it.
+    pub fn into_device(self) -> D {
+        self.client.into_device()
+    }
+}
+
+impl<C: Courier> Giver<C> {
+    /// For the array to which that courier goes.
+    pub fn over(client: C, terms: Terms) -> Result<Self, Refusal> {
         let deadline = Instant::now() + terms.timeout;
-        let client = Client::new(device)?;
         Ok(Self { client, terms, host: host_id()?, target: Uuid::nil(), executes: None, deadline })
     }
 
@@ -272,11 +283,6 @@ impl<D: Device> Giver<D> {
             _ => Ok(answer.result),
         }
     }
-
-    /// The device, for who closes it.
-    pub fn into_device(self) -> D {
-        self.client.into_device()
-    }
 }
 
 /// A result that says that all is well must be signed; one that says why not may come from somebody who
@@ -284,7 +290,7 @@ impl<D: Device> Giver<D> {
 fn trust(answer: Answer, key: &Key, array: Uuid) -> Result<OrderResult, Refusal> {
     let Answer { result, record } = answer;
     let proven = result.array == array && result::verify(&record, key);
-    if proven || (!result.signed && result.code != Code::Done) {
+    if proven || (!result.signed && !result.code.is_success()) {
         return Ok(result);
     }
     Err(Refusal::failed("the result is not signed with the operator's key; it is not believed"))
@@ -296,7 +302,7 @@ fn parse_uuid(array: &str, uuid: &str) -> Result<Uuid, Refusal> {
 
 /// The result, where it is done; else the exit code and words of its end.
 fn done(result: OrderResult) -> Result<OrderResult, Refusal> {
-    if result.code == Code::Done {
+    if result.code.is_success() {
         return Ok(result);
     }
     let why = if result.message.is_empty() { result.code.meaning() } else { &result.message };

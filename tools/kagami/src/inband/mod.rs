@@ -23,5 +23,7 @@ mod fake;
 #[cfg(test)]
 mod tests;
 
-pub use verbs::run;
-pub use way::{Way, way};
+pub use client::{Answer, Client, Courier};
+pub use giver::{Giver, Terms};
+pub use verbs::{Verb, give, run, terms};
+pub use way::{Either, Way, open_block, open_iscsi, way};

@@ -71,11 +71,45 @@ fn every_order_that_is_built_has_a_command() {
         "lun map add a --peer b --mapped-lun 1",
         "lun map remove a",
     ];
-    let verbs: Vec<Verb> = commands.iter().map(|words| asked(words).unwrap()).collect();
-    for order in ORDERS.iter().filter(|order| order.name != "continue") {
+    let mut verbs: Vec<Verb> = commands.iter().map(|words| asked(words).unwrap()).collect();
+    let pairs = [
+        "pair delete g --force",
+        "pair split g --writable",
+        "pair resync g --discard a",
+        "pair swap g --dry-run",
+        "pair takeover g --force",
+        "pair status g",
+        "journal acquire g --to-pos 1",
+        "journal restore g --to-marker m",
+        "journal purge g",
+        "marker g m --wait",
+    ];
+    for words in pairs {
+        let cli = Cli::try_parse_from(format!("kagami {words}").split(' ')).unwrap();
+        verbs.push(crate::pair::verb(&crate::pair::request(&cli.command).unwrap()).unwrap());
+    }
+    let id = uuid_text();
+    let create = kagami_admin::pair::PairCreate {
+        group: "g".into(),
+        group_id: id.clone(),
+        side: "primary".into(),
+        peer: "b".into(),
+        peer_id: id,
+        pairs: vec![kagami_admin::pair::PairOf { lun: 0, peer_lun: 1, blocks: 8, block_bytes: 512 }],
+        journal: 2,
+        peer_journal: 3,
+        journal_bytes: 1 << 24,
+        force: false,
+    };
+    verbs.push(crate::pair::verb(&kagami_admin::Request::PairCreate(create)).unwrap());
+    for order in ORDERS.iter().filter(|order| order.name != "continue" && order.name != "journal-status") {
         let verb = verbs.iter().find(|verb| verb.order == order.name);
         assert!(verb.is_some_and(|verb| order.check(&verb.parameters).is_ok()), "{}", order.name);
     }
+}
+
+fn uuid_text() -> String {
+    Uuid::from_u128(7).to_string()
 }
 
 /// The examples of `docs/formats.md`: rows of bytes with their place, zeroes between.

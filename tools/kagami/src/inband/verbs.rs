@@ -1,10 +1,11 @@
 //! From a command of the tool to an order, and from its edit data to what is reply.
 
-use super::device::Device;
+use super::client::Courier;
 use super::giver::{Giver, Terms, parse};
 use super::way::{self, Way};
 use crate::ask::{millis, size};
 use crate::cli::{Cli, Command, LunCommand, LunMapCommand, VolumeCommand};
+use kagami_admin::pair::Ordered;
 use kagami_admin::report::Changed;
 use kagami_admin::{Refusal, Reply};
 use kagami_orders::{Parameters, Tag};
@@ -35,7 +36,7 @@ pub fn run(cli: &Cli, way: Way) -> Result<Reply, Refusal> {
 }
 
 /// The same over any device.
-pub fn give<D: Device>(giver: &mut Giver<D>, verb: &Verb, array: Option<&str>) -> Result<Reply, Refusal> {
+pub fn give<C: Courier>(giver: &mut Giver<C>, verb: &Verb, array: Option<&str>) -> Result<Reply, Refusal> {
     if let Some(array) = array.or(verb.array.as_deref()) {
         giver.aim(array)?;
     }
@@ -47,6 +48,11 @@ pub fn give<D: Device>(giver: &mut Giver<D>, verb: &Verb, array: Option<&str>) -
         "luns" => Reply::Luns(parse(data)?),
         "stats" => Reply::Stats(parse(data)?),
         "tables" => Reply::Tables(parse(data)?),
+        "pair-status" | "journal-status" => Reply::Groups(parse(data)?),
+        order if order.starts_with("pair-") || order.starts_with("journal-") || order == "marker" => {
+            let (code, message) = (given.result.code, given.result.message);
+            Reply::Ordered(Ordered { exit_code: code.exit(), what: message })
+        }
         _ => {
             let result = given.result;
             let mut changed = if data.is_empty() {
@@ -62,7 +68,7 @@ pub fn give<D: Device>(giver: &mut Giver<D>, verb: &Verb, array: Option<&str>) -
     })
 }
 
-fn terms(cli: &Cli) -> Result<Terms, Refusal> {
+pub fn terms(cli: &Cli) -> Result<Terms, Refusal> {
     let args = &cli.inband;
     let timeout = std::time::Duration::from_millis(millis(&args.timeout)?);
     if timeout.is_zero() {

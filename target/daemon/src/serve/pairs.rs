@@ -1,0 +1,363 @@
+//! Groups of pairs: their links to the other array, their places on cores, and what the management thread tells them.
+//!
+//! A group lives at the core of its journal; so do its links, which are virtual volumes that are in no directory. Its
+//! volumes are wherever they are. [`Joining`] is what is known of one before, [`Joined`] what is kept of it after.
+
+use super::{Array, Placed, Rules, virtuals};
+use crate::plan::{Plan, VirtualPlan};
+use kagami_channel::{
+    Control, GroupControl, GroupSeed, PairSeed, Shape, UnitAddress, VirtualUnit, WallClock,
+};
+use kagami_replica::action::OrderResult;
+use kagami_replica::mail::VolumeIndex;
+use kagami_replica::{FrontPlan, Group, GroupPlan, Order, Report};
+use kagami_types::{BlockCount, BlockSize, CoreId, Lun, Uuid};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// How long a core may take to answer a question about a group.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The bits of an initiator's session id by which links of groups differ from those of virtual volumes, whose LUNs
+/// end below (RFC 7143 11.12.5).
+const OF_A_GROUP: u16 = 1 << 14;
+/// The same, of a second connection to the same unit.
+const SECOND: u16 = 1 << 15;
+
+/// A volume of a group.
+#[derive(Clone, Debug)]
+pub struct JoiningVolume {
+    /// Its number in the group.
+    pub index: VolumeIndex,
+    /// Its name.
+    pub name: String,
+    /// Its blocks' size.
+    pub block_size: BlockSize,
+    /// Its blocks.
+    pub blocks: BlockCount,
+    /// Commands that it has in service at most.
+    pub slots: u32,
+    /// The links to its other half.
+    pub links: Vec<VirtualPlan>,
+}
+
+/// A group that is to be put to work.
+#[derive(Clone, Debug)]
+pub struct Joining {
+    /// What it is made of.
+    pub plan: GroupPlan,
+    /// The name of its journal volume.
+    pub journal: String,
+    /// The links to the other array's journal.
+    pub links: Vec<VirtualPlan>,
+    /// Its volumes.
+    pub volumes: Vec<JoiningVolume>,
+    /// Its volumes are in use, and not of a group before.
+    pub is_new: bool,
+}
+
+impl Joining {
+    /// All links, in the order in which [`Array::link`] makes them.
+    fn all_links(&self) -> impl Iterator<Item = &VirtualPlan> {
+        self.links.iter().chain(self.volumes.iter().flat_map(|volume| &volume.links))
+    }
+}
+
+/// A group at work.
+#[derive(Debug)]
+pub struct Joined {
+    name: String,
+    journal: UnitAddress,
+    volumes: Vec<UnitAddress>,
+    links: Vec<UnitAddress>,
+    /// How the first link does, the one to the other array's journal.
+    shape: Arc<Shape>,
+}
+
+/// Links that a core was asked to make.
+#[derive(Debug)]
+pub struct Linking {
+    core: CoreId,
+    answers: Vec<Receiver<Result<u32, String>>>,
+    indices: Vec<u32>,
+    shapes: Vec<Arc<Shape>>,
+}
+
+impl Linking {
+    /// Whether all are there, or why not.
+    pub fn poll(&mut self) -> Option<Result<(), String>> {
+        while let Some(answer) = self.answers.get(self.indices.len()) {
+            match answer.try_recv().ok()? {
+                Ok(index) => self.indices.push(index),
+                Err(reason) => return Some(Err(reason)),
+            }
+        }
+        Some(Ok(()))
+    }
+
+    /// How the link to the other array's journal does: its phase in a word, and what was wrong last.
+    #[must_use]
+    pub fn state(&self) -> (&'static str, Option<String>) {
+        let Some(shape) = self.shapes.first() else { return ("down", None) };
+        let status = shape.status();
+        (status.phase.as_str(), status.reason.map(|reason| reason.to_string()))
+    }
+}
+
+/// What cores said to the making of a group.
+pub type Answers = Vec<(CoreId, Receiver<Result<(), String>>)>;
+
+/// Everything that is to be put into the boxes of cores for a group, in order.
+fn seeds(joining: &Joining, joined: &Joined, links: &[u32]) -> (Vec<(CoreId, Control)>, Answers) {
+    let mut links = links.iter().copied();
+    let far_journal: Vec<u32> = links.by_ref().take(joining.links.len()).collect();
+    let far_volumes = joining
+        .volumes
+        .iter()
+        .map(|volume| (volume.index, links.by_ref().take(volume.links.len()).collect()))
+        .collect();
+    let mut controls = Vec::new();
+    let mut answers = Vec::new();
+    let group = Group::new(joining.plan.clone());
+    let sequencer = group.sequencer();
+    let volumes = joining.volumes.iter().zip(&joined.volumes);
+    let seed = GroupSeed {
+        group,
+        volumes: volumes.clone().map(|(volume, address)| (volume.index, *address)).collect(),
+        far_journal,
+        far_volumes,
+        clock: WallClock::new(|_| {
+            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+        }),
+    };
+    let mut put = |address: UnitAddress, control| {
+        controls.push((address.core, Control::Group { unit: address.index, control }));
+    };
+    let (answer, heard) = sync_channel(1);
+    put(joined.journal, GroupControl::Add { seed: Box::new(seed), answer });
+    answers.push((joined.journal.core, heard));
+    for (volume, address) in volumes {
+        let front = FrontPlan {
+            index: volume.index,
+            block_size: volume.block_size,
+            blocks: volume.blocks,
+            sequencer: Arc::clone(&sequencer),
+            slots: u16::try_from(volume.slots).unwrap_or(u16::MAX),
+        };
+        let seed = PairSeed { front, group: joined.journal, is_new: joining.is_new };
+        let (answer, heard) = sync_channel(1);
+        put(*address, GroupControl::Pair { seed: Box::new(seed), answer });
+        answers.push((address.core, heard));
+    }
+    put(joined.journal, GroupControl::Start);
+    (controls, answers)
+}
+
+/// A link, with the unit that it makes.
+fn link(
+    one: &VirtualPlan,
+    nth: usize,
+    plan: &Plan,
+    rules: &Rules,
+    array: Uuid,
+) -> Result<(VirtualUnit, Arc<Shape>), String> {
+    let shape = Arc::new(Shape::default());
+    let session = one.mapped.number() | OF_A_GROUP | if nth > 0 { SECOND } else { 0 };
+    let unit = virtuals::build_as(one, plan, rules, array, Arc::clone(&shape), Some(session))?;
+    Ok((unit, shape))
+}
+
+/// All links of a group.
+fn links(
+    joining: &Joining,
+    plan: &Plan,
+    rules: &Rules,
+    array: Uuid,
+) -> Result<Vec<(VirtualUnit, Arc<Shape>)>, String> {
+    let mut seen: Vec<Lun> = Vec::new();
+    let mut made = Vec::new();
+    for one in joining.all_links() {
+        let nth = seen.iter().filter(|lun| **lun == one.mapped).count();
+        seen.push(one.mapped);
+        made.push(link(one, nth, plan, rules, array)?);
+    }
+    Ok(made)
+}
+
+fn find(placed: &[Placed], joining: &Joining) -> Result<(UnitAddress, Vec<UnitAddress>), String> {
+    let address = |name: &str| {
+        let found = placed.iter().find(|placed| placed.name == name);
+        found.map(|placed| placed.address).ok_or_else(|| format!("volume {name} is not served"))
+    };
+    let volumes = joining.volumes.iter().map(|volume| address(&volume.name)).collect::<Result<_, _>>()?;
+    Ok((address(&joining.journal)?, volumes))
+}
+
+/// What a start puts into the boxes of cores before they run.
+pub(super) struct Begun {
+    pub(super) joined: Vec<Joined>,
+    pub(super) controls: Vec<(CoreId, Control)>,
+    pub(super) answers: Vec<(String, Answers)>,
+}
+
+/// Groups of a start: their links join those of `far`, by core.
+pub(super) fn begin(
+    joinings: &[Joining],
+    placed: &[Placed],
+    far: &mut [Vec<VirtualUnit>],
+    plan: &Plan,
+    rules: &Rules,
+    array: Uuid,
+) -> Result<Begun, (String, String)> {
+    let mut begun = Begun { joined: Vec::new(), controls: Vec::new(), answers: Vec::new() };
+    for joining in joinings {
+        let name = &joining.plan.name;
+        let fail = |reason| (name.clone(), reason);
+        let (journal, volumes) = find(placed, joining).map_err(fail)?;
+        let list =
+            far.get_mut(journal.core.index()).ok_or_else(|| fail("its core is not there".to_owned()))?;
+        let mut joined =
+            Joined { name: name.clone(), journal, volumes, links: Vec::new(), shape: Arc::default() };
+        let mut indices = Vec::new();
+        for (unit, shape) in links(joining, plan, rules, array).map_err(fail)? {
+            if indices.is_empty() {
+                joined.shape = shape;
+            }
+            let address = VirtualUnit::address(journal.core, u32::try_from(list.len()).unwrap_or(u32::MAX));
+            indices.push(address.index);
+            joined.links.push(address);
+            list.push(unit);
+        }
+        let (controls, answers) = seeds(joining, &joined, &indices);
+        begun.controls.extend(controls);
+        begun.answers.push((name.clone(), answers));
+        begun.joined.push(joined);
+    }
+    Ok(begun)
+}
+
+impl Array {
+    /// Asks the core of a group's journal for its links.
+    ///
+    /// # Errors
+    /// They cannot be made, or the core cannot be told.
+    pub fn link(
+        &self,
+        joining: &Joining,
+        plan: &Plan,
+        rules: &Rules,
+        array: Uuid,
+    ) -> Result<Linking, String> {
+        let (journal, _) = find(&self.placed, joining)?;
+        let core = journal.core;
+        let mut linking = Linking { core, answers: Vec::new(), indices: Vec::new(), shapes: Vec::new() };
+        for (unit, shape) in links(joining, plan, rules, array)? {
+            let (answer, heard) = sync_channel(1);
+            if !self.tell_patiently(core, Control::AddVirtual { unit: Box::new(unit), answer }) {
+                self.unlink(linking);
+                return Err(format!("core {} does not answer", core.0));
+            }
+            linking.answers.push(heard);
+            linking.shapes.push(shape);
+        }
+        Ok(linking)
+    }
+
+    /// Lets go of links that are not needed.
+    pub fn unlink(&self, mut linking: Linking) {
+        let _ = linking.poll();
+        for index in linking.indices {
+            // Where it does not answer it is stopping anyway.
+            let _ = self.retire(UnitAddress { core: linking.core, index });
+        }
+    }
+
+    /// Puts a group to work, with the links that were made for it.
+    ///
+    /// # Errors
+    /// A volume is not served.
+    pub fn join(&mut self, joining: &Joining, linking: &Linking) -> Result<Answers, String> {
+        let (journal, volumes) = find(&self.placed, joining)?;
+        let core = linking.core;
+        let joined = Joined {
+            name: joining.plan.name.clone(),
+            journal,
+            volumes,
+            links: linking.indices.iter().map(|index| UnitAddress { core, index: *index }).collect(),
+            shape: linking.shapes.first().cloned().unwrap_or_default(),
+        };
+        let (controls, answers) = seeds(joining, &joined, &linking.indices);
+        for (core, control) in controls {
+            if !self.tell_patiently(core, control) {
+                return Err(format!("core {} does not answer", core.0));
+            }
+        }
+        self.groups.push(joined);
+        Ok(answers)
+    }
+
+    fn joined(&self, group: &str) -> Option<&Joined> {
+        self.groups.iter().find(|joined| joined.name == group)
+    }
+
+    /// Gives an order to a group; hears what came of it, when that is known.
+    #[must_use]
+    pub fn order_group(&self, group: &str, order: Order) -> Option<Receiver<OrderResult>> {
+        let UnitAddress { core, index: unit } = self.joined(group)?.journal;
+        let (answer, heard) = sync_channel(1);
+        let control = GroupControl::Order { order, answer };
+        self.tell_patiently(core, Control::Group { unit, control }).then_some(heard)
+    }
+
+    /// Asks a group about itself.
+    #[must_use]
+    pub fn ask_group(&self, group: &str) -> Option<Receiver<Option<Box<Report>>>> {
+        let UnitAddress { core, index: unit } = self.joined(group)?.journal;
+        let (answer, heard) = sync_channel(1);
+        self.tell_patiently(core, Control::Group { unit, control: GroupControl::Report { answer } })
+            .then_some(heard)
+    }
+
+    /// What a group says of itself; nothing where there is no such group, or it knows nothing yet.
+    #[must_use]
+    pub fn group_report(&self, group: &str) -> Option<Report> {
+        self.ask_group(group)?.recv_timeout(PATIENCE).ok().flatten().map(|report| *report)
+    }
+
+    /// How the link of a group to the other array's journal does.
+    #[must_use]
+    pub fn group_link(&self, group: &str) -> Option<(&'static str, Option<String>)> {
+        let status = self.joined(group)?.shape.status();
+        Some((status.phase.as_str(), status.reason.map(|reason| reason.to_string())))
+    }
+
+    /// Asks for the fronts of a group's volumes to go; each says why it cannot yet.
+    #[must_use]
+    pub fn unpair(&self, group: &str) -> Answers {
+        let volumes = self.joined(group).map(|joined| joined.volumes.clone()).unwrap_or_default();
+        let mut answers = Vec::new();
+        for UnitAddress { core, index: unit } in volumes {
+            let (answer, heard) = sync_channel(1);
+            let control = GroupControl::Unpair { answer };
+            if self.tell_patiently(core, Control::Group { unit, control }) {
+                answers.push((core, heard));
+            }
+        }
+        answers
+    }
+
+    /// Ends a group whose volumes have no fronts any more, and its links.
+    pub fn part_group(&mut self, group: &str) {
+        let Some(place) = self.groups.iter().position(|joined| joined.name == group) else { return };
+        let Joined { journal: UnitAddress { core, index: unit }, links, .. } = self.groups.remove(place);
+        let (answer, heard) = sync_channel(1);
+        if self.tell_patiently(core, Control::Group { unit, control: GroupControl::Remove { answer } }) {
+            // Its links must not go before it; a core that does not answer is stopping.
+            let _ = heard.recv_timeout(PATIENCE);
+        }
+        for link in links {
+            let _ = self.retire(link);
+        }
+    }
+}
