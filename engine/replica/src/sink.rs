@@ -31,7 +31,7 @@ use copy::Copy;
 use fetch::Fetch;
 use figures::Meter;
 use flow::Bucket;
-use kagami_journal::{Bits, Layout};
+use kagami_journal::{Bits, GRANULE, Layout};
 use kagami_types::{BlockError, JournalPos, Sequence, Time};
 use queue::{Bad, Queue};
 use restore::{Applied, Brake, Reach, Restore};
@@ -300,6 +300,9 @@ impl Sink {
 
     /// A far command of [`Owner::Sink`](crate::Owner) has ended.
     pub fn on_far(&mut self, cx: &mut Context<'_>, tag: u64, end: FarEnd) {
+        if self.stopping {
+            return;
+        }
         if let Some(end) = self.fetch.on_far(cx.now, tag, end) {
             let done = self.copy.on_far(cx, tag, end);
             // Else it is of a read that is not wanted any more.
@@ -440,7 +443,10 @@ impl Sink {
         match bad {
             Bad::Device(error) => self.trouble(Trouble::Journal(error)),
             Bad::Rotten { at, what } => {
-                self.trouble(Trouble::Corrupt { at, what, lost: Vec::new(), known: false });
+                let lost = self.restore.volumes().iter();
+                let lost =
+                    lost.map(|volume| (volume.index, vec![(0, volume.bytes().div_ceil(GRANULE))])).collect();
+                self.trouble(Trouble::Corrupt { at, what, lost });
             }
         }
     }

@@ -60,6 +60,8 @@ struct Volume {
     status: bool,
     /// Granules of the next claim.
     claim: u64,
+    /// Granules of a region: fewer where longer reads are refused.
+    region: u64,
 }
 
 #[derive(Debug)]
@@ -134,7 +136,16 @@ impl Copy {
             bits.clear_range(granules, u64::MAX);
             bits.grow(granules);
             let (fresh, flushing) = (Bits::new(bits.len()), Bits::new(bits.len()));
-            made.push(Volume { plan: *plan, bits, fresh, flushing, cursor: 0, status: true, claim: CLAIM });
+            made.push(Volume {
+                plan: *plan,
+                bits,
+                fresh,
+                flushing,
+                cursor: 0,
+                status: true,
+                claim: CLAIM,
+                region: REGION,
+            });
         }
         let left = made.iter().map(|volume| volume.bits.count()).sum();
         Self {
@@ -228,6 +239,7 @@ impl Copy {
         self.sweep();
         for volume in &mut self.volumes {
             volume.cursor = 0;
+            volume.region = REGION;
         }
     }
 
@@ -383,7 +395,7 @@ impl Copy {
                     (whole.min(run).min(start + ZERO).max(start + 1), true)
                 }
                 None => {
-                    let most = run.min((start / REGION + 1) * REGION);
+                    let most = run.min((start / volume.region + 1) * volume.region);
                     let mut end = start + 1;
                     while end < most && hole(end).is_none() {
                         end += 1;
@@ -459,6 +471,25 @@ impl Copy {
                 piece.tries = 0;
                 self.copied += len;
                 self.write(cx, at);
+            }
+            FarEnd::Refused(_) if piece.end - piece.start > 1 => {
+                // Too long, or one of its blocks cannot be read: which, shorter reads will show.
+                let middle = piece.start + (piece.end - piece.start).div_ceil(2);
+                let (claim, index, end) = (piece.claim, piece.volume, piece.end);
+                self.volumes[index].region = self.volumes[index].region.min(middle - piece.start);
+                piece.end = middle;
+                piece.phase = Phase::Waiting(Time(0));
+                self.pieces.push(Piece {
+                    claim,
+                    volume: index,
+                    start: middle,
+                    end,
+                    zero: false,
+                    phase: Phase::Waiting(Time(0)),
+                    data: Scatter::new(),
+                    tries: 0,
+                    since: cx.now,
+                });
             }
             FarEnd::Refused(what) => {
                 piece.tries += 1;

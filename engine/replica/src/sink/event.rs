@@ -99,10 +99,9 @@ pub enum Trouble {
         at: u64,
         /// In words.
         what: String,
-        /// What entries from there on change, by granules, as far as heads could be read.
+        /// Which granules (first, behind the last) may differ from the primary's: as what follows the damage cannot be
+        /// relied on, all that there are.
         lost: Vec<(VolumeIndex, Vec<(u64, u64)>)>,
-        /// `lost` has everything up to `read`; else any granule may differ.
-        known: bool,
     },
     /// A volume here refuses a write.
     Volume {

@@ -17,6 +17,8 @@ use std::time::Duration;
 
 /// So often is a place read again that does not parse, or that the far array refuses, before the group hears of it.
 const TRIES: u32 = 6;
+/// Reads are never made shorter than that because the far array refuses longer ones.
+const SHORTEST: u64 = 64 << 10;
 /// A busy device is asked again after that time.
 const BUSY: Duration = Duration::from_millis(5);
 
@@ -43,6 +45,10 @@ pub(super) struct Fetch {
     stream: Stream,
     window: Window,
     memory: u64,
+    /// Longer reads were refused.
+    longest: u64,
+    /// Reads since then, and how many there are to be before longer ones are tried again.
+    good: (u32, u32),
     /// The end of the last frame that was checked.
     parsed: (JournalPos, Sequence),
     writes: VecDeque<Write>,
@@ -74,6 +80,8 @@ impl Fetch {
             stream: Stream::new(group, layout, read),
             window: Window::new(memory),
             memory,
+            longest: u64::MAX,
+            good: (0, 256),
             parsed: (read, sequence),
             writes: VecDeque::new(),
             writing: 0,
@@ -139,7 +147,7 @@ impl Fetch {
             self.settling = false;
             self.written = self.parsed.0.offset;
         }
-        let chunk = self.window.chunk();
+        let chunk = self.window.chunk().min(self.longest);
         while let Some((at, len)) = self.stream.ask(cx.now, until, chunk) {
             let bytes = u64::from(len);
             let flying = self.stream.in_flight();
@@ -180,10 +188,21 @@ impl Fetch {
                 self.window.done(now, since, bytes);
                 self.arrived += bytes;
                 self.refused = 0;
+                self.good.0 += 1;
+                if self.good.0 >= self.good.1 {
+                    self.good.0 = 0;
+                    self.longest = self.longest.saturating_mul(2);
+                }
                 None
             }
-            Took::Failed(_) => {
+            Took::Failed { bytes, .. } => {
                 match refused {
+                    Some(_) if bytes > SHORTEST => {
+                        // The far array may take no reads of that length.
+                        self.longest = (bytes / 2).next_multiple_of(4096).max(SHORTEST);
+                        self.good = (0, self.good.1.saturating_mul(2));
+                        self.restart();
+                    }
                     Some(what) => {
                         self.refused += 1;
                         if self.refused >= TRIES {

@@ -98,10 +98,10 @@ impl Meter {
             return;
         }
         let counts = [read, restored, copied];
-        for at in 0..3 {
-            let rate = per_second(counts[at].saturating_sub(self.counts[at]), now.nanos_since(self.since));
+        for ((old, new), rate) in self.counts.iter().zip(counts).zip(&mut self.rates) {
+            let measured = per_second(new.saturating_sub(*old), now.nanos_since(self.since));
             // Halfway to the new one, all the way after a long time.
-            self.rates[at] = if took < SAMPLE * 4 { self.rates[at].midpoint(rate) } else { rate };
+            *rate = if took < SAMPLE * 4 { rate.midpoint(measured) } else { measured };
         }
         self.counts = counts;
         self.since = now;

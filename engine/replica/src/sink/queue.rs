@@ -205,7 +205,7 @@ impl Queue {
         };
         match (own.on_read(now, tag, data), error) {
             (Took::NotOurs, _) => Ok(false),
-            (Took::Failed(tries), Some(error))
+            (Took::Failed { tries, .. }, Some(error))
                 if tries > 2 && !matches!(error, BlockError::Busy | BlockError::Aborted) =>
             {
                 Err(Bad::Device(error))

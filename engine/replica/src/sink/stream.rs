@@ -39,7 +39,7 @@ pub(super) enum Took {
     /// It has arrived: since then, that many bytes.
     Arrived { since: Time, bytes: u64 },
     /// It failed, for so many times now, and will be repeated.
-    Failed(u32),
+    Failed { tries: u32, bytes: u64 },
 }
 
 /// Something of a stream that goes on.
@@ -151,7 +151,7 @@ impl Stream {
                 // 5 ms, 10 ms, ... 640 ms.
                 let wait = Duration::from_millis(5 << (chunk.tries - 1).min(7));
                 chunk.state = State::Wait(now + wait);
-                Took::Failed(chunk.tries)
+                Took::Failed { tries: chunk.tries, bytes }
             }
         }
     }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::cast_possible_truncation, reason = "the numbers of these tests are small")]
 
+mod rules;
 mod world;
 
 use super::*;
@@ -23,12 +24,15 @@ fn formed(event: &SinkEvent) -> Option<Sequence> {
 
 /// One life from a seed: writes, faults, crashes of both sides; in the end both are equal.
 fn life(seed: u64) {
-    let forming = seed % 2 == 0;
+    let forming = seed.is_multiple_of(2);
     let mut world = World::new(seed, forming);
     if seed % 3 > 0 {
-        world.faults = Faults { far_lost: 25, far_bad: 30, busy: 25 };
+        world.faults = Faults { far_lost: 25, far_bad: 30, busy: 25, ..Faults::default() };
     }
-    if seed % 5 == 0 {
+    if seed.is_multiple_of(4) {
+        world.faults.longest = 64 << 10;
+    }
+    if seed.is_multiple_of(5) {
         world.options.bandwidth = 40 << 20;
         world.options.pace = Pace::Gentle;
         world.begin();

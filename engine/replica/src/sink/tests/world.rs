@@ -55,6 +55,10 @@ pub struct Faults {
     pub far_lost: u64,
     pub far_bad: u64,
     pub busy: u64,
+    /// Longer reads are refused; 0: none.
+    pub longest: u32,
+    /// This byte of volume 0 of the primary cannot be read; 0: all can.
+    pub bad_byte: u64,
 }
 
 /// The primary: its journal, its volumes, and all that was written.
@@ -467,6 +471,14 @@ impl World {
             return FarEnd::Unreachable;
         }
         match (unit, op) {
+            (_, FarOp::Read { len, .. }) if self.faults.longest > 0 && len > self.faults.longest => {
+                FarEnd::Refused("too long".into())
+            }
+            (FarUnit::Volume(VolumeIndex(0)), FarOp::Read { at, len })
+                if (at..at + u64::from(len)).contains(&self.faults.bad_byte) && self.faults.bad_byte > 0 =>
+            {
+                FarEnd::Refused("MEDIUM ERROR".into())
+            }
             (FarUnit::Journal, FarOp::Read { at, len }) => {
                 let mut bytes = self.far.device[at as usize..][..len as usize].to_vec();
                 if self.dice.one_in(self.faults.far_bad) {
@@ -543,6 +555,13 @@ impl World {
         self.begin();
     }
 
+    /// Everything that can happen without time passing far.
+    pub fn settle(&mut self) {
+        for _ in 0..3000 {
+            self.step();
+        }
+    }
+
     /// The primary crashes and recovers: commands under way are lost.
     pub fn far_crash(&mut self, epoch: u64) {
         self.far.restart(epoch);
@@ -554,6 +573,14 @@ impl World {
                 _ => self.call(Sink::on_page_failed),
             }
         }
+    }
+
+    /// Writes to volumes and own journal that are under way.
+    pub fn under_way(&self) -> usize {
+        let writes = |job: &&Job| {
+            matches!(job, Job::Apply(..) | Job::Device(_, DeviceOp::Write { .. } | DeviceOp::Flush))
+        };
+        self.jobs.iter().filter(writes).count()
     }
 
     /// Until an event is there that is wanted; it is taken.

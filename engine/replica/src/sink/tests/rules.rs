@@ -1,0 +1,268 @@
+//! Single rules.
+
+use super::world::{BLOCKS, World};
+use super::*;
+use kagami_journal::{EntryKind, GRANULE};
+use kagami_types::Epoch;
+
+fn trouble(event: &SinkEvent) -> Option<Trouble> {
+    match event {
+        SinkEvent::Trouble(trouble) => Some(trouble.clone()),
+        _ => None,
+    }
+}
+
+/// A pair with that many writes of one block each, whose entries are 1 microsecond apart.
+fn with_writes(world: &mut World, count: u64) {
+    for number in 0..count {
+        let lba = (number * 37) % BLOCKS;
+        assert!(world.far.append(EntryKind::Write, 0, lba, 1, &[number as u8 + 1; 512]));
+    }
+    world.far.commit();
+}
+
+fn finish(world: &mut World, hold: bool) -> Sequence {
+    world.events.clear();
+    world.call(|sink, cx| sink.finish(cx, hold));
+    let at = world.until(drained);
+    world.check_image(at);
+    at
+}
+
+#[test]
+fn young_entries_wait_and_can_be_left_out() {
+    let mut world = World::new(1, false);
+    world.options.hold = Duration::from_millis(50);
+    world.begin();
+    with_writes(&mut world, 5);
+    world.settle();
+    let first = world.sink.applied().0;
+    world.far.clock += 50_000_000;
+    with_writes(&mut world, 5);
+    world.settle();
+    assert_eq!((first, world.sink.applied().0), (Sequence::ZERO, Sequence(5)));
+    assert_eq!(world.sink.read().1, Sequence(10), "they are here, though not applied");
+    assert_eq!(world.sink.figures(world.now, 0).lag_writes, 5);
+    assert_eq!(finish(&mut world, true), Sequence(5));
+    assert_eq!(finish(&mut world, false), Sequence(10));
+}
+
+#[test]
+fn a_crash_does_not_apply_what_was_held() {
+    let mut world = World::new(3, false);
+    world.options.hold = Duration::from_secs(3600);
+    world.begin();
+    with_writes(&mut world, 20);
+    world.settle();
+    world.crash();
+    assert_eq!(finish(&mut world, true), Sequence::ZERO);
+    assert_eq!(finish(&mut world, false), Sequence(20));
+}
+
+#[test]
+fn restore_stops_at_its_limit() {
+    let mut world = World::new(1, false);
+    world.call(|sink, cx| sink.set_limit(cx, Limit::Sequence(Sequence(7))));
+    with_writes(&mut world, 10);
+    world.far.append(EntryKind::Marker, 0, 0, 0, b"noon");
+    with_writes(&mut world, 10);
+    let reached = |event: &SinkEvent| match event {
+        SinkEvent::LimitReached(sequence) => Some(*sequence),
+        _ => None,
+    };
+    assert_eq!(world.until(reached), Sequence(7));
+    world.check_image(Sequence(7));
+    world.crash();
+    world.call(|sink, cx| sink.set_limit(cx, Limit::Sequence(Sequence(7))));
+    assert_eq!(finish(&mut world, false), Sequence(7), "not even a crash brings it further");
+    world.events.clear();
+    world.call(Sink::go_on);
+    let time = world.far.history[8].0.time;
+    world.call(|sink, cx| sink.set_limit(cx, Limit::Time(time)));
+    assert_eq!(world.until(reached), Sequence(9));
+    world.check_image(Sequence(9));
+    world.call(|sink, cx| sink.set_limit(cx, Limit::Marker(b"noon".to_vec())));
+    assert_eq!(world.until(reached), Sequence(11));
+    assert!(
+        world.events.iter().any(|event| matches!(event, SinkEvent::Marker { name, .. } if name == b"noon"))
+    );
+    world.events.clear();
+    world.call(|sink, cx| sink.set_limit(cx, Limit::Sequence(Sequence(8))));
+    assert!(matches!(world.events[..], [SinkEvent::LimitPassed(Sequence(11))]));
+    world.settle();
+    assert_eq!(world.sink.applied().0, Sequence(11));
+    world.call(|sink, cx| sink.set_limit(cx, Limit::None));
+    world.settle();
+    assert_eq!(world.sink.applied().0, Sequence(21));
+}
+
+#[test]
+fn what_has_rotten_here_is_never_skipped() {
+    let mut world = World::new(1, false);
+    world.options.hold = Duration::from_secs(3600);
+    world.begin();
+    with_writes(&mut world, 4);
+    world.settle();
+    with_writes(&mut world, 4);
+    world.settle();
+    let second = world.far.history[4].0;
+    world.crash();
+    // One byte of the data of the second frame.
+    let from = world.layout.place(world.places.read.offset) as usize - 4096;
+    world.journal[from + 600] ^= 4;
+    world.events.clear();
+    world.call(|sink, cx| sink.finish(cx, false));
+    let Trouble::Corrupt { at, lost, .. } = world.until(trouble) else { panic!() };
+    assert!(at < world.places.read.offset && at >= world.places.restored.offset, "{at} {:?}", world.places);
+    world.settle();
+    world.check_image(Sequence(4));
+    let granule = second.bytes().0 / GRANULE;
+    assert!(lost[0].1.iter().any(|(from, to)| (*from..*to).contains(&granule)), "{lost:?}");
+}
+
+#[test]
+fn a_far_journal_that_stays_damaged_is_told() {
+    let mut world = World::new(1, false);
+    world.faults.far_bad = 1;
+    with_writes(&mut world, 40);
+    assert!(matches!(world.until(trouble), Trouble::FarCorrupt { .. }));
+    let read = world.sink.read().1;
+    assert_eq!(finish(&mut world, false), read, "what had arrived whole is good");
+}
+
+#[test]
+fn a_primary_that_lost_or_freed_what_is_needed_is_told() {
+    let mut world = World::new(1, false);
+    with_writes(&mut world, 10);
+    world.settle();
+    let mut view = world.far.view();
+    view.epoch = Epoch(9);
+    view.stable -= 4096;
+    world.sink.polling = true;
+    world.call(|sink, cx| sink.on_page(cx, &view));
+    assert!(matches!(world.until(trouble), Trouble::Beyond { .. }));
+    assert_eq!(finish(&mut world, false), Sequence(10));
+
+    let mut world = World::new(1, false);
+    with_writes(&mut world, 10);
+    let mut view = world.far.view();
+    view.out = view.stable;
+    world.sink.polling = true;
+    world.call(|sink, cx| sink.on_page(cx, &view));
+    assert!(matches!(world.until(trouble), Trouble::Swept { read: 0, .. }));
+}
+
+#[test]
+fn a_host_drives_the_same_way() {
+    let mut world = World::new(1, false);
+    world.drive = Drive::Host;
+    world.begin();
+    with_writes(&mut world, 10);
+    world.settle();
+    assert_eq!(world.sink.read().1, Sequence::ZERO, "nothing without an order");
+    let end = world.far.view().stable;
+    world.call(|sink, cx| sink.acquire(cx, end));
+    let acquired = |event: &SinkEvent| match event {
+        SinkEvent::Acquired(to) => Some(*to),
+        _ => None,
+    };
+    assert_eq!(world.until(acquired), end);
+    assert_eq!((world.places.read.offset, world.sink.applied().0), (end, Sequence::ZERO));
+    world.call(|sink, cx| sink.restore_up_to(cx, end));
+    assert_eq!(world.until(drained), Sequence(10));
+    world.check_image(Sequence(10));
+    world.call(|sink, cx| sink.restore_up_to(cx, end));
+    assert_eq!(world.until(drained), Sequence(10), "again is the same");
+    // More than there is: what there is.
+    with_writes(&mut world, 3);
+    let end = world.far.view().stable;
+    world.call(|sink, cx| sink.acquire(cx, end + (1 << 20)));
+    assert_eq!(world.until(acquired), end);
+    world.call(|sink, cx| sink.acquire(cx, 4096));
+    assert_eq!(world.until(acquired), end, "it is there already");
+}
+
+#[test]
+fn a_medium_error_of_the_primary_names_its_place() {
+    let mut world = World::new(2, true);
+    world.faults.bad_byte = 3 * GRANULE + 5 * 512;
+    world.far.volumes[0][world.faults.bad_byte as usize] = 1;
+    let found = world.until(trouble);
+    let Trouble::Copy { volume, at, .. } = found else { panic!("{found:?}") };
+    assert_eq!((volume, at), (VolumeIndex(0), 3 * GRANULE));
+    assert!(world.bits[0].contains(3));
+}
+
+#[test]
+fn what_is_not_allocated_is_not_read() {
+    let mut world = World::new(2, true);
+    for image in world.far.volumes.iter_mut().chain(&mut world.far.base) {
+        image.fill(0);
+    }
+    world.far.volumes[1][700..800].fill(7);
+    world.far.base[1][700..800].fill(7);
+    world.until(formed);
+    world.check_image(Sequence::ZERO);
+    let figures = world.sink.figures(world.now, 0);
+    assert_eq!((figures.copied_bytes, figures.left), (GRANULE, 0));
+    assert!((figures.percent() - 100.0).abs() < 0.01);
+}
+
+#[test]
+fn a_pause_is_a_moment_and_reading_goes_on() {
+    let mut world = World::new(1, false);
+    with_writes(&mut world, 30);
+    for _ in 0..20 {
+        world.step();
+    }
+    world.call(Sink::pause);
+    let paused = |event: &SinkEvent| match event {
+        SinkEvent::Paused(sequence) => Some(*sequence),
+        _ => None,
+    };
+    let at = world.until(paused);
+    world.check_image(at);
+    with_writes(&mut world, 10);
+    world.settle();
+    world.check_image(at);
+    assert_eq!(world.sink.read().1, Sequence(40));
+    world.call(Sink::go_on);
+    world.settle();
+    world.check_image(Sequence(40));
+}
+
+#[test]
+fn nothing_is_under_way_once_it_has_stopped() {
+    for seed in 1..40 {
+        let mut world = World::new(seed, seed.is_multiple_of(2));
+        with_writes(&mut world, 30);
+        for _ in 0..seed * 7 {
+            world.step();
+        }
+        world.call(Sink::stop);
+        world.until(|event| matches!(event, SinkEvent::Stopped).then_some(()));
+        assert_eq!(world.under_way(), 0);
+        let image = world.volumes.clone();
+        world.settle();
+        assert!(image == world.volumes);
+    }
+}
+
+#[test]
+fn entries_that_fit_no_volume_are_told() {
+    let mut world = World::new(1, false);
+    world.far.append(EntryKind::Resize, 0, 0, BLOCKS - 8, &[]);
+    world.far.commit();
+    let resized = world.until(|event| match event {
+        SinkEvent::Resize { volume, blocks } => Some((*volume, *blocks)),
+        _ => None,
+    });
+    assert_eq!(resized, (VolumeIndex(0), BLOCKS - 8));
+    world.far.append(EntryKind::Write, 0, BLOCKS - 8, 1, &[1; 512]);
+    world.far.commit();
+    world.settle();
+    assert_eq!(world.sink.applied().0, Sequence(1), "entries behind it wait for the new size");
+    world.call(|sink, cx| sink.volume_resized(cx, VolumeIndex(0), BLOCKS - 8));
+    let unfit = Trouble::Unfit { volume: VolumeIndex(0), sequence: Sequence(2) };
+    assert_eq!(world.until(trouble), unfit);
+}
