@@ -21,6 +21,8 @@ pub const MAX_HEADER: u32 = 260 << 10;
 /// The longest frame that a reader accepts: 64 MiB. Writers stop far short of it, but for one large entry.
 pub const MAX_FRAME: u32 = 64 << 20;
 
+/// [`BLOCK`], for lengths in frames.
+const BLOCK32: u32 = 4096;
 const MAGIC: [u8; 4] = *b"KAGF";
 /// The version that is written.
 const VERSION: u16 = 1;
@@ -255,10 +257,10 @@ const _: () = assert!(size_of::<RawEntry>() == ENTRY_LEN);
 
 /// Bytes of the header of a frame with that many entries.
 pub(crate) const fn header_len(entries: u32) -> u32 {
-    (HEAD_LEN as u32 + entries * ENTRY_LEN as u32).next_multiple_of(BLOCK as u32)
+    (128 + entries * 64).next_multiple_of(BLOCK32)
 }
 
-const _: () = assert!(header_len(MAX_ENTRIES) == MAX_HEADER);
+const _: () = assert!(header_len(MAX_ENTRIES) == MAX_HEADER && HEAD_LEN == 128 && ENTRY_LEN == 64);
 
 /// What a block that should be the first of a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -340,7 +342,7 @@ impl FrameHead {
 
     /// Whether its numbers fit together, so that whoever computes with them cannot overflow.
     fn is_sound(&self) -> bool {
-        let block = BLOCK as u32;
+        let block = BLOCK32;
         let len = match self.kind {
             // A padding frame may be as long as the data area; only its header counts.
             FrameKind::Padding => self.header_len == block && self.entries == 0,

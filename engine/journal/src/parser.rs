@@ -198,7 +198,8 @@ impl Parser {
             return Err(ParseError::OtherPlace { at, says: head.offset });
         }
         let same = head.epoch == self.expect.epoch;
-        if !same && !(head.kind == FrameKind::Opening && head.parent == self.expect.epoch) {
+        let opens = head.kind == FrameKind::Opening && head.parent == self.expect.epoch;
+        if !same && !opens {
             return Err(ParseError::OtherEpoch { at, epoch: head.epoch });
         }
         if u64::from(head.len) > self.layout.until_wrap(at) {
