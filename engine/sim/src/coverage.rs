@@ -95,6 +95,12 @@ happenings! {
     Moved = "core: connection moved to another",
     /// A connection did not fall quiet in time, and stayed.
     MoveGivenUp = "core: move of a busy connection given up",
+    /// A connection joined the session of a link.
+    LinkJoined = "link: connection joined",
+    /// A link was lost while it served.
+    LinkLost = "link: lost",
+    /// A command was sent again after a loss.
+    LinkRepeated = "link: command repeated",
     /// A read found everything in the cache.
     CacheHit = "cache: read hit",
     /// A read found a part of it in the cache.

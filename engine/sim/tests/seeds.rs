@@ -27,6 +27,9 @@ const NOT_HERE: &[Happening] = &[
     Happening::Forgotten,
     Happening::BitRot,
     Happening::Part,
+    Happening::LinkJoined,
+    Happening::LinkLost,
+    Happening::LinkRepeated,
 ];
 
 fn number(text: &str) -> Option<u64> {
@@ -287,13 +290,16 @@ fn stable_writes_that_are_not_are_found_out() {
 
 /// Runs seeds of one kind; none may fail.
 #[track_caller]
-fn assert_kept(seeds: u64, setup: Setup, tune: impl Fn(&mut Options)) {
+fn assert_kept(seeds: u64, setup: Setup, tune: impl Fn(&mut Options)) -> Coverage {
     let arena = array::arena();
+    let mut coverage = Coverage::default();
     for seed in 0..seeds {
-        if let Err(failure) = array::run_as(seed, arena, setup, &tune) {
-            panic!("\n{failure}\n");
+        match array::run_as(seed, arena, setup, &tune) {
+            Ok(report) => coverage.add(&report.coverage),
+            Err(failure) => panic!("\n{failure}\n"),
         }
     }
+    coverage
 }
 
 #[test]
@@ -306,10 +312,15 @@ fn volumes_of_another_array_keep_every_promise() {
 fn links_that_are_lost_all_the_time_break_nothing() {
     for links in [1, 2] {
         let setup = Setup { links: Some(links), ..Setup::default() };
-        assert_kept(from_env("KAGAMI_SEEDS").unwrap_or(30), setup, |options| {
+        let coverage = assert_kept(from_env("KAGAMI_SEEDS").unwrap_or(30), setup, |options| {
             options.disk.hang = 0;
             options.net.cut = 600;
         });
+        for (what, least) in
+            [(Happening::LinkJoined, 60), (Happening::LinkLost, 30), (Happening::LinkRepeated, 20)]
+        {
+            assert!(coverage.count(what) >= least, "{}: {}", what.label(), coverage.count(what));
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The far side of a core: its virtual volumes, and the sockets that their links talk through.
 //!
-//! Each virtual volume has at most one socket at a time. As with hosts, all that a round has to say
-//! to a far array becomes one message and one send, and one receive is under way. Called by the hub
+//! Each virtual volume has a socket for each connection of its link's session. As with hosts, all that a round has
+//! to say on one becomes one message and one send, and one receive is under way. Called by the hub
 //! for commands, by the core for completions and at the end of each round.
 
 use crate::connection::Link as Pipe;
@@ -36,13 +36,16 @@ pub(crate) struct FarUnits {
     next: Time,
 }
 
-/// A virtual volume with its socket.
+/// A virtual volume with its sockets.
 #[derive(Debug)]
 struct Far {
     unit: VirtualUnit,
-    wire: Option<Wire>,
-    /// Which of its sockets this is, so that an old one's completion is known as such.
+    /// By the number of the connection.
+    wires: Vec<Option<Wire>>,
+    /// Of the last socket.
     generation: u32,
+    /// The connection that is offered commands first.
+    first: usize,
     marked: bool,
     retiring: Option<SyncSender<()>>,
 }
@@ -50,6 +53,8 @@ struct Far {
 #[derive(Debug)]
 struct Wire {
     socket: SocketId,
+    /// Which of its volume's sockets this is, so that an old one's completion is known as such.
+    generation: u32,
     pipe: Pipe,
     closing: bool,
 }
@@ -91,7 +96,8 @@ impl Sink for Gate<'_> {
 impl FarUnits {
     pub(crate) fn add(&mut self, unit: VirtualUnit) -> u32 {
         let place = u32::try_from(self.units.len()).unwrap_or(u32::MAX);
-        let far = Far { unit, wire: None, generation: 0, marked: false, retiring: None };
+        let wires = (0..unit.link.connections()).map(|_| None).collect();
+        let far = Far { unit, wires, generation: 0, first: 0, marked: false, retiring: None };
         self.units.push(Some(Box::new(far)));
         self.mark(place);
         FAR | place
@@ -257,10 +263,9 @@ impl<S: Send> Hub<S> {
         io: &mut I,
     ) {
         let Some(far) = self.far.get(place) else { return };
-        let Some(wire) = far.wire.as_mut().filter(|_| far.generation & token::GENERATION == generation)
-        else {
-            return;
-        };
+        let of = |wire: &Option<Wire>| wire.as_ref().is_some_and(|wire| wire.generation == generation);
+        let Some(at) = far.wires.iter().position(of) else { return };
+        let Some(wire) = far.wires.get_mut(at).and_then(Option::as_mut) else { return };
         let now = io.now();
         let mut lost: Option<String> = None;
         match completion.op {
@@ -272,11 +277,11 @@ impl<S: Send> Hub<S> {
                 wire.pipe.end = buffer.start + (count - direct);
                 wire.pipe.window = Some(buffer.window);
                 if !wire.closing {
-                    far.unit.link.received(buffer.direct, direct);
+                    far.unit.link.received(at, buffer.direct, direct);
                     match completion.result {
                         Ok(0) => lost = Some("the far array closed the connection".to_owned()),
                         Err(error) => lost = Some(error.to_string()),
-                        Ok(_) => match far.unit.link.consume(wire.pipe.pending(), now) {
+                        Ok(_) => match far.unit.link.consume(at, wire.pipe.pending(), now) {
                             Ok(used) => wire.pipe.start += used,
                             Err(broken) => lost = Some(far.why(broken.0)),
                         },
@@ -288,7 +293,7 @@ impl<S: Send> Hub<S> {
                 message.sent += sent;
                 match completion.result {
                     Ok(_) if message.sent < message.len && sent > 0 && !wire.closing => {
-                        send(place, generation, wire, message, io);
+                        send(place, wire, message, io);
                     }
                     Ok(_) if message.sent >= message.len => {
                         wire.pipe.outbox.done(message);
@@ -302,8 +307,11 @@ impl<S: Send> Hub<S> {
             }
             _ => {}
         }
-        if let Some(reason) = lost {
-            far.lose(&reason, io, now);
+        match lost {
+            Some(reason) => far.lose(at, &reason, io, now),
+            // A connection more or less is told as well.
+            None if far.unit.link.connections() > 1 => far.unit.tell_status(),
+            None => {}
         }
         self.far.mark(place);
         self.far_events(place, now);
@@ -351,36 +359,33 @@ impl<S: Send> Hub<S> {
             && let Err(broken) = far.unit.link.tick(now)
         {
             let reason = far.why(broken.0);
-            far.lose(&reason, io, now);
+            far.lose(0, &reason, io, now);
         }
-        if far.wire.is_none()
-            && far.retiring.is_none()
-            && let Some(to) = far.unit.link.dial(now, random)
-        {
-            far.generation = far.generation.wrapping_add(1);
-            match io.connect(to) {
-                Ok(socket) => far.wire = Some(Wire { socket, pipe: Pipe::default(), closing: false }),
-                Err(error) => far.lose(&error.to_string(), io, now),
+        far.close_dropped(io);
+        far.dial(io, random, now);
+        far.encode(&self.pool, &mut self.cache);
+        let mut released = false;
+        for at in 0..far.wires.len() {
+            let Some(wire) = far.wires.get_mut(at).and_then(Option::as_mut) else { continue };
+            if !wire.closing {
+                if let Some(message) = wire.pipe.outbox.take() {
+                    send(place, wire, message, io);
+                }
+                if !wire.pipe.receiving && !receive(place, at, wire, &mut far.unit, &self.pool, io) {
+                    far.lose(at, "there is no memory to receive into", io, now);
+                }
             }
         }
-        let generation = far.generation & token::GENERATION;
-        if let Some(wire) = far.wire.as_mut().filter(|wire| !wire.closing) {
-            let mut gate = Gate { outbox: &mut wire.pipe.outbox, pool: &self.pool, cache: &mut self.cache };
-            far.unit.link.encode(&mut gate);
-            if let Some(message) = wire.pipe.outbox.take() {
-                send(place, generation, wire, message, io);
-            }
-            if !wire.pipe.receiving && !receive(place, generation, wire, &mut far.unit, &self.pool, io) {
-                far.lose("there is no memory to receive into", io, now);
+        // Those that are closed are let go when the kernel has nothing of them any more.
+        for wire in &mut far.wires {
+            let done =
+                |wire: &mut Wire| wire.closing && !wire.pipe.receiving && !wire.pipe.outbox.is_in_flight();
+            if let Some(wire) = wire.take_if(done) {
+                io.release(wire.socket);
+                released = true;
             }
         }
-        if let Some(wire) = &far.wire
-            && wire.closing
-            && !wire.pipe.receiving
-            && !wire.pipe.outbox.is_in_flight()
-        {
-            io.release(wire.socket);
-            far.wire = None;
+        if released {
             self.far.mark(place);
         }
         self.far_events(place, now);
@@ -393,8 +398,8 @@ impl<S: Send> Hub<S> {
         let Some(far) = slot.as_mut().filter(|far| far.retiring.is_some() && far.unit.in_use() == 0) else {
             return;
         };
-        far.lose("it is removed", io, now);
-        if far.wire.is_none()
+        far.lose(0, "it is removed", io, now);
+        if far.wires.iter().all(Option::is_none)
             && let Some(answer) = slot.take().and_then(|far| far.retiring)
         {
             let _ = answer.try_send(());
@@ -406,8 +411,9 @@ impl Far {
     /// When it wants to be looked at.
     fn deadline(&self) -> Time {
         let link = &self.unit.link;
-        let next = if self.wire.is_some() && !self.has_wire() {
-            // Its socket is on its way out: its completions come by themselves.
+        let mut wires = self.wires.iter().flatten().peekable();
+        let next = if wires.peek().is_some() && wires.all(|wire| wire.closing) {
+            // Its sockets are on their way out: their completions come by themselves.
             Time::NEVER
         } else {
             link.next_deadline()
@@ -416,8 +422,48 @@ impl Far {
         if link.is_starved() && link.is_serving() { Time(0) } else { next }
     }
 
-    fn has_wire(&self) -> bool {
-        self.wire.as_ref().is_some_and(|wire| !wire.closing)
+    /// Makes the connections that are due.
+    fn dial<I: Io>(&mut self, io: &mut I, random: &mut dyn Random, now: Time) {
+        if self.retiring.is_some() {
+            return;
+        }
+        loop {
+            let Self { unit, wires, .. } = self;
+            let is_free = |at: usize| wires.get(at).is_some_and(Option::is_none);
+            let Some((at, to)) = unit.link.dial(now, random, is_free) else { return };
+            self.generation = self.generation.wrapping_add(1) & token::GENERATION;
+            match (io.connect(to), self.wires.get_mut(at)) {
+                (Ok(socket), Some(wire)) => {
+                    let generation = self.generation;
+                    *wire = Some(Wire { socket, generation, pipe: Pipe::default(), closing: false });
+                }
+                (Ok(socket), None) => return io.release(socket),
+                (Err(error), _) => self.lose(at, &error.to_string(), io, now),
+            }
+        }
+    }
+
+    /// What the link has to say, shared out among its connections. Commands go where nothing is on its way: their order is
+    /// that of the session (RFC 7143 4.2.2.1), so the far array would only wait for them on a connection that is behind.
+    fn encode(&mut self, pool: &Pool, cache: &mut Cache) {
+        let Self { unit, wires, first, .. } = self;
+        let count = wires.len().max(1);
+        let several = count > 1;
+        *first = (*first + 1) % count;
+        let mut more = true;
+        while more {
+            more = false;
+            for step in 0..count {
+                let at = (*first + step) % count;
+                let Some(wire) = wires.get_mut(at).and_then(Option::as_mut).filter(|wire| !wire.closing)
+                else {
+                    continue;
+                };
+                let may_begin = !several || !wire.pipe.outbox.is_in_flight();
+                let mut gate = Gate { outbox: &mut wire.pipe.outbox, pool, cache };
+                more |= unit.link.encode(at, may_begin, &mut gate);
+            }
+        }
     }
 
     /// Why the link was lost: what the link itself knows better.
@@ -428,21 +474,30 @@ impl Far {
         }
     }
 
-    /// The connection is lost, or was never made.
+    /// A connection is lost, or was never made.
     #[cold]
-    fn lose<I: Io>(&mut self, reason: &str, io: &mut I, now: Time) {
-        self.unit.link.lost(now, reason);
+    fn lose<I: Io>(&mut self, at: usize, reason: &str, io: &mut I, now: Time) {
+        self.unit.link.lost(at, now, reason);
         self.unit.tell();
-        if let Some(wire) = self.wire.as_mut().filter(|wire| !wire.closing) {
-            wire.closing = true;
-            io.shutdown(wire.socket);
+        self.close_dropped(io);
+    }
+
+    /// Closes the connections that the link does not count on any more.
+    fn close_dropped<I: Io>(&mut self, io: &mut I) {
+        for (at, wire) in self.wires.iter_mut().enumerate() {
+            if let Some(wire) = wire.as_mut().filter(|wire| !wire.closing)
+                && !self.unit.link.holds(at)
+            {
+                wire.closing = true;
+                io.shutdown(wire.socket);
+            }
         }
     }
 }
 
 /// Sends a message, or what is left of it.
-fn send<I: Io>(place: u32, generation: u32, wire: &mut Wire, message: SendBuffer, io: &mut I) {
-    let token = token::far_send(place, generation);
+fn send<I: Io>(place: u32, wire: &mut Wire, message: SendBuffer, io: &mut I) {
+    let token = token::far_send(place, wire.generation);
     if let Err(Op::Send(_, message)) = io.submit(token, Op::Send(wire.socket, message)) {
         // No slot in the ring: the link is given up by its time-out, and nothing is lost.
         wire.pipe.outbox.done(message);
@@ -454,7 +509,7 @@ fn send<I: Io>(place: u32, generation: u32, wire: &mut Wire, message: SendBuffer
 /// Receives more; data of large reads in place. False where there is no memory for it.
 fn receive<I: Io>(
     place: u32,
-    generation: u32,
+    at: usize,
     wire: &mut Wire,
     unit: &mut VirtualUnit,
     pool: &Pool,
@@ -463,17 +518,17 @@ fn receive<I: Io>(
     if !wire.pipe.make_room(pool, Purpose::Internal) {
         return false;
     }
-    let in_place = unit.link.in_place(Hub::<I::Stream>::IN_PLACE);
+    let in_place = unit.link.in_place(at, Hub::<I::Stream>::IN_PLACE);
     let Some(window) = wire.pipe.window.take() else { return false };
     let start = wire.pipe.end;
     let none = InPlace { data: ScatterMut::default(), filled: 0, limit: 0 };
     let InPlace { data, filled, limit } = in_place.unwrap_or(none);
     let end = if limit > filled { (start + Pipe::BEHIND_DIRECT).min(window.len()) } else { window.len() };
     let buffer = ReceiveBuffer { direct: data, filled, limit, window, start, end };
-    match io.submit(token::far_receive(place, generation), Op::Receive(wire.socket, buffer)) {
+    match io.submit(token::far_receive(place, wire.generation), Op::Receive(wire.socket, buffer)) {
         Ok(()) => wire.pipe.receiving = true,
         Err(Op::Receive(_, buffer)) => {
-            unit.link.received(buffer.direct, 0);
+            unit.link.received(at, buffer.direct, 0);
             wire.pipe.window = Some(buffer.window);
         }
         Err(_) => {}

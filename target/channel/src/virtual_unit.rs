@@ -40,7 +40,15 @@ pub struct Shape {
 
 impl Default for Shape {
     fn default() -> Self {
-        let status = Status { phase: Phase::Down, reason: None, losses: 0, repeated: 0, in_doubt: 0 };
+        let status = Status {
+            phase: Phase::Down,
+            connections: 0,
+            reason: None,
+            joined: 0,
+            losses: 0,
+            repeated: 0,
+            in_doubt: 0,
+        };
         Self { block_size: AtomicU32::new(0), blocks: AtomicU64::new(0), status: Mutex::new(status) }
     }
 }
@@ -306,8 +314,15 @@ impl VirtualUnit {
                     let place = self.thens.iter().position(|(other, _)| *other == ticket);
                     then.extend(place.map(|place| self.thens.swap_remove(place).1));
                 }
-                Event::Attention { code, told: Owner::Host { nexus, .. } } => self.front.relay(code, nexus),
-                Event::Attention { .. } => {}
+                Event::Attention { code, told: Some(Owner::Host { nexus, .. }) } => {
+                    self.front.relay(code, nexus)
+                }
+                Event::Attention { code, .. } => {
+                    // Nobody was told yet.
+                    if let Some(attention) = Attention::of_code(code) {
+                        self.front.establish_all(None, attention);
+                    }
+                }
                 Event::Up { learnt, reset } => {
                     let block_size =
                         if learnt.block_len == 4096 { BlockSize::B4096 } else { BlockSize::B512 };

@@ -84,7 +84,7 @@ impl<T: Copy> Link<T> {
         });
         let limit = self.plan.io_timeout.max(self.plan.login_timeout);
         if let State::Full(full) = &mut self.state {
-            full.learning_until = Some(full.last_heard + limit);
+            full.learning_until = Some(full.last_heard() + limit);
         }
         self.ask();
     }

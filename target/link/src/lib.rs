@@ -29,6 +29,7 @@
 #![forbid(unsafe_code)]
 
 pub mod acked;
+mod connection;
 mod learn;
 mod life;
 mod link;

@@ -1,12 +1,17 @@
 //! The life of a link: attempts, losses, time-outs.
 
+use crate::connection::Place;
 use crate::link::{Event, Link, State};
+use crate::plan::LinkPlan;
 use crate::receive::Broken;
 use crate::request::Outcome;
 use crate::task::{Owner, Stage};
 use crate::transmit::Full;
 use kagami_iscsi::login::{Established, InitiatorConfig, InitiatorLogin};
+use kagami_iscsi::negotiate::Preferences;
+use kagami_iscsi::pdu::{Cid, Tsih};
 use kagami_iscsi::random::Random;
+use kagami_iscsi::serial::CmdSn;
 use kagami_memory::Scatter;
 use kagami_types::Time;
 use std::net::SocketAddr;
@@ -16,18 +21,42 @@ use std::time::Duration;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
 impl<T: Copy> Link<T> {
-    /// Where to connect now, if it is time to. The link counts as connecting from then on: what it
-    /// has to say is to be sent as soon as the connection stands, and a failure is
-    /// [told](Self::lost).
-    pub fn dial(&mut self, now: Time, random: &mut dyn Random) -> Option<SocketAddr> {
-        let State::Down { until } = self.state else { return None };
-        if now < until {
-            return None;
-        }
-        let portal = *self.plan.portals.get(self.portal % self.plan.portals.len().max(1))?;
+    /// Where to connect now, if it is time to, and as which connection: the first makes the session, the others join
+    /// it. The link counts as connecting from then on: what it has to say is to be sent as soon as the connection
+    /// stands, and a failure is [told](Self::lost). `is_free` says of which connection nothing is left.
+    pub fn dial(
+        &mut self,
+        now: Time,
+        random: &mut dyn Random,
+        is_free: impl Fn(usize) -> bool,
+    ) -> Option<(usize, SocketAddr)> {
+        let (at, tsih, cid, cmd_sn) = match &mut self.state {
+            State::Down { until } if now >= *until => {
+                if !(0..self.connections()).all(is_free) {
+                    return None;
+                }
+                (0, Tsih(0), 0, CmdSn(1))
+            }
+            State::Full(full) if full.serving => {
+                let due = |at: &usize| match full.places.get(*at) {
+                    Some(Place::Empty { until, .. }) => now >= *until && is_free(*at),
+                    _ => false,
+                };
+                let at = (1..full.places.len()).find(due)?;
+                full.next_cid = full.next_cid.wrapping_add(1).max(1);
+                (at, full.tsih, full.next_cid, full.cmd_sn)
+            }
+            _ => return None,
+        };
+        let portals = &self.plan.portals;
+        let portal = *portals.get(self.portal.wrapping_add(at) % portals.len().max(1))?;
+        let preferences = Preferences { max_connections: self.most(), ..self.plan.preferences };
         let config = InitiatorConfig {
             account: self.plan.account.clone(),
-            preferences: self.plan.preferences,
+            preferences,
+            tsih,
+            cid: Cid(cid),
+            cmd_sn,
             ..InitiatorConfig::new(
                 self.plan.initiator.clone(),
                 Some(self.plan.target.clone()),
@@ -36,19 +65,66 @@ impl<T: Copy> Link<T> {
         };
         match InitiatorLogin::new(config, random) {
             Ok(login) => {
-                let until = now + self.plan.login_timeout;
-                self.state = State::Login { login: Box::new(login), until };
-                Some(portal)
+                let (login, until) = (Box::new(login), now + self.plan.login_timeout);
+                match &mut self.state {
+                    State::Full(full) => {
+                        let place = full.places.get_mut(at)?;
+                        let failures = if let Place::Empty { failures, .. } = place { *failures } else { 0 };
+                        *place = Place::Login { login, until, failures };
+                    }
+                    _ => self.state = State::Login { login, until },
+                }
+                Some((at, portal))
             }
             Err(error) => {
-                self.lost(now, &error.to_string());
+                self.lost(at, now, &error.to_string());
                 None
             }
         }
     }
 
-    /// The connection is lost, or could not be made. Nothing that comes of it later is taken.
-    pub fn lost(&mut self, now: Time, reason: &str) {
+    fn most(&self) -> u16 {
+        self.plan.connections.clamp(1, LinkPlan::MOST)
+    }
+
+    /// How many connections it may have.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.most().into()
+    }
+
+    /// Whether the link counts on a connection. Where it does not, whoever holds it closes it.
+    #[must_use]
+    pub fn holds(&self, at: usize) -> bool {
+        match &self.state {
+            State::Down { .. } => false,
+            State::Login { .. } => at == 0,
+            State::Full(full) => !matches!(full.places.get(at), None | Some(Place::Empty { .. })),
+        }
+    }
+
+    /// A connection that was about to join did not: the session goes on without it, and it is tried again later.
+    fn did_not_join(&mut self, at: usize, now: Time, reason: &str) -> bool {
+        let pause = self.plan.most_pause.max(FIRST_PAUSE);
+        let State::Full(full) = &mut self.state else { return false };
+        let Some(place) = full.places.get_mut(at) else { return false };
+        let failures = match place {
+            Place::Open(_) => return false,
+            Place::Empty { .. } => return true,
+            Place::Login { failures, .. } => failures.saturating_add(1),
+        };
+        let until = now + pause.saturating_mul(1 << failures.min(5));
+        *place = Place::Empty { until, failures };
+        self.reason = Some(format!("another connection: {reason}").into());
+        true
+    }
+
+    /// A connection is lost, or could not be made. Nothing that comes of it later is taken. With a connection of
+    /// the session the whole session is lost (error recovery level 0); [`holds`](Self::holds) says what is left.
+    pub fn lost(&mut self, at: usize, now: Time, reason: &str) {
+        if self.did_not_join(at, now, reason) {
+            return;
+        }
         let served = self.is_serving();
         if served {
             self.losses += 1;
@@ -67,6 +143,7 @@ impl<T: Copy> Link<T> {
                     let overtaken = undone.is_some_and(|blocks| self.acked.overtook(number, &blocks));
                     if task.repeatable && !overtaken {
                         task.again();
+                        task.tried = true;
                         self.repeated += 1;
                     } else {
                         self.settle(slot, Outcome::Lost, Scatter::new(), 0);
@@ -101,7 +178,7 @@ impl<T: Copy> Link<T> {
 
     /// The login has succeeded: all that an earlier session had under way is over.
     pub(crate) fn logged_in(&mut self, established: &Established, now: Time) {
-        let mut full = Full::new(established, now);
+        let mut full = Full::new(established, self.most(), now);
         self.waits.iter_mut().for_each(|wait| wait.tasks.clear());
         self.waits_over(|wait| wait.reset.is_none());
         full.resets.extend(self.waits.iter().filter_map(|wait| wait.reset));
@@ -112,7 +189,7 @@ impl<T: Copy> Link<T> {
     /// Time has passed.
     ///
     /// # Errors
-    /// The connection is to be given up, and the link [told](Self::lost) of it.
+    /// The session is to be given up, and the link [told](Self::lost) that its first connection is lost.
     pub fn tick(&mut self, now: Time) -> Result<(), Broken> {
         self.next_tick = now + self.period();
         let late = |deadline: Time| deadline <= now;
@@ -127,20 +204,27 @@ impl<T: Copy> Link<T> {
         }
         self.waits_over(|wait| wait.until <= now);
         let ping = self.plan.ping();
+        let mut late_joins = false;
         match &mut self.state {
             State::Down { .. } => Ok(()),
             State::Login { until, .. } if *until <= now => Err(Broken("the login took too long")),
             State::Login { .. } => Ok(()),
             State::Full(full) => {
-                match full.pinged {
-                    Some(sent) if now.since(sent) > ping => {
-                        return Err(Broken("it did not answer a ping in time"));
+                for place in &mut full.places {
+                    match place {
+                        Place::Open(connection) => match connection.pinged {
+                            Some(sent) if now.since(sent) > ping => {
+                                return Err(Broken("it did not answer a ping in time"));
+                            }
+                            None if now.since(connection.last_heard) > ping => {
+                                connection.pinged = Some(now);
+                                connection.ping_due = true;
+                            }
+                            _ => {}
+                        },
+                        Place::Login { until, .. } if *until <= now => late_joins = true,
+                        _ => {}
                     }
-                    None if now.since(full.last_heard) > ping => {
-                        full.pinged = Some(now);
-                        full.ping_due = true;
-                    }
-                    _ => {}
                 }
                 if full.learning_until.is_some_and(|until| until <= now) {
                     return Err(Broken("the far unit did not say in time what it is"));
@@ -149,7 +233,21 @@ impl<T: Copy> Link<T> {
                 if self.tasks.active().any(|(_, task)| task.stage == Stage::InDoubt && stuck(task.since)) {
                     return Err(Broken("an abort was not answered in time"));
                 }
+                if late_joins {
+                    self.end_late_joins(now);
+                }
                 Ok(())
+            }
+        }
+    }
+
+    #[cold]
+    fn end_late_joins(&mut self, now: Time) {
+        for at in 1..self.connections() {
+            if let State::Full(full) = &self.state
+                && matches!(full.places.get(at), Some(Place::Login { until, .. }) if *until <= now)
+            {
+                self.did_not_join(at, now, "the login took too long");
             }
         }
     }
@@ -163,9 +261,7 @@ impl<T: Copy> Link<T> {
             // It may still be executed there: its blocks are held until the abort is answered.
             self.doubted += 1;
             self.tasks.doubt(slot, now);
-            if let State::Full(full) = &mut self.state {
-                full.aborts.push_back((slot, turn));
-            }
+            self.ask_to_abort(slot, turn);
         } else {
             self.queue.retain(|&other| other != slot);
             self.tasks.release(slot);

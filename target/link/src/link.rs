@@ -36,8 +36,8 @@ pub enum Event<T> {
     Attention {
         /// Additional sense code and qualifier.
         code: u16,
-        /// The host that has heard.
-        told: T,
+        /// The host that has heard; none where its command was sent again instead.
+        told: Option<T>,
     },
     /// What [`Link::abort`] or [`Link::reset`] was asked for with this ticket is over.
     Ended(u64),
@@ -74,8 +74,13 @@ impl Phase {
 pub struct Status {
     /// How far it is.
     pub phase: Phase,
-    /// Why it was last lost, or could not be made.
+    /// Connections that its session has.
+    pub connections: u16,
+    /// Why it was last lost, or could not be made; while it serves, why it has fewer connections than it
+    /// is to have.
     pub reason: Option<Box<str>>,
+    /// Connections that have joined its sessions, over all time.
+    pub joined: u64,
     /// Times that it served and was lost.
     pub losses: u64,
     /// Commands that were sent again after one.
@@ -135,6 +140,7 @@ pub struct Link<T> {
     /// That path leads back here.
     pub(crate) looped: bool,
     pub(crate) reason: Option<Box<str>>,
+    pub(crate) joined: u64,
     pub(crate) losses: u64,
     pub(crate) repeated: u64,
     pub(crate) doubted: u64,
@@ -165,6 +171,7 @@ impl<T: Copy> Link<T> {
             far_path: None,
             looped: false,
             reason: None,
+            joined: 0,
             losses: 0,
             repeated: 0,
             doubted: 0,
@@ -248,9 +255,7 @@ impl<T: Copy> Link<T> {
                 tasks.push((slot, turn));
             }
         }
-        if let State::Full(full) = &mut self.state {
-            full.aborts.extend(&tasks);
-        }
+        tasks.iter().for_each(|&(slot, turn)| self.ask_to_abort(slot, turn));
         if tasks.is_empty() {
             self.events.push_back(Event::Ended(ticket));
         } else {
@@ -272,6 +277,16 @@ impl<T: Copy> Link<T> {
         self.waits.push(Wait { ticket, tasks, reset: Some(number), until: now + self.plan.io_timeout });
         if let State::Full(full) = &mut self.state {
             full.resets.push_back(number);
+        }
+    }
+
+    /// An abort leaves on the connection of its task.
+    pub(crate) fn ask_to_abort(&mut self, slot: u16, turn: u16) {
+        let at = self.tasks.get(slot).map_or(0, |task| task.connection);
+        if let State::Full(full) = &mut self.state
+            && let Some(connection) = full.open(at)
+        {
+            connection.aborts.push_back((slot, turn));
         }
     }
 
@@ -337,8 +352,14 @@ impl<T: Copy> Link<T> {
             State::Full(full) if full.serving => Phase::Serving,
             State::Full(_) => Phase::Probing,
         };
+        let connections = match &self.state {
+            State::Full(full) => u16::try_from(full.connections()).unwrap_or(u16::MAX),
+            _ => 0,
+        };
         Status {
             phase,
+            connections,
+            joined: self.joined,
             reason: self.reason.clone(),
             losses: self.losses,
             repeated: self.repeated,

@@ -24,6 +24,8 @@ pub struct LinkPlan {
     pub portals: Box<[SocketAddr]>,
     /// What to prove oneself with, and what the far array has to.
     pub account: Option<Account>,
+    /// How many connections the session is to have, where the far array allows it; [`MOST`](Self::MOST) at most.
+    pub connections: u16,
     /// What is asked for in the login.
     pub preferences: Preferences,
     /// The far unit.
@@ -41,6 +43,9 @@ pub struct LinkPlan {
 }
 
 impl LinkPlan {
+    /// The most connections of a session.
+    pub const MOST: u16 = 16;
+
     /// The ISID of the link for a virtual volume: random format (RFC 7143 11.12.5), of which 24 bits
     /// name the array, and the qualifier the volume. Two volumes have two sessions; a volume has the
     /// same after a restart.

@@ -1,9 +1,10 @@
 //! What a link hears: from received bytes to the ends of commands.
 
+use crate::connection::{Burst, Landing, Place, Pong};
 use crate::link::{Event, Link, State};
 use crate::request::Outcome;
 use crate::task::{Owner, Stage, Tag, Task};
-use crate::transmit::{Burst, Full, Landing, Pong};
+use crate::transmit::Full;
 use kagami_iscsi::crc::{Crc32c, DIGEST_LEN};
 use kagami_iscsi::frame::{FrameError, Framing, Header, padding};
 use kagami_iscsi::pdu::{AsyncEvent, Bhs, Itt, Opcode, ResponseFlags, ScsiResponseCode, TmfResponse};
@@ -23,6 +24,9 @@ const MOST_DEFERRED: u8 = 16;
 /// Answers to pings that wait, beyond which the far array is cut off.
 const MOST_PONGS: usize = 64;
 
+/// Why a session is ended after a reset that this link did not ask for.
+const RESET: &str = "the far unit was reset";
+
 /// The connection cannot go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -40,31 +44,38 @@ pub struct InPlace {
 }
 
 impl<T: Copy> Link<T> {
-    /// Takes received bytes, as many as it can understand; how many. The rest is to be given again,
+    /// Takes bytes received on a connection, as many as it can understand; how many. The rest is to be given again,
     /// with more behind it.
     ///
     /// # Errors
     /// The connection is to be given up, and the link [told](Self::lost) of it.
-    pub fn consume(&mut self, bytes: &[u8], now: Time) -> Result<usize, Broken> {
+    pub fn consume(&mut self, at: usize, bytes: &[u8], now: Time) -> Result<usize, Broken> {
         let mut used = 0;
-        if let State::Full(full) = &mut self.state {
-            full.last_heard = now;
-            full.pinged = None;
+        if let State::Full(full) = &mut self.state
+            && let Some(connection) = full.open(at)
+        {
+            connection.last_heard = now;
+            connection.pinged = None;
         }
         loop {
             let rest = bytes.get(used..).unwrap_or_default();
             let framing = match &self.state {
                 State::Down { .. } => return Ok(bytes.len()),
-                State::Login { .. } => Framing::LOGIN,
-                State::Full(full) if full.landing.is_some() => {
-                    let (taken, landed) = self.land(rest, now)?;
-                    used += taken;
-                    if !landed {
-                        return Ok(used);
+                State::Login { .. } if at == 0 => Framing::LOGIN,
+                State::Login { .. } => return Ok(bytes.len()),
+                State::Full(full) => match full.places.get(at) {
+                    None | Some(Place::Empty { .. }) => return Ok(bytes.len()),
+                    Some(Place::Login { .. }) => Framing::LOGIN,
+                    Some(Place::Open(connection)) if connection.landing.is_some() => {
+                        let (taken, landed) = self.land(at, rest, now)?;
+                        used += taken;
+                        if !landed {
+                            return Ok(used);
+                        }
+                        continue;
                     }
-                    continue;
-                }
-                State::Full(full) => full.incoming,
+                    Some(Place::Open(connection)) => connection.incoming,
+                },
             };
             let header = match framing.read_header(rest) {
                 Ok(Some(header)) => header,
@@ -75,7 +86,7 @@ impl<T: Copy> Link<T> {
                 }
             };
             if header.bhs.opcode() == Some(Opcode::DataIn) {
-                self.data_in(&header, now)?;
+                self.data_in(at, &header, now)?;
                 used += header.len;
                 continue;
             }
@@ -88,12 +99,15 @@ impl<T: Copy> Link<T> {
             }
             let data = segment.get(..header.data_len as usize).unwrap_or_default();
             used += header.wire_len();
-            self.pdu(header.bhs, data, now)?;
+            self.pdu(at, header.bhs, data, now)?;
         }
     }
 
     /// A whole PDU that is no Data-In.
-    fn pdu(&mut self, bhs: &Bhs, data: &[u8], now: Time) -> Result<(), Broken> {
+    fn pdu(&mut self, at: usize, bhs: &Bhs, data: &[u8], now: Time) -> Result<(), Broken> {
+        if self.joins(at, bhs, data, now)? {
+            return Ok(());
+        }
         if let State::Login { login, .. } = &mut self.state {
             return match login.on_pdu(bhs, data) {
                 Ok(None) => Ok(()),
@@ -110,32 +124,32 @@ impl<T: Copy> Link<T> {
         let State::Full(full) = &mut self.state else { return Ok(()) };
         match bhs.opcode() {
             Some(Opcode::ScsiResponse) => {
-                full.status(bhs)?;
-                self.response(bhs, data, now)
+                full.status(at, bhs)?;
+                self.response(at, bhs, data, now)
             }
-            Some(Opcode::R2t) => self.ready_to_transfer(bhs),
+            Some(Opcode::R2t) => self.ready_to_transfer(at, bhs),
             Some(Opcode::NopIn) => {
                 let nop = bhs.as_nop_in();
                 full.window(nop.exp_cmd_sn.into(), nop.max_cmd_sn.into());
                 let ttt = Ttt::from(nop.ttt);
                 if Itt::from(nop.itt).is_reserved() {
                     // StatSN stands in it, but is not used up (RFC 7143 11.19.1).
-                    if !ttt.is_reserved() {
-                        if full.pongs.len() >= MOST_PONGS {
+                    if let Some(connection) = full.open(at).filter(|_| !ttt.is_reserved()) {
+                        if connection.pongs.len() >= MOST_PONGS {
                             return Err(Broken("it pings faster than it takes answers"));
                         }
-                        full.pongs.push_back(Pong { ttt, lun: nop.lun, data: data.into() });
+                        connection.pongs.push_back(Pong { ttt, lun: nop.lun, data: data.into() });
                     }
                     return Ok(());
                 }
-                full.status(bhs)
+                full.status(at, bhs)
             }
             Some(Opcode::TaskManagementResponse) => {
-                full.status(bhs)?;
+                full.status(at, bhs)?;
                 self.managed(bhs)
             }
             Some(Opcode::Async) => {
-                full.status(bhs)?;
+                full.status(at, bhs)?;
                 match bhs.as_async().event() {
                     Ok(AsyncEvent::LogoutRequest) => Err(Broken("the far array asks to end the connection")),
                     Ok(AsyncEvent::DropConnection | AsyncEvent::DropSession) => {
@@ -150,13 +164,33 @@ impl<T: Copy> Link<T> {
         }
     }
 
+    /// A PDU of a connection that is about to join. Whether it was.
+    fn joins(&mut self, at: usize, bhs: &Bhs, data: &[u8], now: Time) -> Result<bool, Broken> {
+        let State::Full(full) = &mut self.state else { return Ok(false) };
+        let session = full.parameters;
+        let Some(place) = full.places.get_mut(at) else { return Ok(false) };
+        let Place::Login { login, .. } = place else { return Ok(false) };
+        match login.on_pdu(bhs, data) {
+            Ok(None) => {}
+            Ok(Some(established)) => {
+                place.join(&established, &session, now);
+                self.joined += 1;
+                if full.places.iter().all(Place::is_open) {
+                    self.reason = None;
+                }
+            }
+            Err(_) => return Err(Broken("it was not let in")),
+        }
+        Ok(true)
+    }
+
     /// A Data-In header: where its data goes.
-    fn data_in(&mut self, header: &Header<'_>, now: Time) -> Result<(), Broken> {
+    fn data_in(&mut self, at: usize, header: &Header<'_>, now: Time) -> Result<(), Broken> {
         let State::Full(full) = &mut self.state else { return Err(Broken("data before the login ended")) };
         let fields = header.bhs.as_data_in();
         let ends = fields.flags.contains(DataInFlags::STATUS);
         if ends {
-            full.status(header.bhs)?;
+            full.status(at, header.bhs)?;
         } else {
             full.window(fields.exp_cmd_sn.into(), fields.max_cmd_sn.into());
         }
@@ -164,7 +198,7 @@ impl<T: Copy> Link<T> {
             return Err(Broken("data for no command"));
         };
         let offset = fields.offset.get();
-        let task = self.tasks.get_turn(slot, turn);
+        let task = on(at, self.tasks.get_turn(slot, turn))?;
         let waits = task.as_ref().is_some_and(|task| task.stage == Stage::Sent);
         if let Some(task) = task {
             let end = u64::from(offset) + u64::from(header.data_len);
@@ -178,14 +212,15 @@ impl<T: Copy> Link<T> {
             task.next_data_sn = task.next_data_sn.next();
         }
         if header.data_len == 0 {
-            return if ends { self.response(header.bhs, &[], now) } else { Ok(()) };
+            return if ends { self.response(at, header.bhs, &[], now) } else { Ok(()) };
         }
-        let digest = if full.incoming.data_digest { DIGEST_LEN } else { 0 };
-        let at = offset as usize;
-        full.landing = Some(Landing {
+        let Some(connection) = full.open(at) else { return Ok(()) };
+        let digest = if connection.incoming.data_digest { DIGEST_LEN } else { 0 };
+        let from = offset as usize;
+        connection.landing = Some(Landing {
             task: waits.then_some((slot, turn)),
-            from: at,
-            at,
+            from,
+            at: from,
             left: header.data_len as usize,
             lent: false,
             tail: padding(header.data_len) as usize + digest,
@@ -195,9 +230,10 @@ impl<T: Copy> Link<T> {
     }
 
     /// Moves received bytes to where they belong. How many, and whether the segment is whole.
-    fn land(&mut self, bytes: &[u8], now: Time) -> Result<(usize, bool), Broken> {
+    fn land(&mut self, at: usize, bytes: &[u8], now: Time) -> Result<(usize, bool), Broken> {
         let State::Full(full) = &mut self.state else { return Ok((0, true)) };
-        let Some(landing) = &mut full.landing else { return Ok((0, true)) };
+        let Some(connection) = full.open(at) else { return Ok((0, true)) };
+        let Some(landing) = &mut connection.landing else { return Ok((0, true)) };
         let data = bytes.get(..landing.left.min(bytes.len())).unwrap_or_default();
         let room = landing.task.and_then(|(slot, turn)| waiting(self.tasks.get_turn(slot, turn)));
         if let Some(task) = room.filter(|_| !data.is_empty()) {
@@ -208,8 +244,8 @@ impl<T: Copy> Link<T> {
         let tail = bytes.get(data.len()..data.len() + landing.tail);
         let (Some(tail), 0) = (tail, landing.left) else { return Ok((data.len(), false)) };
         let landing = *landing;
-        full.landing = None;
-        if full.incoming.data_digest
+        connection.landing = None;
+        if connection.incoming.data_digest
             && let Some((padding, &digest)) = tail.split_last_chunk::<DIGEST_LEN>()
             && let Some((slot, turn)) = landing.task
             && let Some(task) = waiting(self.tasks.get_turn(slot, turn))
@@ -223,16 +259,17 @@ impl<T: Copy> Link<T> {
             }
         }
         if let Some(bhs) = &landing.end {
-            self.response(bhs, &[], now)?;
+            self.response(at, bhs, &[], now)?;
         }
         Ok((data.len() + landing.tail, true))
     }
 
-    /// The pages that the next bytes belong to, from `least` bytes on. They come back with
+    /// The pages that the next bytes of a connection belong to, from `least` bytes on. They come back with
     /// [`received`](Self::received).
-    pub fn in_place(&mut self, least: usize) -> Option<InPlace> {
+    pub fn in_place(&mut self, at: usize, least: usize) -> Option<InPlace> {
         let State::Full(full) = &mut self.state else { return None };
-        let landing = full.landing.as_mut().filter(|landing| landing.left >= least && !landing.lent)?;
+        let landing =
+            full.open(at)?.landing.as_mut().filter(|landing| landing.left >= least && !landing.lent)?;
         let (slot, turn) = landing.task?;
         let task = waiting(self.tasks.get_turn(slot, turn))?;
         let limit = landing.at + landing.left;
@@ -241,9 +278,10 @@ impl<T: Copy> Link<T> {
     }
 
     /// Takes lent pages back, with `count` bytes more in them.
-    pub fn received(&mut self, data: ScatterMut, count: usize) {
+    pub fn received(&mut self, at: usize, data: ScatterMut, count: usize) {
         let State::Full(full) = &mut self.state else { return };
-        let Some(landing) = full.landing.as_mut().filter(|landing| landing.lent) else { return };
+        let landing = full.open(at).and_then(|connection| connection.landing.as_mut());
+        let Some(landing) = landing.filter(|landing| landing.lent) else { return };
         landing.lent = false;
         let count = count.min(landing.left);
         landing.at += count;
@@ -256,7 +294,7 @@ impl<T: Copy> Link<T> {
     }
 
     /// A command has ended at the far array: a SCSI response, or a Data-In with status.
-    fn response(&mut self, bhs: &Bhs, data: &[u8], now: Time) -> Result<(), Broken> {
+    fn response(&mut self, at: usize, bhs: &Bhs, data: &[u8], now: Time) -> Result<(), Broken> {
         let in_data = bhs.opcode() == Some(Opcode::DataIn);
         let response = bhs.as_scsi_response();
         let (itt, status, completed, residual, under, over) = if in_data {
@@ -273,7 +311,7 @@ impl<T: Copy> Link<T> {
         let Some(Tag::Task(slot, turn)) = Tag::of(itt.into()) else {
             return Err(Broken("the end of no command"));
         };
-        let Some(task) = self.tasks.get_turn(slot, turn) else { return Ok(()) };
+        let Some(task) = on(at, self.tasks.get_turn(slot, turn))? else { return Ok(()) };
         if task.stage == Stage::InDoubt {
             self.over(slot, turn);
             return Ok(());
@@ -308,6 +346,10 @@ impl<T: Copy> Link<T> {
             self.end(slot, Outcome::Lost, Scatter::new(), 0, held);
             return Ok(());
         }
+        if says_not_done(status, attention) && task.tried && task.writes {
+            self.end(slot, Outcome::Lost, Scatter::new(), 0, held);
+            return Ok(());
+        }
         if status == 0
             && task.writes
             && let Some(blocks) = task.blocks
@@ -319,7 +361,7 @@ impl<T: Copy> Link<T> {
         if attention.is_some_and(ends_tasks) {
             // What else was under way there ended without a word (SAM-5 5.14); the session's
             // reinstatement makes that certain, and then it is sent again.
-            return Err(Broken("the far unit was reset"));
+            return Err(Broken(RESET));
         }
         Ok(())
     }
@@ -346,12 +388,14 @@ impl<T: Copy> Link<T> {
         // A reset that was asked for through this link: its hosts have been told.
         let ours = ends_tasks(code) && self.resets_done > 0;
         self.resets_done -= u8::from(ours);
-        if !ours && !is_links_own(code) {
-            self.events.push_back(Event::Attention { code, told });
-            return Ok(false);
-        }
+        let passed_on = !ours && !is_links_own(code);
         let Some(task) = self.tasks.get_mut(slot) else { return Ok(false) };
-        if task.deferred >= MOST_DEFERRED {
+        // A condition says that the command was not executed; of one that was sent before nobody knows that.
+        let is_told = passed_on && !(task.tried && task.writes) || task.deferred >= MOST_DEFERRED;
+        if passed_on {
+            self.events.push_back(Event::Attention { code, told: is_told.then_some(told) });
+        }
+        if is_told {
             return Ok(false);
         }
         task.deferred += 1;
@@ -363,17 +407,20 @@ impl<T: Copy> Link<T> {
             .take_while(|&&other| self.tasks.get(other).is_some_and(|other| other.number < number));
         let at = before.count();
         self.queue.insert(at, slot);
+        if passed_on && ends_tasks(code) {
+            return Err(Broken(RESET));
+        }
         Ok(true)
     }
 
-    fn ready_to_transfer(&mut self, bhs: &Bhs) -> Result<(), Broken> {
+    fn ready_to_transfer(&mut self, at: usize, bhs: &Bhs) -> Result<(), Broken> {
         let State::Full(full) = &mut self.state else { return Ok(()) };
         let r2t = bhs.as_r2t();
         full.window(r2t.exp_cmd_sn.into(), r2t.max_cmd_sn.into());
         let Some(Tag::Task(slot, turn)) = Tag::of(r2t.itt.into()) else {
             return Err(Broken("an R2T for no command"));
         };
-        let Some(task) = self.tasks.get_turn(slot, turn) else { return Ok(()) };
+        let Some(task) = on(at, self.tasks.get_turn(slot, turn))? else { return Ok(()) };
         let (offset, len) = (r2t.offset.get(), r2t.desired_len.get());
         let end = u64::from(offset) + u64::from(len);
         let Some(end) = u32::try_from(end).ok().filter(|_| len > 0) else {
@@ -386,12 +433,15 @@ impl<T: Copy> Link<T> {
         if end as usize > task.out.len_bytes() {
             return Err(Broken("an R2T beyond the command's data"));
         }
-        let most = usize::from(full.parameters.max_outstanding_r2t).max(1);
-        let of_task = full.bursts.iter().filter(|burst| (burst.slot, burst.turn) == (slot, turn)).count();
+        let Some(connection) = full.open(at) else { return Ok(()) };
+        let most = usize::from(connection.parameters.max_outstanding_r2t).max(1);
+        let of_task =
+            connection.bursts.iter().filter(|burst| (burst.slot, burst.turn) == (slot, turn)).count();
         if of_task > most {
             return Err(Broken("more R2Ts than agreed upon"));
         }
-        full.bursts.push_back(Burst { slot, turn, ttt: r2t.ttt.into(), offset, end, data_sn: DataSn(0) });
+        let ttt = r2t.ttt.into();
+        connection.bursts.push_back(Burst { slot, turn, ttt, offset, end, data_sn: DataSn(0) });
         Ok(())
     }
 
@@ -422,6 +472,17 @@ impl<T: Copy> Link<T> {
     }
 }
 
+/// A task that a PDU on that connection names: it has to be the task's own (RFC 7143 4.2.2.2).
+#[inline]
+fn on<T>(at: usize, task: Option<&mut Task<T>>) -> Result<Option<&mut Task<T>>, Broken> {
+    match task {
+        Some(task) if task.connection != at => {
+            Err(Broken("an answer on another connection than the command's"))
+        }
+        task => Ok(task),
+    }
+}
+
 /// The task, where its host still waits.
 #[inline]
 fn waiting<T>(task: Option<&mut Task<T>>) -> Option<&mut Task<T>> {
@@ -432,6 +493,9 @@ impl Full {
     /// The command window (RFC 7143 4.2.2.1): it never shrinks.
     #[inline]
     pub fn window(&mut self, exp: CmdSn, max: CmdSn) {
+        if exp.is_after(self.exp_cmd_sn) && !exp.is_after(self.cmd_sn) {
+            self.exp_cmd_sn = exp;
+        }
         if max.is_after(self.max_cmd_sn) && !max.next().is_before(exp) {
             self.max_cmd_sn = max;
         }
@@ -439,12 +503,13 @@ impl Full {
 
     /// A PDU that carries a status: they come in order, without gaps, at error recovery level 0.
     #[inline]
-    fn status(&mut self, bhs: &Bhs) -> Result<(), Broken> {
+    fn status(&mut self, at: usize, bhs: &Bhs) -> Result<(), Broken> {
         let fields = bhs.as_scsi_response();
-        if StatSn::from(fields.stat_sn) != self.exp_stat_sn {
+        let Some(connection) = self.open(at) else { return Err(Broken("a status before the login ended")) };
+        if StatSn::from(fields.stat_sn) != connection.exp_stat_sn {
             return Err(Broken("statuses out of order"));
         }
-        self.exp_stat_sn = self.exp_stat_sn.next();
+        connection.exp_stat_sn = connection.exp_stat_sn.next();
         self.window(fields.exp_cmd_sn.into(), fields.max_cmd_sn.into());
         Ok(())
     }
@@ -467,6 +532,12 @@ pub(crate) fn attention(sense: Option<&[u8]>) -> Option<u16> {
         _ => return None,
     };
     (key == UNIT_ATTENTION).then(|| u16::from_be_bytes([code, qualifier]))
+}
+
+/// Whether a command's end tells its host that nothing of it was done: a unit attention, BUSY, RESERVATION CONFLICT, TASK
+/// SET FULL.
+fn says_not_done(status: u8, attention: Option<u16>) -> bool {
+    attention.is_some() || matches!(status, 0x08 | 0x18 | 0x28)
 }
 
 /// Conditions of the link's own nexus: its session, its target's list of units, reservations that it

@@ -19,8 +19,8 @@ pub(crate) enum Tag {
     Abort(u16, u16),
     /// A LOGICAL UNIT RESET.
     Reset(u16),
-    /// A ping.
-    Ping,
+    /// A ping, on that connection.
+    Ping(usize),
 }
 
 impl Tag {
@@ -30,7 +30,7 @@ impl Tag {
             Self::Task(slot, turn) => task(slot, turn),
             Self::Abort(slot, turn) => 1 << 30 | task(slot, turn),
             Self::Reset(number) => 2 << 30 | u32::from(number),
-            Self::Ping => KINDS,
+            Self::Ping(at) => KINDS | u32::try_from(at).unwrap_or(0),
         })
     }
 
@@ -41,7 +41,8 @@ impl Tag {
             0 => Some(Self::Task(slot, turn)),
             1 => Some(Self::Abort(slot, turn)),
             2 => Some(Self::Reset(slot)),
-            _ => (itt == Self::Ping.itt()).then_some(Self::Ping),
+            _ if itt.is_reserved() => None,
+            _ => usize::try_from(itt.0 & !KINDS).ok().map(Self::Ping),
         }
     }
 }
@@ -90,6 +91,10 @@ pub(crate) struct Task<T> {
     pub arrived: u32,
     pub next_data_sn: DataSn,
     pub cmd_sn: CmdSn,
+    /// On which connection it was sent; all that belongs to it goes there (RFC 7143 4.2.2.2).
+    pub connection: usize,
+    /// It was sent in an earlier session as well, and may have had its effect there.
+    pub tried: bool,
     /// How often it was sent again because of unit attentions that are not the host's.
     pub deferred: u8,
     /// Since when it is in doubt.
@@ -126,6 +131,8 @@ impl<T> Tasks<T> {
             arrived: 0,
             next_data_sn: DataSn(0),
             cmd_sn: CmdSn(0),
+            connection: 0,
+            tried: false,
             deferred: 0,
             since: Time(0),
         };
@@ -163,6 +170,7 @@ impl<T> Tasks<T> {
         task.expects = request.expects;
         task.number = number;
         task.deadline = deadline;
+        task.tried = false;
         task.deferred = 0;
         task.rewind();
         Some(slot)
@@ -291,7 +299,14 @@ mod tests {
 
     #[test]
     fn tags_come_back_and_are_never_reserved() {
-        let all = [Tag::Task(0, 0), Tag::Task(4096, TURNS), Tag::Abort(7, 3), Tag::Reset(9), Tag::Ping];
+        let all = [
+            Tag::Task(0, 0),
+            Tag::Task(4096, TURNS),
+            Tag::Abort(7, 3),
+            Tag::Reset(9),
+            Tag::Ping(0),
+            Tag::Ping(15),
+        ];
         for tag in all {
             assert_eq!(Tag::of(tag.itt()), Some(tag));
             assert!(!tag.itt().is_reserved());

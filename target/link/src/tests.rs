@@ -78,6 +78,7 @@ fn plan() -> LinkPlan {
         isid: LinkPlan::isid(Uuid::from_u128(1), Lun::new(30).unwrap()),
         portals: Box::new(["127.0.0.1:3261".parse().unwrap()]),
         account: None,
+        connections: 1,
         preferences: Preferences::default(),
         mapped: Lun::new(10).unwrap(),
         io_timeout: Duration::from_secs(10),
@@ -107,7 +108,7 @@ impl World {
 
     /// Connects, and is logged in (the login itself has tests of its own).
     fn connect(&mut self) {
-        while self.link.dial(self.now, &mut Dice).is_none() {
+        while self.link.dial(self.now, &mut Dice, |_| true).is_none() {
             self.now = self.now + Duration::from_millis(10);
         }
         let established = Established {
@@ -127,30 +128,30 @@ impl World {
     fn lose(&mut self) {
         self.coming.clear();
         self.window.clear();
-        self.link.lost(self.now, "cut");
+        self.link.lost(0, self.now, "cut");
         self.events();
     }
 
     /// One exchange: all that the link says, all that the far array answers, in pieces of `cut`.
     fn exchange(&mut self, cut: usize, in_place: usize) -> bool {
         self.wire.bytes.clear();
-        self.link.encode(&mut self.wire);
+        self.link.encode(0, true, &mut self.wire);
         let said = std::mem::take(&mut self.wire.bytes);
         let answers = self.far.hear(&said);
         self.coming.extend(answers);
         let any = !said.is_empty() || !self.coming.is_empty();
         while !self.coming.is_empty() {
-            let lent = if self.window.is_empty() { self.link.in_place(in_place) } else { None };
+            let lent = if self.window.is_empty() { self.link.in_place(0, in_place) } else { None };
             let count = cut.min(self.coming.len());
             let mut bytes: Vec<u8> = self.coming.drain(..count).collect();
             if let Some(InPlace { mut data, filled, limit }) = lent {
                 let direct = bytes.len().min(limit - filled);
                 data.copy_from(filled, &bytes[..direct]);
                 bytes.drain(..direct);
-                self.link.received(data, direct);
+                self.link.received(0, data, direct);
             }
             self.window.extend(bytes);
-            let used = self.link.consume(&self.window, self.now).unwrap();
+            let used = self.link.consume(0, &self.window, self.now).unwrap();
             self.window.drain(..used);
         }
         self.events();
@@ -176,7 +177,7 @@ impl World {
                 }
                 Event::Up { reset, .. } => self.events.push(format!("up {reset}")),
                 Event::Down => self.events.push("down".to_owned()),
-                Event::Attention { code, told } => self.events.push(format!("attention {code:04x} {told}")),
+                Event::Attention { code, told } => self.events.push(format!("attention {code:04x} {told:?}")),
                 Event::Ended(ticket) => self.events.push(format!("ended {ticket}")),
             }
         }
@@ -256,10 +257,10 @@ fn a_path_that_leads_back_is_refused() {
     world.connect();
     world.wire.bytes.clear();
     for _ in 0..10 {
-        world.link.encode(&mut world.wire);
+        world.link.encode(0, true, &mut world.wire);
         let said = std::mem::take(&mut world.wire.bytes);
         let answers = world.far.hear(&said);
-        if world.link.consume(&answers, world.now).is_err() {
+        if world.link.consume(0, &answers, world.now).is_err() {
             assert!(world.link.is_looped());
             assert!(!world.link.path().complete);
             return;
@@ -454,7 +455,7 @@ fn conditions_are_told_once_and_the_links_own_are_not() {
     world.settle(usize::MAX, 8192);
     let Outcome::Status(2, Some(sense)) = world.outcome(1) else { panic!() };
     assert_eq!((sense[2], sense[12], sense[13]), (6, 0x2a, 0x09));
-    assert!(world.events.contains(&"attention 2a09 1".to_owned()), "{:?}", world.events);
+    assert!(world.events.contains(&"attention 2a09 Some(1)".to_owned()), "{:?}", world.events);
     assert!(world.events.contains(&"up false".to_owned()), "it was asked again what it is");
     world.read(2, 0, 8).unwrap();
     world.settle(usize::MAX, 8192);
@@ -548,6 +549,6 @@ proptest! {
         let mut world = up();
         world.read(1, 0, 8).unwrap();
         world.exchange(usize::MAX, 8192);
-        let _ = world.link.consume(&bytes, world.now);
+        let _ = world.link.consume(0, &bytes, world.now);
     }
 }

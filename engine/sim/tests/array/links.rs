@@ -29,6 +29,7 @@ fn virtual_unit(
     array: u16,
     shape: Arc<Shape>,
     io_timeout: Duration,
+    connections: u16,
 ) -> VirtualUnit {
     let own = Uuid::from_u128(u128::from(array) + 1);
     let name = |array: u16| IscsiName::new(&format!("iqn.2026-11.io.kagami:array{array}")).expect("a name");
@@ -39,6 +40,7 @@ fn virtual_unit(
         isid: LinkPlan::isid(own, volume.lun),
         portals: Box::new([portal(array + 1)]),
         account: None,
+        connections,
         preferences: Preferences::default(),
         mapped: volume.lun,
         io_timeout,
@@ -103,7 +105,15 @@ impl SimArray {
                 for (row, volume) in self.volumes.iter().enumerate() {
                     let place = u32::try_from(row).map_err(|error| error.to_string())?;
                     let shape = Arc::new(Shape::default());
-                    virtuals.push(virtual_unit(volume, row, array, Arc::clone(&shape), self.io_timeout));
+                    self.shapes.push(Arc::clone(&shape));
+                    virtuals.push(virtual_unit(
+                        volume,
+                        row,
+                        array,
+                        Arc::clone(&shape),
+                        self.io_timeout,
+                        self.link_connections,
+                    ));
                     entries.push((volume.lun, VirtualUnit::address(CoreId(0), place), shape));
                 }
                 Directory::default().with_virtual(entries)

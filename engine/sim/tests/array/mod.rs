@@ -10,7 +10,7 @@ pub use broken::Broken;
 
 use kagami_cache::store::{CachePlan, StorePlan};
 use kagami_channel::{
-    Control, Core, CoreParts, CorePlan, Directory, Inbox, MovePlan, Registry, ShardAddress, Shared,
+    Control, Core, CoreParts, CorePlan, Directory, Inbox, MovePlan, Registry, Shape, ShardAddress, Shared,
     UnitAddress,
 };
 use kagami_iscsi::name::IscsiName;
@@ -20,7 +20,7 @@ use kagami_queue::Mesh;
 use kagami_sim::checker::Checker;
 use kagami_sim::host::{Asker, Host, HostPlan, LunPlan};
 use kagami_sim::options::Tamper;
-use kagami_sim::{Actor, Array, DiskId, Failure, Options, Report, Rng, Sim, SimIo, World};
+use kagami_sim::{Actor, Array, DiskId, Failure, Happening, Options, Report, Rng, Sim, SimIo, World};
 use kagami_types::{BlockCount, BlockSize, CoreId, Lun, Uuid};
 use kagami_volume::zero_page;
 pub use pairs::Drill;
@@ -75,6 +75,10 @@ pub struct SimArray {
     links: Option<u16>,
     /// The volumes are in pairs with those of a second array.
     pairs: Option<Pairs>,
+    /// Connections of each link's session.
+    link_connections: u16,
+    /// What the links of this boot say of themselves.
+    shapes: Vec<Arc<Shape>>,
 }
 
 impl Array for SimArray {
@@ -193,6 +197,11 @@ impl Array for SimArray {
     fn gone(&mut self, world: &World) -> Result<(), String> {
         self.inboxes.clear();
         self.hog.clear();
+        for status in self.shapes.drain(..).map(|shape| shape.status()) {
+            world.count(Happening::LinkJoined, status.joined);
+            world.count(Happening::LinkLost, status.losses);
+            world.count(Happening::LinkRepeated, status.repeated);
+        }
         if let Some(metrics) = self.metrics.take() {
             parts::count(world, &metrics, self.volumes.len(), self.cache.pages);
         }
@@ -419,6 +428,8 @@ pub fn run_as(
         hog: Vec::new(),
         links: setup.links,
         pairs,
+        link_connections: Rng::new(seed ^ 0x6a6f_696e).choose([1, 1, 2, 3, 4]),
+        shapes: Vec::new(),
     };
     sim.run(&mut array, &mut actors)
 }
