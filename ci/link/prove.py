@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Proves the remote link with real arrays on loopback.
 
-    prove.py KAGAMID KAGAMI_BENCH [--time SECONDS]
+    prove.py KAGAMID KAGAMI_BENCH [--time SECONDS] [--kills N] [--only PART...]
 
-Verified load through a virtual volume while its link is cut; a link that is down and one that hangs; a chain of three
+Verified load through a virtual volume while its link, of several connections, is cut, and while either array is killed
+over and over; a link that is down and one that hangs; a chain of three
 arrays with both links cut; two arrays that map each other; a far volume that grows; CHAP both ways; a far array that is
 no kagamid, where tgtd is installed.
 """
@@ -51,10 +52,12 @@ class Array:
     def url(self, lun: int) -> str:
         return f"iscsi://127.0.0.1:{self.port}/{self.iqn}/{lun}"
 
-    def volume(self, lun: int, size: str = "64MiB", backend: str = "ram", block_size: int = 512) -> None:
+    def volume(
+        self, lun: int, size: str = "64MiB", backend: str = "ram", block_size: int = 512, cache: str = "writeback"
+    ) -> None:
         place = 'backend = "ram"' if backend == "ram" else f'path = "{self.work}/{self.name}-{lun}.img"'
         self.tables.append(
-            f'[[volume]]\nlun = {lun}\nname = "v{lun}"\n{place}\nsize = "{size}"\nblock_size = {block_size}\n'
+            f'[[volume]]\nlun = {lun}\nname = "v{lun}"\n{place}\nsize = "{size}"\nblock_size = {block_size}\ncache = "{cache}"\n'
         )
 
     def peer(self, name: str, port: int, luns: list[int], timeout: str = "10s", extra: str = "") -> None:
@@ -119,8 +122,8 @@ class Relay:
 
 
 class Proof:
-    def __init__(self, kagamid: str, bench: str, seconds: float, work: pathlib.Path) -> None:
-        self.kagamid, self.bench, self.seconds, self.work = kagamid, bench, seconds, work
+    def __init__(self, kagamid: str, bench: str, seconds: float, kills: int, work: pathlib.Path) -> None:
+        self.kagamid, self.bench, self.seconds, self.least_kills, self.work = kagamid, bench, seconds, kills, work
         self.running: list[Array | Relay] = []
         self.cores = sorted(os.sched_getaffinity(0))[:2]
 
@@ -165,12 +168,12 @@ class Proof:
                 raise Failed(f"{array.name}:{lun} does not say {wanted!r} in {seconds} s, but {said!r}")
             time.sleep(0.05)
 
-    def two(self, timeout: str = "10s", **volume) -> tuple[Array, Array, Relay]:
+    def two(self, timeout: str = "10s", connections: int = 1, **volume) -> tuple[Array, Array, Relay]:
         far, near = self.array("two"), self.array("one")
         far.volume(1, **volume)
         relay = self.relay(far.port)
         far.peer("one", near.port, [1])
-        near.peer("two", relay.port, [], timeout)
+        near.peer("two", relay.port, [], timeout, f"connections = {connections}\n")
         near.virtual(30, "two", 1)
         far.start()
         near.start()
@@ -178,21 +181,47 @@ class Proof:
         return near, far, relay
 
     def cuts(self) -> str:
-        near, _, relay = self.two(block_size=4096)
+        near, _, relay = self.two(block_size=4096, connections=3)
         load = self.verify(near.url(30), self.seconds)
-        dice, cuts = random.Random(1), 0
+        dice, cuts, most = random.Random(1), 0, 0
         end = time.monotonic() + self.seconds
         while time.monotonic() < end and load.poll() is None:
             time.sleep(dice.uniform(0.05, 0.6))
             if dice.random() < 0.4:
-                relay.order("down")
+                most = max(most, relay.order("down"))
                 time.sleep(dice.uniform(0, 0.5))
                 relay.order("up")
             else:
-                relay.order("cut")
+                most = max(most, relay.order("cut"))
             cuts += 1
         said = self.passed("under load while the link is cut", load)
-        return f"{cuts} cuts: {said}"
+        if most < 2:
+            raise Failed(f"{most} connections at a time, although several were asked for")
+        told = (self.work / "one.log").read_text()
+        if "the link serves again" not in told and "and serves again" not in told:
+            raise Failed("nothing was said of a link that was lost and came back")
+        return f"{cuts} cuts of up to {most} connections: {said}"
+
+    def kills(self) -> str:
+        """What was acknowledged is stable (writethrough), so nothing may be lost, whoever is killed."""
+        near, far, _ = self.two(backend="file", cache="writethrough", connections=2)
+        seconds = max(self.seconds, self.least_kills * 1.5)
+        load = self.verify(near.url(30), seconds * 4 + 60, "--reconnect", "60s")
+        dice, counts = random.Random(3), {"one": 0, "two": 0}
+        end = time.monotonic() + seconds
+        while (time.monotonic() < end or sum(counts.values()) < self.least_kills) and load.poll() is None:
+            time.sleep(dice.uniform(0.3, 1.2))
+            victim = dice.choice([near, far])
+            victim.end(signal.SIGKILL)
+            counts[victim.name] += 1
+            time.sleep(dice.uniform(0, 0.3))
+            victim.start()
+        # It reads all once more before it ends.
+        load.terminate()
+        said = self.passed("while either array is killed", load)
+        if not all(counts.values()):
+            raise Failed(f"not both were killed: {counts}")
+        return f"{counts['one']} kills of the near array, {counts['two']} of the far one: {said}"
 
     def down(self) -> str:
         near, _, relay = self.two("1s")
@@ -342,12 +371,14 @@ def main() -> int:
     parser.add_argument("kagamid")
     parser.add_argument("bench")
     parser.add_argument("--time", type=float, default=10)
+    parser.add_argument("--kills", type=int, default=0, help="at least so many")
     parser.add_argument("--only", nargs="*", default=[])
     arguments = parser.parse_args()
     work = pathlib.Path(tempfile.mkdtemp(prefix="kagami-link."))
-    proof = Proof(arguments.kagamid, arguments.bench, arguments.time, work)
+    proof = Proof(arguments.kagamid, arguments.bench, arguments.time, arguments.kills, work)
     code = 0
-    for part in (proof.cuts, proof.down, proof.chain, proof.loop, proof.growth, proof.secrets, proof.others):
+    parts = (proof.cuts, proof.kills, proof.down, proof.chain, proof.loop, proof.growth, proof.secrets, proof.others)
+    for part in parts:
         if arguments.only and part.__name__ not in arguments.only:
             continue
         try:

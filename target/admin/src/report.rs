@@ -370,6 +370,9 @@ pub struct Peer {
     pub portals: Vec<String>,
     /// How long a command to it may take.
     pub io_timeout_ms: Option<u64>,
+    /// Connections of each session with it.
+    #[serde(default)]
+    pub connections: u16,
     /// `signed`, `forward` or `none`.
     pub orders: String,
     /// LUNs of this array that it may map.
@@ -390,6 +393,9 @@ pub struct Link {
     pub mapped_lun: u16,
     /// `down`, `login`, `probing` or `serving`.
     pub state: String,
+    /// Connections that its session has at the moment.
+    #[serde(default)]
+    pub connections: u16,
     /// Why it was last lost, or cannot be made; null while nothing is wrong.
     pub reason: Option<String>,
     /// The far unit's size; 0 while it is not known.

@@ -351,6 +351,9 @@ pub struct PeerAdd {
     /// How long a command to it may take.
     #[serde(default)]
     pub io_timeout_ms: Option<u64>,
+    /// Connections of each session with it; 1 without it.
+    #[serde(default)]
+    pub connections: Option<u16>,
     /// `signed`, `forward` or `none`.
     #[serde(default)]
     pub orders: Option<String>,

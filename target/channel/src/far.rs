@@ -307,11 +307,8 @@ impl<S: Send> Hub<S> {
             }
             _ => {}
         }
-        match lost {
-            Some(reason) => far.lose(at, &reason, io, now),
-            // A connection more or less is told as well.
-            None if far.unit.link.connections() > 1 => far.unit.tell_status(),
-            None => {}
+        if let Some(reason) = lost {
+            far.lose(at, &reason, io, now);
         }
         self.far.mark(place);
         self.far_events(place, now);

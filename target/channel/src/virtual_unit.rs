@@ -342,6 +342,7 @@ impl VirtualUnit {
                     self.tell();
                 }
                 Event::Down => self.tell(),
+                Event::Connections => self.tell_status(),
             }
         }
     }

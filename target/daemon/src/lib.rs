@@ -8,7 +8,7 @@
 //! | [`device`], [`bind`] | devices opened, volumes with their identities |
 //! | [`serve`] | the plan made real: memory, rings, units, portals, reactor threads |
 //! | [`control`], [`reload`] | signals, and what a reload may change |
-//! | [`admin`], `manage`, [`events`], [`logins`] | the admin socket, and what is asked and told there |
+//! | [`admin`], `manage`, [`events`], [`logins`], [`links`] | the admin socket, and what is asked and told there |
 //! | [`http`] | metrics and status page |
 //!
 //! This is the only crate that wires the parts together; nothing depends on it but `main` and
@@ -25,6 +25,7 @@ pub mod device;
 pub mod events;
 pub mod groups;
 mod http;
+pub mod links;
 pub mod logins;
 mod manage;
 mod page;

@@ -13,6 +13,7 @@ use crate::control::{self, Control};
 use crate::device::{DeviceEvent, Watch};
 use crate::events::EventLog;
 use crate::http::{self, Shown};
+use crate::links::LinkLog;
 use crate::logins::{self, LoginLog};
 use crate::manage::{Desk, Pairing};
 use crate::plan::{Machine, Plan, PlanError, SPARE_VIRTUALS};
@@ -131,6 +132,8 @@ pub(crate) struct Daemon {
     /// Where access rules send refused logins, and who tells of them.
     pub(crate) refused: SyncSender<RefusedLogin>,
     pub(crate) logins: LoginLog,
+    /// Who tells of links.
+    pub(crate) links: LinkLog,
     /// When sessions are looked at next, and until when.
     pub(crate) sweep_until: Option<(Instant, Instant)>,
     pub(crate) started: Instant,
@@ -297,6 +300,7 @@ fn start(cli: &Cli) -> Result<Daemon, RunError> {
         events,
         refused,
         logins: LoginLog::new(refusals),
+        links: LinkLog::default(),
         sweep_until: None,
         started: begun,
         _admin: socket,

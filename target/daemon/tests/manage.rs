@@ -363,6 +363,7 @@ fn who_sees_what_changes_at_once() {
         iqn: "iqn.2026-11.io.kagami:osaka".into(),
         portals: vec!["127.0.0.1:9".into()],
         io_timeout_ms: Some(10_000),
+        connections: Some(2),
         orders: None,
         luns: vec![0],
         chap: None,

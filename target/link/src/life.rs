@@ -116,6 +116,7 @@ impl<T: Copy> Link<T> {
         let until = now + pause.saturating_mul(1 << failures.min(5));
         *place = Place::Empty { until, failures };
         self.reason = Some(format!("another connection: {reason}").into());
+        self.events.push_back(Event::Connections);
         true
     }
 

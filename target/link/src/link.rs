@@ -31,6 +31,8 @@ pub enum Event<T> {
     },
     /// The link is lost.
     Down,
+    /// Its session has a connection more, or one that was to join did not.
+    Connections,
     /// The far unit reported this condition (ASC and ASCQ) with the command of one host; the others
     /// have to hear of it as well.
     Attention {

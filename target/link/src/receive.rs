@@ -175,6 +175,7 @@ impl<T: Copy> Link<T> {
             Ok(Some(established)) => {
                 place.join(&established, &session, now);
                 self.joined += 1;
+                self.events.push_back(Event::Connections);
                 if full.places.iter().all(Place::is_open) {
                     self.reason = None;
                 }

@@ -176,6 +176,7 @@ impl World {
                     assert!(before.is_none(), "a command ends once");
                 }
                 Event::Up { reset, .. } => self.events.push(format!("up {reset}")),
+                Event::Connections => {}
                 Event::Down => self.events.push("down".to_owned()),
                 Event::Attention { code, told } => self.events.push(format!("attention {code:04x} {told:?}")),
                 Event::Ended(ticket) => self.events.push(format!("ended {ticket}")),

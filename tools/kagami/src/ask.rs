@@ -108,12 +108,13 @@ fn initiator(command: &InitiatorCommand) -> Result<Request, Refusal> {
 
 fn peer(command: &PeerCommand) -> Result<Request, Refusal> {
     Ok(match command.clone() {
-        PeerCommand::Add { name, iqn, portal, io_timeout, orders, luns, chap: proof } => {
+        PeerCommand::Add { name, iqn, portal, io_timeout, connections, orders, luns, chap: proof } => {
             Request::PeerAdd(PeerAdd {
                 name,
                 iqn,
                 portals: portal,
                 io_timeout_ms: io_timeout.as_deref().map(millis).transpose()?,
+                connections,
                 orders,
                 luns,
                 chap: chap(proof)?,

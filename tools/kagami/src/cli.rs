@@ -414,6 +414,9 @@ pub enum PeerCommand {
         /// How long a command to it may take, such as 10s.
         #[arg(long, value_name = "TIME")]
         io_timeout: Option<String>,
+        /// Connections of each session with it, 1 to 16.
+        #[arg(long, value_name = "N")]
+        connections: Option<u16>,
         /// Which orders are taken from it: signed, forward or none.
         #[arg(long)]
         orders: Option<String>,

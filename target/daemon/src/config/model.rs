@@ -308,6 +308,8 @@ pub struct Peer {
     pub portals: Vec<SocketAddr>,
     /// How long a command to it may take; `None`: the default.
     pub io_timeout: Option<Duration>,
+    /// Connections of each session with it.
+    pub connections: u16,
     /// What it does with orders of its hosts.
     pub orders: Orders,
     /// LUNs of this array that it may map.

@@ -139,6 +139,7 @@ pub(super) struct RawPeer {
     pub portals: Option<Vec<Spanned<String>>>,
     pub iqn: Spanned<String>,
     pub io_timeout: Maybe<String>,
+    pub connections: Maybe<i64>,
     pub chap: Option<RawChap>,
     pub orders: Maybe<String>,
     #[serde(default)]

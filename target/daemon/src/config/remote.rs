@@ -4,6 +4,7 @@ use super::context::{At, Context, split};
 use super::model::{Orders, Peer, Role, Virtual, Volume};
 use super::names::{check_iscsi_name, check_name};
 use super::raw::{RawPeer, RawVirtual, Tables};
+use kagami_link::LinkPlan;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -89,6 +90,9 @@ impl Context {
                 iqn,
                 portals,
                 io_timeout: timed.then_some(io_timeout),
+                connections: self
+                    .number(&table, "connections", raw.connections, 1..=LinkPlan::MOST)
+                    .unwrap_or(1),
                 orders: self.word(&table, "orders", raw.orders, &words).unwrap_or(Orders::Signed),
                 luns: self.luns(&table, raw.luns),
                 chap: raw.chap.map(|chap| self.chap(&table, chap)),

@@ -199,7 +199,7 @@ const RICH: &str = "[array]\nname = \"a\"\ndata = \"/d\"\nlisten = [\"127.0.0.1:
     [[volume]]\nlun = 0\nname = \"db\"\npath = \"/dev/with \\\"quotes\\\"\"\nsize = \"1MiB\"\nblock_size = 4096\ncache = \"none\"\n\
     read_only = true\nthin = false\nqueue_depth = 9\ndevice_depth = 8\nio_timeout = \"1500s\"\nspread = 3\n\
     [[volume]]\nlun = 7\nname = \"orders\"\nrole = \"command\"\n\
-    [[peer]]\nname = \"osaka\"\nportal = \"127.0.0.1:3261\"\niqn = \"iqn.2026-11.io.kagami:osaka\"\nio_timeout = \"10s\"\n\
+    [[peer]]\nname = \"osaka\"\nportal = \"127.0.0.1:3261\"\niqn = \"iqn.2026-11.io.kagami:osaka\"\nio_timeout = \"10s\"\nconnections = 4\n\
     orders = \"forward\"\nluns = [0]\nchap = { user = \"u\", secret_file = \"/s\" }\n\
     [[virtual]]\nlun = 30\npeer = \"osaka\"\nmapped_lun = 10\nrole = \"command\"\n\
     [[volume]]\nlun = 20\nname = \"jnl0\"\nrole = \"journal\"\npath = \"/j\"\n\

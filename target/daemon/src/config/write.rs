@@ -253,6 +253,9 @@ fn peer_keys(peer: &Peer) -> String {
     if let Some(time) = peer.io_timeout {
         line(&mut out, "io_timeout", text(&format_time(time)));
     }
+    if peer.connections != 1 {
+        line(&mut out, "connections", peer.connections);
+    }
     line(&mut out, "orders", text(peer.orders.as_str()));
     line(&mut out, "luns", luns(&peer.luns));
     chap_key(peer.chap.as_ref(), &mut out);

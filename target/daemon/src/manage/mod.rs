@@ -66,6 +66,10 @@ impl Daemon {
         }
         let now = Instant::now();
         self.logins.tell(now, &self.events, |line| crate::complain(&line));
+        let links = self.config.virtuals.iter().filter_map(|one| {
+            Some((one.name.as_str(), one.peer.as_str(), self.array.shape(one.lun)?.status()))
+        });
+        self.links.tell(now, links, &self.events, |line| crate::complain(&line));
         if self.sweep_until.is_some_and(|(next, _)| now >= next) {
             self.array.tell_changed(&self.array.sweep());
             self.sweep_until =

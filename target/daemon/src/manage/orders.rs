@@ -15,6 +15,7 @@ use kagami_admin::request::{
     VolumeGrow, VolumeMask, VolumeRemove, VolumeRename, VolumeUnmask,
 };
 use kagami_admin::{Refusal, Reply, Request};
+use kagami_link::LinkPlan;
 use kagami_tables::ResultRecord;
 use kagami_types::{BlockSize, ByteLen, Lun};
 use std::os::unix::fs::DirBuilderExt;
@@ -423,6 +424,11 @@ impl Daemon {
             name: order.name,
             iqn: order.iqn,
             io_timeout: order.io_timeout_ms.map(Duration::from_millis),
+            connections: match order.connections {
+                None => 1,
+                Some(n) if (1..=LinkPlan::MOST).contains(&n) => n,
+                Some(_) => return Err(Refusal::usage("connections is 1 to 16")),
+            },
             orders: match order.orders.as_deref() {
                 None | Some("signed") => Orders::Signed,
                 Some("forward") => Orders::Forward,

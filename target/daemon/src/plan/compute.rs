@@ -129,8 +129,7 @@ fn memory(config: &Config, cores: u32, tasks: TaskPlan, machine: &Machine) -> Re
 
     let pages = cache_pages.checked_add(ram_pages).ok_or_else(too_large)?;
     // Virtual volumes may be made at run time, too.
-    let links = (config.virtuals.len()
-        + if config.peers.is_empty() { 0 } else { SPARE_VIRTUALS + SPARE_LINKS }) as u64;
+    let links = if config.peers.is_empty() { 0 } else { links(config) };
     let reserve_small = 16 * cores + 2 * links;
     // One for each connection's receive window while it is idle, a quarter as many for headers
     // on their way out.
@@ -203,13 +202,21 @@ fn network(config: &Config) -> NetworkPlan {
     }
 }
 
+/// Connections to peers: of the sessions of all virtual volumes that there are or may be made at run time.
+fn links(config: &Config) -> u64 {
+    let of =
+        |name: &str| config.peers.iter().find(|peer| peer.name == name).map_or(1, |peer| peer.connections);
+    let there: u64 = config.virtuals.iter().map(|one| u64::from(of(&one.peer))).sum();
+    let most = config.peers.iter().map(|peer| peer.connections).max().unwrap_or(1);
+    there + (SPARE_VIRTUALS + SPARE_LINKS) as u64 * u64::from(most)
+}
+
 /// Registered files of one core: any connection, any volume, any portal.
 fn files(config: &Config, machine: &Machine) -> Result<u32, PlanError> {
     let array = &config.array;
     let portals = count(config.portals.len(), &array.cores_site)?;
     // A link's old socket may still be on its way out when the next one is there.
-    let links = config.virtuals.len() + SPARE_VIRTUALS + SPARE_LINKS;
-    let links = count(links, &array.cores_site)?.saturating_mul(2);
+    let links = u32::try_from(links(config)).unwrap_or(u32::MAX).saturating_mul(2);
     let files = array
         .max_connections
         .saturating_add(array.max_volumes)
@@ -274,6 +281,7 @@ fn virtuals(
             peer: one.peer.clone(),
             iqn: peer.iqn.clone(),
             portals: peer.portals.clone(),
+            connections: peer.connections,
             io_timeout: peer.io_timeout.unwrap_or(PEER_TIMEOUT),
             home: homes.next().unwrap_or_default(),
             slots: share(tasks.per_core - tasks.reserve),

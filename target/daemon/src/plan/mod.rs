@@ -277,6 +277,8 @@ pub struct VirtualPlan {
     pub iqn: String,
     /// Where the peer listens.
     pub portals: Vec<SocketAddr>,
+    /// Connections of its session.
+    pub connections: u16,
     /// How long a command may take.
     pub io_timeout: Duration,
     /// The core that owns it.

@@ -50,8 +50,8 @@ pub(super) fn build_as(
         isid,
         portals: one.portals.clone().into(),
         account: rules.account_at(&one.peer).map_err(|error| error.to_string())?,
+        connections: one.connections,
         preferences: Preferences {
-            max_connections: 1,
             max_recv_data_segment_length: plan.iscsi.max_recv_segment,
             max_burst_length: plan.iscsi.max_burst,
             first_burst_length: plan.iscsi.first_burst,
