@@ -9,6 +9,8 @@
 //! | [`code`] | how an order can end |
 //! | [`sign`] | HMAC-SHA-256 over requests and results |
 //! | [`slots`] | the array's side of a command device: claims, torn WRITEs, results, expiry |
+//! | [`courier`] | the host's side: a record, from a free slot to its result |
+//! | [`once`] | whether an order is done, was done before, or must not be |
 //!
 //! Nothing here does I/O or executes anything: bytes and times come in, bytes and events come out.
 //! The array (`kagami-channel`, `kagamid`) drives [`slots::Slots`] and executes; the tool (`kagami`)
@@ -18,7 +20,9 @@
 
 mod bytes;
 pub mod code;
+pub mod courier;
 pub mod layout;
+pub mod once;
 pub mod parameters;
 pub mod request;
 pub mod result;
