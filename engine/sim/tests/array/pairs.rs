@@ -175,6 +175,7 @@ fn virtual_unit(array: usize, number: u16, mapped: Lun, row: usize, io_timeout: 
         isid: LinkPlan::isid(array_uuid(array), lun),
         portals: Box::new([portal(1 - array)]),
         account: None,
+        connections: 1,
         preferences: Preferences::default(),
         mapped,
         io_timeout,
