@@ -132,6 +132,7 @@ fn link(plan: &Plan, peer: &Peer, group: &Group, mapped: Lun) -> VirtualPlan {
         peer: peer.name.clone(),
         iqn: peer.iqn.clone(),
         portals: peer.portals.clone(),
+        connections: peer.connections,
         io_timeout: peer.io_timeout.unwrap_or(PEER_TIMEOUT).max(Duration::from_secs(1)),
         // It lives where the journal does.
         home: CoreId(0),
