@@ -27,6 +27,8 @@ const DONE: usize = 16;
 /// A far page older than that says nothing of now.
 const FRESH: Duration = Duration::from_secs(3);
 
+const LOOK: Duration = Duration::from_millis(100);
+
 /// Who gave an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum From {
@@ -94,6 +96,7 @@ pub(super) struct Orders {
     /// Where a journal that has no formation yet begins.
     pub(super) unnamed: Option<(JournalPos, Sequence)>,
     pub(super) ended: Option<Ended>,
+    looked: Time,
     /// Every row of the decision table that was seen: for coverage.
     pub(super) seen: Vec<(Side, State, &'static str)>,
 }
@@ -128,13 +131,14 @@ impl Orders {
         (forwarded.take(ORDERS).collect(), answers.take(ORDERS).collect())
     }
 
+    /// Conditions of time are looked at now and then while an order waits.
     pub(super) fn next_deadline(&self) -> Time {
-        match self.pending.is_empty() {
-            true => Time::NEVER,
-            false => self.pending.iter().map(|pending| pending.since).min().map_or(Time::NEVER, |since| {
-                // Conditions of time are looked at this often.
-                since + Duration::from_millis(100)
-            }),
+        if self.pending.is_empty() { Time::NEVER } else { self.looked + LOOK }
+    }
+
+    pub(super) fn on_tick(&mut self, now: Time) {
+        if now >= self.looked + LOOK {
+            self.looked = now;
         }
     }
 

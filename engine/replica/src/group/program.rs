@@ -148,6 +148,9 @@ impl Live {
     fn modes(&mut self, cx: &mut Context<'_>, first: bool, mode: Mode) -> Go {
         if first {
             self.tracking = false;
+            if mode != Mode::Tracking {
+                self.marks.clear();
+            }
             self.fronts.set(cx, mode);
         }
         if self.fronts.holds() { Go::On } else { Go::Wait }
@@ -383,17 +386,21 @@ impl Live {
             (Program::Suspend { .. } | Program::Overtaken { .. } | Program::Serves, 0) => {
                 self.stop_source(first)
             }
-            (Program::Suspend { .. } | Program::Serves, 1) => self.modes(cx, first, Mode::Tracking),
-            (Program::Overtaken { .. }, 1) => self.modes(cx, first, Mode::Fenced),
-            (Program::Suspend { .. } | Program::Overtaken { .. } | Program::Serves, 2) => {
+            // What waits for the journal is given up: no bits are answered before the end of this.
+            (Program::Suspend { .. } | Program::Overtaken { .. } | Program::Serves, 1) => {
+                self.modes(cx, first, Mode::Tracking)
+            }
+            (Program::Overtaken { .. }, 2) => self.modes(cx, first, Mode::Fenced),
+            (Program::Suspend { .. } | Program::Serves, 2) => Go::On,
+            (Program::Suspend { .. } | Program::Overtaken { .. } | Program::Serves, 3) => {
                 if first {
                     self.join_unconfirmed(cx);
                     self.difference.turn(cx);
                 }
                 self.flush(cx, first)
             }
-            (Program::Suspend { .. } | Program::Overtaken { .. } | Program::Serves, 3) => self.bits(),
-            (Program::Suspend { state, reason }, 4) => {
+            (Program::Suspend { .. } | Program::Overtaken { .. } | Program::Serves, 4) => self.bits(),
+            (Program::Suspend { state, reason }, 5) => {
                 let id = Self::random_id(cx);
                 let (state, reason) = (*state, reason.clone());
                 self.save(cx, first, version, |live, next| {
@@ -403,7 +410,7 @@ impl Live {
                     live.end_log(next);
                 })
             }
-            (Program::Overtaken { reason }, 4) => {
+            (Program::Overtaken { reason }, 5) => {
                 let reason = reason.clone();
                 self.save(cx, first, version, |live, next| {
                     next.record.state = State::Psue;
@@ -413,7 +420,7 @@ impl Live {
                     live.end_log(next);
                 })
             }
-            (Program::Serves, 4) => {
+            (Program::Serves, 5) => {
                 let id = Self::random_id(cx);
                 let theirs = self.link.far.as_deref().map(|far| far.record.generation.id);
                 self.save(cx, first, version, |live, next| {
@@ -755,7 +762,7 @@ impl Live {
                 next.record.deleted = true;
                 next.record.bits = 0;
             }),
-            (Program::Delete, 5) => {
+            (Program::Delete, 6) => {
                 if first {
                     self.drop_source();
                     self.drop_sink();

@@ -129,6 +129,7 @@ impl Live {
             restored_sequence: block.restored_sequence,
             restore_target: block.restore_target,
         };
+        let reads = record.side == Side::Secondary && matches!(record.state, State::Copy | State::Pair);
         let same = |far: &&StatusPage| match (record.formation, far.record.formation) {
             (Some(own), Some(theirs)) => own.request == theirs.request,
             _ => false,
@@ -159,7 +160,7 @@ impl Live {
             consistent: record.consistent,
             recovering: self.recovering || !self.serving,
             generation: record.generation.id,
-            epoch: block.epoch,
+            epoch: if reads { block.read_epoch } else { block.epoch },
             progress: self.progress(),
             far_state: far.map(|far| far.record.state),
             far_heard: self.link.heard_wall,
