@@ -39,7 +39,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 /// The least memory that a sink works with.
-const MEMORY: u64 = 4 << 20;
+const MEMORY: u64 = 256 << 10;
 /// Between two polls while data flow, and at most while nothing does.
 const POLL_BUSY: Duration = Duration::from_millis(1);
 const POLL_IDLE: Duration = Duration::from_millis(20);

@@ -148,14 +148,14 @@ impl Fetch {
             self.written = self.parsed.0.offset;
         }
         let chunk = self.window.chunk().min(self.longest);
-        while let Some((at, len)) = self.stream.ask(cx.now, until, chunk) {
+        while let Some((at, len, again)) = self.stream.ask(cx.now, until, chunk) {
             let bytes = u64::from(len);
             let flying = self.stream.in_flight();
             if flying > 0 && flying + bytes > self.window.bytes() {
                 self.window.is_full();
                 return false;
             }
-            if flying + self.stream.held() + self.writing + bytes > self.memory.max(bytes) {
+            if !again && flying + self.stream.held() + self.writing + bytes > self.memory.max(bytes) {
                 return false;
             }
             if !bucket.open(cx.now) {

@@ -71,7 +71,7 @@ pub struct SinkOptions {
     pub hold: Duration,
     /// Bytes a second that may be read from the far array, 0 for no limit.
     pub bandwidth: u64,
-    /// Bytes of pages that this group may use for what it reads ahead; at least 4 MiB are used.
+    /// Bytes of pages that this group may use for what it reads ahead; at least 256 KiB are used.
     pub memory: u64,
     /// Of the formation copy.
     pub pace: Pace,

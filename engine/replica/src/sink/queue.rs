@@ -161,8 +161,10 @@ impl Queue {
             return Ok(());
         }
         let own = self.own.get_or_insert_with(|| Stream::new(self.group, self.layout, self.loaded_end));
-        while own.in_flight() + own.held() + self.loaded_bytes < self.memory.min(4 * CHUNK) {
-            let Some((at, len)) = own.ask(cx.now, until, CHUNK) else { break };
+        while let Some((at, len, again)) = own.ask(cx.now, until, CHUNK) {
+            if !again && own.in_flight() + own.held() + self.loaded_bytes >= self.memory.min(4 * CHUNK) {
+                break;
+            }
             let op = DeviceOp::Read { at: self.layout.place(at), len };
             let tag = cx.actions.journal(Owner::Sink, op);
             own.sent(cx.now, at, len, tag);

@@ -104,18 +104,18 @@ impl Stream {
         self.chunks.is_empty()
     }
 
-    /// The next read to be sent: its place, and its length; the caller then says [`Self::sent`]. Reads never go over the end
-    /// of the data area.
-    pub(super) fn ask(&mut self, now: Time, until: u64, chunk: u64) -> Option<(u64, u32)> {
+    /// The next read to be sent: its place, its length, and whether it failed before (then others wait for it, and it needs no
+    /// room that is not taken); the caller then says [`Self::sent`]. Reads never go over the end of the data area.
+    pub(super) fn ask(&mut self, now: Time, until: u64, chunk: u64) -> Option<(u64, u32, bool)> {
         let again = self.chunks.iter().find(|chunk| matches!(chunk.state, State::Wait(at) if at <= now));
         if let Some(again) = again {
-            return Some((again.at, again.len));
+            return Some((again.at, again.len, true));
         }
         if self.asked >= until || self.chunks.len() >= READS {
             return None;
         }
         let len = chunk.min(until - self.asked).min(self.layout.until_wrap(self.asked));
-        u32::try_from(len).ok().filter(|len| *len > 0).map(|len| (self.asked, len))
+        u32::try_from(len).ok().filter(|len| *len > 0).map(|len| (self.asked, len, false))
     }
 
     /// The read of [`Self::ask`] is under way.

@@ -26,11 +26,17 @@ fn formed(event: &SinkEvent) -> Option<Sequence> {
 fn life(seed: u64) {
     let forming = seed.is_multiple_of(2);
     let mut world = World::new(seed, forming);
-    if seed % 3 > 0 {
+    if !seed.is_multiple_of(3) {
         world.faults = Faults { far_lost: 25, far_bad: 30, busy: 25, ..Faults::default() };
     }
     if seed.is_multiple_of(4) {
         world.faults.longest = 64 << 10;
+    }
+    if seed % 7 > 3 {
+        // Frames are dropped before they are applied, and read again from the own journal.
+        world.options.memory = 0;
+        world.options.hold = Duration::from_micros(seed % 40);
+        world.begin();
     }
     if seed.is_multiple_of(5) {
         world.options.bandwidth = 40 << 20;

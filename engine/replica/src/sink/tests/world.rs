@@ -222,6 +222,23 @@ fn span(op: &BlockOp) -> (u64, u64) {
     }
 }
 
+/// One that never does anything.
+fn nobody(layout: Layout, places: Places) -> Sink {
+    let plan = SinkPlan {
+        group: GROUP,
+        layout,
+        volumes: Vec::new(),
+        places,
+        to_copy: Vec::new(),
+        forming: false,
+        drive: Drive::Host,
+        options: SinkOptions::default(),
+    };
+    let (pool, mut actions) = (pool(), Actions::default());
+    let mut cx = Context { now: Time(0), wall: 0, pool: &pool, actions: &mut actions, random: &mut || 5 };
+    Sink::begin(&mut cx, plan)
+}
+
 impl World {
     pub fn new(seed: u64, forming: bool) -> Self {
         let mut dice = Dice::new(seed);
@@ -245,16 +262,7 @@ impl World {
             faults: Faults::default(),
             layout,
             now: Time(1_000_000_000),
-            sink: Self::sink(
-                layout,
-                Time(0),
-                places,
-                &bits,
-                forming,
-                options,
-                Drive::Poller,
-                &mut Actions::default(),
-            ),
+            sink: nobody(layout, places),
             far,
             actions: Actions::default(),
             jobs: Vec::new(),
@@ -274,16 +282,7 @@ impl World {
         world
     }
 
-    fn sink(
-        layout: Layout,
-        now: Time,
-        places: Places,
-        bits: &[Bits],
-        forming: bool,
-        options: SinkOptions,
-        drive: Drive,
-        actions: &mut Actions,
-    ) -> Sink {
+    fn make(&mut self) -> Sink {
         let volumes = (0..VOLUMES as u8)
             .map(|index| SinkVolume {
                 index: VolumeIndex(index),
@@ -291,26 +290,27 @@ impl World {
                 block_size: BlockSize::B512,
             })
             .collect();
-        let to_copy = (0u8..).map(VolumeIndex).zip(bits.iter().cloned()).filter(|_| forming).collect();
-        let plan = SinkPlan { group: GROUP, layout, volumes, places, to_copy, forming, drive, options };
-        let pool = pool();
-        let mut cx = Context { now, wall: now.0, pool: &pool, actions, random: &mut || 5 };
+        let to_copy =
+            (0u8..).map(VolumeIndex).zip(self.bits.iter().cloned()).filter(|_| self.forming).collect();
+        let plan = SinkPlan {
+            group: GROUP,
+            layout: self.layout,
+            volumes,
+            places: self.places,
+            to_copy,
+            forming: self.forming,
+            drive: self.drive,
+            options: self.options,
+        };
+        let (pool, actions) = (pool(), &mut self.actions);
+        let mut cx = Context { now: self.now, wall: self.now.0, pool: &pool, actions, random: &mut || 5 };
         Sink::begin(&mut cx, plan)
     }
 
     /// Another sink on what is durable.
     pub fn begin(&mut self) {
         self.jobs.clear();
-        self.sink = Self::sink(
-            self.layout,
-            self.now,
-            self.places,
-            &self.bits,
-            self.forming,
-            self.options,
-            self.drive,
-            &mut self.actions,
-        );
+        self.sink = self.make();
         self.take();
     }
 
