@@ -116,7 +116,7 @@ impl Courier {
                 self.stage = Stage::Reading;
                 Step::Read(layout::result_at(self.slot), u32::try_from(HALF).unwrap_or(0))
             }
-            Stage::Choose { .. } if !self.taken && now.since(self.begun) > REACH => {
+            Stage::Choose { .. } if !self.taken && now.since(self.begun) > REACH.min(self.patience) => {
                 // A change that was sent into the dark may be made yet.
                 if self.in_doubt {
                     let why = "it cannot be reached; whether it was done is not known";

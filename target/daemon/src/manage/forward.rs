@@ -8,9 +8,10 @@
 use crate::serve::Answers;
 use kagami_admin::pair::{Relayed, from_hex, to_hex};
 use kagami_admin::{Outcome, Refusal, Reply};
-use kagami_orders::layout::{self, HALF, MAX_RECORD};
-use kagami_orders::{Code, Order, OrderResult, Request, State, request, slots};
-use kagami_types::{BlockSize, Uuid};
+pub(crate) use kagami_orders::courier::Failure as FarError;
+use kagami_orders::courier::{Courier, REACH, Step};
+use kagami_orders::{Code, Order, OrderResult, Request, State, request};
+use kagami_types::{BlockSize, Time, Uuid};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -23,23 +24,6 @@ use std::time::{Duration, Instant};
 const MOST: usize = 32;
 /// How long one may take in all.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long the far array may be out of reach before an order that it has not seen is given up.
-const REACH: Duration = Duration::from_secs(10);
-/// Pauses between two looks at a result.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
-
-/// How a command to a far unit failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum FarError {
-    /// RESERVATION CONFLICT: the slot is held.
-    Held,
-    /// It is to be tried again.
-    Busy,
-    /// The far array cannot be reached, or it is not known what became of the command.
-    Unreachable,
-    /// It refuses.
-    Refused,
-}
 
 /// A far command device.
 pub(crate) trait Far: Send + Sync {
@@ -267,82 +251,30 @@ fn random() -> Option<Uuid> {
 
 /// What a host does: claims a slot, waits for the result, frees the slot.
 fn deliver(far: &dyn Far, record: &[u8], patience: Duration) -> Result<Vec<u8>, No> {
-    let id = request::id_of(record).unwrap_or_default();
     let begun = Instant::now();
-    let order = Request::decode(record).ok().and_then(|request| Order::by_number(request.order));
-    let is_change = order.is_none_or(Order::is_change);
-    let (mut written, mut in_doubt) = (false, false);
-    let mut pause = PAUSES.0;
-    let mut choice = RandomState::new().hash_one(id.as_u128());
-    let wait = |pause: &mut Duration| {
-        thread::sleep(*pause);
-        *pause = (*pause * 2).min(PAUSES.1);
-    };
+    let now = || Time(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX));
+    let choice = RandomState::new().hash_one(record);
+    let mut courier = Courier::new(record, patience, choice, now());
     loop {
-        let spent = begun.elapsed();
-        if spent > patience {
-            return Err((Code::TimedOut, "no result in time; whether it was done is not known".to_owned()));
-        }
-        if !written && spent > REACH.min(patience) {
-            // A change that was sent into the dark may be made yet.
-            return Err(if in_doubt {
-                (Code::TimedOut, "it cannot be reached; whether it was done is not known".to_owned())
-            } else {
-                (Code::Unreachable, "it cannot be reached".to_owned())
-            });
-        }
-        let Some((block, blocks)) = far.shape() else {
-            wait(&mut pause);
-            continue;
+        let shape = far.shape();
+        let (block, bytes) = match shape {
+            Some((block, blocks)) => (block, Some(blocks << block.shift())),
+            None => (BlockSize::B512, None),
         };
-        let count = layout::slots(blocks << block.shift());
-        if count == 0 {
-            return Err((Code::Failed, "what is mapped there is no command device".to_owned()));
-        }
-        choice = choice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let slot = u32::try_from((choice >> 33) % u64::from(count)).unwrap_or(0);
         let lba = |byte: u64| byte >> block.shift();
-        let mut data = record.to_vec();
-        data.resize(data.len().next_multiple_of(block.bytes() as usize), 0);
-        let length = u32::try_from(data.len() >> block.shift()).unwrap_or(u32::MAX);
-        match far.write(lba(layout::request_at(slot)), length, data) {
-            Ok(()) => written = true,
-            Err(FarError::Held) => continue,
-            Err(FarError::Refused) => {
-                return Err((Code::Failed, "it does not take orders there".to_owned()));
+        let blocks = |bytes: usize| u32::try_from(bytes >> block.shift()).unwrap_or(u32::MAX);
+        match courier.step(now(), bytes) {
+            Step::Wait(until) => thread::sleep(until.since(now())),
+            Step::Write(at, mut data) => {
+                data.resize(data.len().next_multiple_of(block.bytes() as usize), 0);
+                let written = far.write(lba(at), blocks(data.len()), data);
+                courier.written(written, now());
             }
-            Err(FarError::Busy) => {
-                wait(&mut pause);
-                continue;
+            Step::Read(at, len) => {
+                let read = far.read(lba(at), blocks(len as usize), len);
+                courier.read(read.as_deref().map_err(|failure| *failure), now());
             }
-            Err(FarError::Unreachable) => {
-                // It may have arrived: then its result is there for the same record.
-                in_doubt |= is_change;
-                wait(&mut pause);
-                continue;
-            }
-        }
-        let half = u32::try_from(HALF >> block.shift()).unwrap_or(u32::MAX);
-        let mut pause = PAUSES.0;
-        while begun.elapsed() <= patience {
-            match far.read(lba(layout::result_at(slot)), half, u32::try_from(HALF).unwrap_or(0)) {
-                Ok(bytes) => match slots::result_for(id, &bytes) {
-                    Ok(Some(result)) if result.state == State::Done => {
-                        let zeroes = vec![0; block.bytes() as usize];
-                        // Where it does not arrive, the slot is freed by time.
-                        let _ = far.write(lba(layout::request_at(slot)), 1, zeroes);
-                        let whole = kagami_orders::result::whole(&bytes).unwrap_or_default();
-                        debug_assert!(whole.len() <= MAX_RECORD);
-                        return Ok(whole.to_vec());
-                    }
-                    Ok(Some(_)) => {}
-                    // Empty, or another's: the array was started again. The same record, again.
-                    _ => break,
-                },
-                Err(FarError::Busy | FarError::Unreachable) => {}
-                Err(FarError::Held | FarError::Refused) => break,
-            }
-            wait(&mut pause);
+            Step::Done(outcome) => return outcome,
         }
     }
 }

@@ -20,8 +20,9 @@ use kagami_admin::request::{
     LunMapAdd, LunMapRemove, Place, VolumeCreate, VolumeGrow, VolumeMask, VolumeRemove, VolumeUnmask,
 };
 use kagami_admin::{Refusal, Reply, Request as Ask};
+use kagami_orders::once::{self, Before, Way};
 use kagami_orders::slots::{Event, Given};
-use kagami_orders::{ANY_GENERATION, Code, Key, Order, OrderResult, RecordError, Request, Right, State, Tag};
+use kagami_orders::{Code, Key, Order, OrderResult, RecordError, Request, Right, State, Tag};
 use kagami_orders::{request, result, sign};
 use kagami_tables::{Change, ResultRecord, Transaction};
 use kagami_types::Uuid;
@@ -257,9 +258,9 @@ impl Daemon {
         key.clone_from(&giver.key);
         let known = Order::by_number(request.order);
         let name = known.map_or_else(|| request.order.to_string(), |order| order.name.to_owned());
-        let outcome = self.may(given, &request, known, &giver).and_then(|order| match order {
+        let outcome = self.may(given, &request, &giver).and_then(|order| match order {
             Some(order) => self.execute(given, &request, order, &giver, answers),
-            None => self.replay(given, &request).map(Far::Done),
+            None => self.replay(&request).map(Far::Done),
         });
         let what = match &outcome {
             // A change has its line by its transaction.
@@ -322,52 +323,18 @@ impl Daemon {
     }
 
     /// Whether an order may be done; `None`: it was done before.
-    fn may<'a>(
-        &self,
-        given: &Given,
-        request: &Request,
-        known: Option<&'a Order>,
-        giver: &Giver,
-    ) -> Result<Option<&'a Order>, No> {
-        let Some(order) = known else {
-            return no(Code::UnknownOrder, format!("there is no order {}", request.order));
-        };
-        if giver.right < order.right {
-            let (name, has, needs) = (order.name, giver.right.word(), order.right.word());
-            return no(Code::Unauthorised, format!("{name} needs the right {needs}; this is {has}"));
+    fn may(&self, given: &Given, request: &Request, giver: &Giver) -> Result<Option<&'static Order>, No> {
+        let before = self.before(request.id).map(|record| Before {
+            fingerprint: record.fingerprint,
+            code: record.code,
+            message: &record.message,
+        });
+        let generation = self.tables.generation().0;
+        match once::judge(request, &given.record, giver.right, generation, millis(), before) {
+            Ok(Way::Execute(order)) => Ok(Some(order)),
+            Ok(Way::Again(..)) => Ok(None),
+            Err((code, why)) => no(code, why),
         }
-        if order.is_change() && self.before(request.id).is_some() {
-            return Ok(None);
-        }
-        if request.is_signed() {
-            let now = millis();
-            if request.expires < now {
-                return no(Code::Expired, "the signature has expired; look at the clocks");
-            }
-            if request.expires - now > sign::LONGEST_MILLIS {
-                return no(
-                    Code::Expired,
-                    "the signature would hold for more than an hour; look at the clocks",
-                );
-            }
-        }
-        order.check(&request.parameters).map_err(|(code, why)| No(code, why))?;
-        let current = self.tables.generation().0;
-        if order.is_change() && request.generation == ANY_GENERATION {
-            return no(
-                Code::GenerationNeeded,
-                format!("name the generation that it acts on; now it is {current}"),
-            );
-        }
-        if order.is_change() && request.generation != current {
-            let meant = request.generation;
-            return no(
-                Code::Stale,
-                format!("it was meant for generation {meant}, now it is {current}; look again"),
-            );
-        }
-        let _ = given;
-        Ok(Some(order))
     }
 
     fn before(&self, id: Uuid) -> Option<&ResultRecord> {
@@ -376,11 +343,8 @@ impl Daemon {
     }
 
     /// The stored result of an order that was given before.
-    fn replay(&self, given: &Given, request: &Request) -> Result<Yes, No> {
+    fn replay(&self, request: &Request) -> Result<Yes, No> {
         let Some(record) = self.before(request.id) else { return no(Code::Failed, "its result is gone") };
-        if record.fingerprint != sign::fingerprint(&given.record) {
-            return no(Code::IdReused, "that request id was used for another record; take a new one");
-        }
         let code = Code::from_number(record.code).unwrap_or(Code::Failed);
         if !code.is_success() {
             return no(code, record.message.clone());
