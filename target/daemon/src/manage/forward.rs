@@ -282,7 +282,7 @@ fn deliver(far: &dyn Far, record: &[u8], patience: Duration) -> Result<Vec<u8>, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kagami_orders::slots::{Event, Limits, Slots};
+    use kagami_orders::slots::{Event, Limits, Slots, Written};
     use kagami_types::Time;
     use std::collections::HashSet;
 
@@ -346,10 +346,10 @@ mod tests {
 
         fn write(&self, lba: u64, _: u32, data: Vec<u8>) -> Result<(), FarError> {
             self.call(|inner| match inner.slots.on_write(lba << 9, &data, &"us".into(), Time(0)) {
-                slots::Written::Taken => Ok(()),
-                slots::Written::Held => Err(FarError::Held),
-                slots::Written::Busy => Err(FarError::Busy),
-                slots::Written::Outside => Err(FarError::Refused),
+                Written::Taken => Ok(()),
+                Written::Held => Err(FarError::Held),
+                Written::Busy => Err(FarError::Busy),
+                Written::Outside => Err(FarError::Refused),
             })
         }
 
