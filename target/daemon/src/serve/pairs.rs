@@ -145,9 +145,7 @@ fn seeds(joining: &Joining, joined: &Joined, links: &[u32]) -> (Vec<(CoreId, Con
             sequencer: Arc::clone(&sequencer),
             slots: u16::try_from(volume.slots).unwrap_or(u16::MAX),
         };
-        // The other array logs in under the name that it has as a target.
-        let reader = joining.links.first().map(|link| link.iqn.as_str().into());
-        let seed = PairSeed { front, group: joined.journal, is_new: joining.is_new, reader };
+        let seed = PairSeed { front, group: joined.journal, is_new: joining.is_new };
         let (answer, heard) = sync_channel(1);
         put(*address, GroupControl::Pair { seed: Box::new(seed), answer });
         answers.push((address.core, heard));
