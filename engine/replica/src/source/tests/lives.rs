@@ -95,6 +95,9 @@ impl Primary {
     /// As after a power failure: what was under way is there in any part.
     fn crash(&mut self) {
         for (_, at, data) in std::mem::take(&mut self.writes) {
+            if at == u64::MAX {
+                continue;
+            }
             for (block, part) in data.chunks(4096).enumerate() {
                 let at = usize::try_from(at).unwrap() + block * 4096;
                 match self.random.below(3) {
@@ -200,9 +203,13 @@ impl Primary {
                 }
                 Action::Front(_, ToFront::Stable(_)) | Action::Event(_) => {}
                 Action::Front(volume, ToFront::Apply { tag, .. }) => {
+                    // A flush may fail, and then has done nothing.
+                    let fails = self.random.below(4) == 0;
                     let volume = &mut self.volumes[place_of(volume.0)];
-                    volume.flushed = volume.seen.clone();
-                    self.writes.push((tag, u64::MAX, Vec::new()));
+                    if !fails {
+                        volume.flushed = volume.seen.clone();
+                    }
+                    self.writes.push((tag, u64::MAX, vec![u8::from(fails)]));
                 }
                 other => panic!("{other:?}"),
             }
@@ -265,7 +272,7 @@ impl Primary {
                     let at = self.random.index(self.writes.len());
                     let (tag, place, data) = self.writes.swap_remove(at);
                     if place == u64::MAX {
-                        let result = if self.random.below(4) == 0 { Err(BlockError::Device) } else { Ok(()) };
+                        let result = if data == [1] { Err(BlockError::Device) } else { Ok(()) };
                         assert!(self.desk.with(|cx| source.on_applied(cx, tag, result)));
                         continue;
                     }
@@ -310,7 +317,7 @@ impl Primary {
 #[test]
 fn many_lives_of_a_primary() {
     let (mut wraps, mut full, mut entries) = (0, 0, 0);
-    for seed in 0..30 {
+    for seed in 0..16 {
         let mut primary = Primary::new(seed);
         for _ in 0..12 {
             let steps = primary.random.below(500);
@@ -321,5 +328,5 @@ fn many_lives_of_a_primary() {
         full += primary.full;
         entries += primary.next;
     }
-    assert!(wraps > 50 && full > 0 && entries > 5000, "{wraps} {full} {entries}");
+    assert!(wraps > 20 && full > 0 && entries > 2500, "{wraps} {full} {entries}");
 }
