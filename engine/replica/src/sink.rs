@@ -360,6 +360,8 @@ impl Sink {
         self.drained = None;
         self.goal = Some(Goal::Everything { hold });
         self.fetch.restart();
+        // What is only half read of the far volumes will not come any more: entries for it are not needed either.
+        self.copy.far_restarted();
         self.restore.retry();
         self.pump(cx);
     }
