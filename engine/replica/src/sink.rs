@@ -722,7 +722,9 @@ impl Sink {
         at(self.fetch.next_deadline());
         at(self.queue.next_deadline());
         at(self.restore.next_deadline());
-        at(self.copy.next_deadline());
+        if !self.finishing {
+            at(self.copy.next_deadline());
+        }
         at(self.checkpoint.next_deadline());
         if self.limited {
             at(self.bucket.opens_at());
