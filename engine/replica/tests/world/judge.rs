@@ -8,7 +8,7 @@ use super::store::{self, Changes, Image};
 use kagami_journal::{Found, Superblock};
 use kagami_memory::Scatter;
 use kagami_replica::mail::{Change, Mode};
-use kagami_replica::{Order, Record, Side};
+use kagami_replica::{Order, Record, Side, State};
 use kagami_types::BlockOp;
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -317,7 +317,13 @@ impl World {
             let record = Record::decode(&block.record).ok()?;
             Some((*block, record))
         };
-        let (Some((ours, our)), Some((theirs, their))) = (read(array), read(1 - array)) else { return };
+        let Some((ours, our)) = read(array) else { return };
+        let follows = matches!(our.state, State::Copy | State::Pair | State::Psue | State::Psus { writable: false });
+        if our.side == Side::Secondary && follows && our.formation.is_some() {
+            // What it wrote itself is over.
+            self.judge.lineage[array] = None;
+        }
+        let Some((theirs, their)) = read(1 - array) else { return };
         let requests = |record: &Record| record.formation.map(|formation| formation.request);
         let (primary, secondary, pair) = match (our.side, their.side) {
             (Side::Primary, Side::Secondary) => (&ours, &theirs, requests(&our).zip(requests(&their))),

@@ -58,6 +58,23 @@ pub enum Event {
     Operator,
 }
 
+impl Event {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Device { .. } => "device",
+            Self::Store { .. } => "store",
+            Self::ToGroup(..) => "to group",
+            Self::ToFront(..) => "to front",
+            Self::FarIn { .. } => "far in",
+            Self::FarOut { .. } => "far out",
+            Self::PeerDevice { .. } => "peer device",
+            Self::Host(_) => "host",
+            Self::Boot => "boot",
+            Self::Operator => "operator",
+        }
+    }
+}
+
 struct Due {
     at: Time,
     number: u64,
@@ -126,6 +143,8 @@ pub struct World {
     pub script: script::Script,
     pub judge: judge::Judge,
     steps: u64,
+    kinds: BTreeMap<&'static str, u64>,
+    ticks: [u64; 2],
 }
 
 impl std::fmt::Debug for World {
@@ -172,6 +191,8 @@ impl World {
             verbose: false,
             judge,
             steps: 0,
+            kinds: BTreeMap::new(),
+            ticks: [0; 2],
         };
         world.boot(0);
         world.boot(1);
@@ -245,7 +266,13 @@ impl World {
     fn step(&mut self) {
         self.steps += 1;
         if self.steps > self.plan.most_steps {
-            return self.fail("too many steps: something runs in circles");
+            let deadlines = [0, 1].map(|array| {
+                let group = self.arrays[array].group.as_ref();
+                let fronts: Vec<_> = self.arrays[array].fronts.iter().map(|front| front.next_deadline()).collect();
+                (group.map(Group::next_deadline), fronts)
+            });
+            let text = format!("{:?}, deadlines {deadlines:?}, ticks {:?}", self.kinds, self.ticks);
+            return self.fail(format!("too many steps: something runs in circles: {text}"));
         }
         let deadline = |array: &Array| {
             let fronts = array.fronts.iter().map(kagami_replica::Front::next_deadline).min();
@@ -257,10 +284,12 @@ impl World {
         if at < next {
             // A deadline that has passed is looked at in the next round, a little later.
             self.now = Time(at.0.max(self.now.0 + 1000));
+            self.ticks[array] += 1;
             self.tick(array);
         } else if let Some(due) = self.queue.pop() {
             self.now = self.now.max(due.at);
             if due.boot.is_none_or(|boot| boot == self.arrays[due.array].boot && self.arrays[due.array].up) {
+                *self.kinds.entry(due.event.kind()).or_default() += 1;
                 self.happens(due.array, due.event);
             }
         } else {

@@ -70,12 +70,20 @@ impl Plan {
             ..Options::default()
         };
         let tiny = rng.percent(40);
+        let blocks = bytes / block_bytes;
+        // Just enough, and a data area of 256 KiB to some MiB.
+        let covered = blocks * block_bytes * volumes as u64;
+        let mut journal_bytes = 2 << 20;
+        while kagami_journal::Layout::new(journal_bytes, covered).is_err() {
+            journal_bytes += 64 << 10;
+        }
+        journal_bytes += (if tiny { 0 } else { 2 << 20 }) + (rng.below(16) << 16);
         Self {
             seed,
             volumes,
-            blocks: bytes / block_bytes,
+            blocks,
             block_bytes: block_bytes as u32,
-            journal_bytes: (if tiny { 1 << 20 } else { 4 << 20 }) + (rng.below(16) << 16),
+            journal_bytes,
             options,
             workers: rng.between(1, 6) as usize,
             think: [300, 2000, 10_000][rng.index(3)],
@@ -90,7 +98,7 @@ impl Plan {
             delay: [20, 200, 3000][rng.index(3)],
             loss: if rng.percent(40) { 100 } else { 0 },
             trouble: Duration::from_millis(rng.between(500, 4000)),
-            most_steps: 3_000_000,
+            most_steps: 300_000,
             sabotage: Sabotage::None,
         }
     }

@@ -178,6 +178,7 @@ impl World {
             }
             Phase::Mending => {
                 wait = Duration::from_millis(50);
+                self.plan.think = 20_000;
                 if let Some(primary) = pair {
                     self.settled(primary);
                     self.hosts.stopped = true;
@@ -290,7 +291,10 @@ impl World {
 
     fn quiet(&mut self, reports: &[Option<Report>; 2], waited: Duration) {
         if waited > Duration::from_secs(40) {
-            return self.fail(format!("the secondary does not catch up: {reports:#?}"));
+            let ops = &self.hosts.ops;
+            let fronts: Vec<_> = self.arrays.iter().flat_map(|array| &array.fronts).collect();
+            let text = format!("the secondary does not catch up: {ops:?} {fronts:?} {reports:#?}");
+            return self.fail(text);
         }
         if !self.hosts.ops.is_empty() {
             return;
