@@ -460,6 +460,7 @@ impl Live {
             sink.on_tick(cx);
         }
         self.fronts.on_tick(cx);
+        self.orders.on_tick(cx.now);
         self.look_at_reader(cx);
         if self.retry <= cx.now && !matches!(&self.running, Some(running) if running.recovers()) {
             self.retry = Time::NEVER;
@@ -529,11 +530,10 @@ impl Live {
             true => self.asked + limit + std::time::Duration::from_millis(1),
             false => Time::NEVER,
         };
-        let serve = match self.serving {
-            true => Time::NEVER,
-            false => self.started + self.plan.options.restart_wait,
+        let serve = match self.waits_to_serve() && self.plan.options.alone_serves && self.running.is_none() {
+            true => self.started + self.plan.options.restart_wait,
+            false => Time::NEVER,
         };
-        let serve = if serve == Time(0) || !self.waits_to_serve() { Time::NEVER } else { serve };
         source
             .min(sink)
             .min(reader)
