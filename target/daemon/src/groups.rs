@@ -110,7 +110,7 @@ pub(crate) fn joining(
         create: fresh.then(|| side(pairs.side)),
     };
     let links = (0..JOURNAL_LINKS).map(|_| link(pairs.peer_journal)).collect();
-    Ok(Joining { plan, journal: journal.name.clone(), links, volumes, is_new })
+    Ok(Joining { plan, journal: journal.name.clone(), links, volumes, is_new, reader: peer.iqn.clone() })
 }
 
 /// Commands that a volume's unit has room for; one made at run time has as many as those of the start.

@@ -54,6 +54,8 @@ pub struct Joining {
     pub volumes: Vec<JoiningVolume>,
     /// Its volumes are in use, and not of a group before.
     pub is_new: bool,
+    /// The other array's iSCSI name, which may read its volumes.
+    pub reader: String,
 }
 
 impl Joining {
@@ -145,7 +147,12 @@ fn seeds(joining: &Joining, joined: &Joined, links: &[u32]) -> (Vec<(CoreId, Con
             sequencer: Arc::clone(&sequencer),
             slots: u16::try_from(volume.slots).unwrap_or(u16::MAX),
         };
-        let seed = PairSeed { front, group: joined.journal, is_new: joining.is_new };
+        let seed = PairSeed {
+            front,
+            group: joined.journal,
+            is_new: joining.is_new,
+            reader: Some(joining.reader.as_str().into()),
+        };
         let (answer, heard) = sync_channel(1);
         put(*address, GroupControl::Pair { seed: Box::new(seed), answer });
         answers.push((address.core, heard));
