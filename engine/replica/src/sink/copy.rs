@@ -578,6 +578,11 @@ impl Copy {
                 }
                 self.sweep();
             }
+            Err(_) if self.claims.iter().any(|(id, claim)| *id == piece.claim && claim.stale) => {
+                // Not wanted any more.
+                self.pieces.swap_remove(at);
+                self.sweep();
+            }
             Err(BlockError::Busy | BlockError::Aborted | BlockError::BecomingReady) => {
                 piece.phase = Phase::Holding(now + AGAIN);
             }
