@@ -309,7 +309,9 @@ impl Source {
                 }
                 break;
             };
-            self.frames.push_back(Flying { end: frame.end, last: frame.last, time: frame.time });
+            // A frame without entries is no news of any.
+            let time = if frame.entries > 0 { frame.time } else { 0 };
+            self.frames.push_back(Flying { end: frame.end, last: frame.last, time });
             self.bits.framed(frame.last, frame.end);
             let op = DeviceOp::Write { at: frame.at, data: frame.data, stable: true };
             let tag = cx.actions.journal(Owner::Source, op);
@@ -557,7 +559,7 @@ impl Source {
             self.frames.pop_front();
             self.time = self.time.max(frame.time);
             let at = JournalPos { epoch: self.writer.epoch(), offset: frame.end };
-            self.index.note(IndexRecord { at, sequence: frame.last, time: frame.time });
+            self.index.note(IndexRecord { at, sequence: frame.last, time: self.time });
         }
         for volume in &mut self.volumes {
             if volume.newest > volume.told && sequence > volume.told {

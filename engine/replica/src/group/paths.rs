@@ -80,7 +80,9 @@ impl Live {
         }
     }
 
-    pub(super) fn begin_source(&mut self, cx: &mut Context<'_>, plan: SourcePlan) {
+    pub(super) fn begin_source(&mut self, cx: &mut Context<'_>, mut plan: SourcePlan) {
+        // The group's clock does not go back when the other side becomes the primary.
+        plan.time = plan.time.max(self.saver.durable().block.restored_time);
         self.source_saves = None;
         self.source_ends = None;
         self.source_begun = false;

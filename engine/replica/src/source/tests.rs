@@ -405,6 +405,8 @@ fn an_idle_journal_says_what_was_stable_and_then_rests() {
     append(&mut source, &mut desk, 0, 1, 4096);
     settle(&mut source, &mut desk);
     let stable = source.stable().0.offset;
+    let newest = source.newest();
+    assert!(newest > 0);
     desk.later(BEACON);
     assert!(source.next_deadline() <= desk.now);
     desk.with(|cx| source.on_tick(cx));
@@ -415,7 +417,7 @@ fn an_idle_journal_says_what_was_stable_and_then_rests() {
         desk.with(|cx| source.on_tick(cx));
         settle(&mut source, &mut desk);
     }
-    assert_eq!(source.stable().0.offset, stable + 4096);
+    assert_eq!((source.stable().0.offset, source.newest()), (stable + 4096, newest));
 }
 
 #[test]
