@@ -34,6 +34,8 @@ pub enum Decision {
     Yield(Formation),
     /// A primary learns that the other side was taken over: it stops its hosts' writes.
     Overtaken,
+    /// The side that had taken over has given that up: this one serves again.
+    Regain,
     /// Both have histories of their own: an operator has to choose.
     SplitBrain,
 }
@@ -99,6 +101,12 @@ fn primary(own: &Record, alone: bool, theirs: &Record) -> Decision {
             None if relation == Relation::Neither => Decision::SplitBrain,
             None => Decision::Nothing,
         };
+    }
+    if own.overtaken {
+        let gave_up = theirs.side == Side::Secondary
+            && !theirs.writable()
+            && matches!(relation, Relation::Equal | Relation::Descendant);
+        return if gave_up { Decision::Regain } else { Decision::Nothing };
     }
     let same = match (own.formation, theirs.formation) {
         (Some(mine), Some(formation)) => mine.request == formation.request,

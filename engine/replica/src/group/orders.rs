@@ -155,6 +155,7 @@ impl Orders {
             Decision::Unfence => "unfence",
             Decision::Yield(_) => "yield",
             Decision::Overtaken => "overtaken",
+            Decision::Regain => "regain",
             Decision::SplitBrain => "split brain",
         };
         let row = (own.side, own.state, name);

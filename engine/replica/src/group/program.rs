@@ -45,6 +45,8 @@ pub(super) enum Program {
     Fence { request: u128, until: Time },
     /// It goes on after that.
     Unfence,
+    /// It serves again, as the other has given up its takeover.
+    Regain,
     /// It becomes the secondary of the one that has swapped.
     Yield(Formation),
     /// It serves though it is fenced.
@@ -503,6 +505,14 @@ impl Live {
                 self.asked = cx.now;
                 self.serving = true;
                 self.orders.ended = Some(Ended::Unfenced);
+                Go::End
+            }
+
+            (Program::Regain, 0) => self.save(cx, first, version, |_, next| next.record.overtaken = false),
+            (Program::Regain, 1) => self.modes(cx, first, Mode::Tracking),
+            (Program::Regain, _) => {
+                self.tracking = true;
+                self.serving = true;
                 Go::End
             }
 
@@ -1028,6 +1038,7 @@ impl Live {
                 }
                 self.run(Program::Note(Note::Refused(request)))
             }
+            Decision::Regain => self.run(Program::Regain),
             Decision::Unfence => self.run(Program::Unfence),
             Decision::Yield(formation) => self.run(Program::Yield(formation)),
             Decision::Overtaken => {
