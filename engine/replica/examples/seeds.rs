@@ -21,7 +21,12 @@ fn main() -> ExitCode {
     let mut seen = world::Seen::default();
     let mut failed = Vec::new();
     for seed in from..to {
+        let begun = std::time::Instant::now();
         let run = std::panic::catch_unwind(|| World::run(Plan::of(seed), verbose));
+        let took = begun.elapsed();
+        if took.as_secs() > 5 {
+            println!("seed {seed} took {took:?}");
+        }
         match run {
             Ok(Ok(one)) => seen.add(&one),
             Ok(Err(failure)) => {

@@ -89,7 +89,7 @@ impl World {
                 }
             }
             (FarUnit::Journal, FarOp::Write { at, data }) => {
-                let bytes = data.to_vec();
+                let bytes = super::store::bytes(&data);
                 match self.group(array, |group, cx| group.on_peer_write(cx, at, &bytes)) {
                     Some(true) => self.far_back(array, tag, boot, FarEnd::Good(Scatter::new())),
                     Some(false) => self.far_back(array, tag, boot, FarEnd::Refused("not so".to_owned())),
@@ -130,7 +130,7 @@ impl World {
         let block = u64::from(self.plan.block_bytes);
         let end = match result {
             Ok(()) if status.is_empty() => {
-                let bytes = data.to_vec();
+                let bytes = super::store::bytes(data);
                 FarEnd::Good(self.data(&bytes))
             }
             Ok(()) => {

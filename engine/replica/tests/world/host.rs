@@ -193,7 +193,7 @@ impl World {
             self.judge_answer(array, tag, &op);
         }
         if matches!(op.op, BlockOp::Read(..)) && result.is_ok() {
-            store::stamps(&data.to_vec(), self.plan.block_bytes as usize);
+            store::stamps(&store::bytes(data), self.plan.block_bytes as usize);
         }
         let worker = op.worker;
         match result {

@@ -220,7 +220,7 @@ impl World {
         let run = |lba: u64, blocks: u64, stamp: u64| -> Changes {
             (lba..lba + blocks).map(|block| (block as usize, stamp)).collect()
         };
-        let bytes = data.to_vec();
+        let bytes = store::bytes(data);
         let changes = match change {
             Change::Write(range) => {
                 let stamps = store::stamps(&bytes, block);
@@ -318,7 +318,8 @@ impl World {
             Some((*block, record))
         };
         let Some((ours, our)) = read(array) else { return };
-        let follows = matches!(our.state, State::Copy | State::Pair | State::Psue | State::Psus { writable: false });
+        let follows =
+            matches!(our.state, State::Copy | State::Pair | State::Psue | State::Psus { writable: false });
         if our.side == Side::Secondary && follows && our.formation.is_some() {
             // What it wrote itself is over.
             self.judge.lineage[array] = None;

@@ -268,7 +268,8 @@ impl World {
         if self.steps > self.plan.most_steps {
             let deadlines = [0, 1].map(|array| {
                 let group = self.arrays[array].group.as_ref();
-                let fronts: Vec<_> = self.arrays[array].fronts.iter().map(|front| front.next_deadline()).collect();
+                let fronts: Vec<_> =
+                    self.arrays[array].fronts.iter().map(|front| front.next_deadline()).collect();
                 (group.map(Group::next_deadline), fronts)
             });
             let text = format!("{:?}, deadlines {deadlines:?}, ticks {:?}", self.kinds, self.ticks);
@@ -437,7 +438,7 @@ impl World {
 
     /// Something goes to a store.
     pub fn store(&mut self, array: usize, volume: usize, tag: u64, op: BlockOp, data: &Scatter) {
-        let bytes = data.to_vec();
+        let bytes = store::bytes(data);
         let store = &self.arrays[array].stores[volume];
         if op.writes() {
             let changes = store.changes(&op, &bytes);
@@ -529,7 +530,7 @@ impl World {
     fn device(&mut self, array: usize, tag: u64, op: DeviceOp) {
         let mark = self.arrays[array].journal.mark();
         if let DeviceOp::Write { at, data, .. } = &op {
-            let bytes = data.to_vec();
+            let bytes = store::bytes(data);
             self.arrays[array].writing.insert(tag, (*at, bytes));
         }
         let wait = match self.rng.below(60) {

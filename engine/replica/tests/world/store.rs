@@ -151,3 +151,10 @@ impl Store {
         }
     }
 }
+
+/// The bytes of pages.
+pub fn bytes(data: &kagami_memory::Scatter) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(data.len_bytes());
+    data.chunks().for_each(|chunk| bytes.extend_from_slice(chunk));
+    bytes
+}
