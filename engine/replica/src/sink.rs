@@ -32,6 +32,7 @@ use fetch::Fetch;
 use figures::Meter;
 use flow::Bucket;
 use kagami_journal::{Bits, GRANULE, Layout};
+use kagami_memory::Class;
 use kagami_types::{BlockError, JournalPos, Sequence, Time};
 use queue::{Bad, Queue};
 use restore::{Applied, Brake, Reach, Restore};
@@ -91,6 +92,8 @@ pub struct Sink {
     events: VecDeque<SinkEvent>,
     durable: Places,
     saving: Option<Places>,
+    /// There are others to be saved.
+    wants_save: bool,
     save_at: Time,
     far: Option<(FarView, Time)>,
     polling: bool,
@@ -128,7 +131,8 @@ impl Sink {
     /// Begins there. The first [`SinkEvent`]s come from this call's actions.
     pub fn begin(cx: &mut Context<'_>, plan: SinkPlan) -> Self {
         let SinkPlan { group, layout, volumes, places, to_copy, forming, drive, options } = plan;
-        let memory = options.memory.max(MEMORY);
+        let arena = u64::from(cx.pool.arena().total(Class::Page)) << Class::Page.shift();
+        let memory = options.memory.min(arena / 8).max(MEMORY);
         let restored = Applied {
             place: places.restored,
             sequence: places.restored_sequence,
@@ -152,6 +156,7 @@ impl Sink {
             events: VecDeque::new(),
             durable: places,
             saving: None,
+            wants_save: false,
             save_at: Time(0),
             far: None,
             polling: false,
@@ -608,9 +613,11 @@ impl Sink {
             wanted.target = reach.end;
             wanted.target_sequence = reach.sequence;
         }
-        if wanted == self.durable || (cx.now < self.save_at && self.goal.is_none()) {
+        self.wants_save = wanted != self.durable;
+        if !self.wants_save || (cx.now < self.save_at && self.goal.is_none()) {
             return reach;
         }
+        self.wants_save = false;
         self.save_at = cx.now + SAVE;
         self.saving = Some(wanted);
         self.events.push_back(SinkEvent::Save(wanted));
@@ -709,10 +716,7 @@ impl Sink {
         }
         let mut next = Time::NEVER;
         let mut at = |time: Time| next = next.min(time);
-        let places_move = self.saving.is_none()
-            && (self.fetch.read().0 != self.durable.read
-                || self.checkpoint.restored().sequence != self.durable.restored_sequence);
-        if places_move {
+        if self.wants_save && self.saving.is_none() {
             at(self.save_at);
         }
         if self.halted {

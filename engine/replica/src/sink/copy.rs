@@ -7,7 +7,7 @@
 
 use super::event::Trouble;
 use super::flow::Bucket;
-use super::plan::{Pace, SinkVolume};
+use super::plan::{PATIENCE, Pace, SinkVolume};
 use crate::action::{FarEnd, FarOp, FarUnit};
 use crate::context::{Context, Owner};
 use crate::mail::VolumeIndex;
@@ -31,8 +31,6 @@ const PIECES: usize = 32;
 const PIECES_GENTLE: usize = 2;
 /// Questions about allocation for one claim; the rest counts as allocated.
 const QUESTIONS: u32 = 8;
-/// So often is a read that the far array refuses repeated before the group hears of it.
-const TRIES: u32 = 4;
 const AGAIN: Duration = Duration::from_millis(20);
 
 /// What an entry for a range does.
@@ -100,7 +98,8 @@ struct Piece {
     zero: bool,
     phase: Phase,
     data: Scatter,
-    tries: u32,
+    /// Since when it is refused.
+    refused: Option<Time>,
     since: Time,
 }
 
@@ -412,7 +411,7 @@ impl Copy {
                 zero,
                 phase: Phase::Waiting(Time(0)),
                 data: Scatter::new(),
-                tries: 0,
+                refused: None,
                 since: Time(0),
             });
         }
@@ -468,7 +467,7 @@ impl Copy {
                     self.rest_until = cx.now + cx.now.since(piece.since);
                 }
                 piece.data = data;
-                piece.tries = 0;
+                piece.refused = None;
                 self.copied += len;
                 self.write(cx, at);
             }
@@ -487,13 +486,13 @@ impl Copy {
                     zero: false,
                     phase: Phase::Waiting(Time(0)),
                     data: Scatter::new(),
-                    tries: 0,
+                    refused: None,
                     since: cx.now,
                 });
             }
             FarEnd::Refused(what) => {
-                piece.tries += 1;
-                if piece.tries >= TRIES {
+                let since = *piece.refused.get_or_insert(cx.now);
+                if cx.now >= since + PATIENCE {
                     self.trouble = Some(Trouble::Copy { volume: volume.index, at: from, what });
                 }
                 piece.phase = Phase::Waiting(cx.now + AGAIN);
@@ -647,7 +646,11 @@ impl Copy {
             _ => Time::NEVER,
         });
         let claims = self.claims.iter().map(|(_, claim)| {
-            if claim.again > Time(0) && claim.asked.is_none() { claim.again } else { Time::NEVER }
+            if claim.again > Time(0) && claim.asked.is_none() {
+                claim.again.max(self.rest_until)
+            } else {
+                Time::NEVER
+            }
         });
         let rest = if self.rest_until > Time(0) { self.rest_until } else { Time::NEVER };
         pieces.chain(claims).min().unwrap_or(Time::NEVER).min(rest)

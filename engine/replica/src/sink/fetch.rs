@@ -6,6 +6,7 @@
 
 use super::event::Trouble;
 use super::flow::{Bucket, Window};
+use super::plan::PATIENCE;
 use super::stream::{Next, Stream, Took};
 use crate::action::{DeviceEnd, DeviceOp, FarEnd, FarOp, FarUnit};
 use crate::context::{Context, Owner};
@@ -15,8 +16,10 @@ use kagami_types::{BlockError, JournalPos, Sequence, Time, Uuid};
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// So often is a place read again that does not parse, or that the far array refuses, before the group hears of it.
+/// So often is a place read again that does not parse before the group hears of it.
 const TRIES: u32 = 6;
+/// After what cannot be used, nothing is asked for that long.
+const REST: Duration = Duration::from_millis(5);
 /// Reads are never made shorter than that because the far array refuses longer ones.
 const SHORTEST: u64 = 64 << 10;
 /// A busy device is asked again after that time.
@@ -61,7 +64,9 @@ pub(super) struct Fetch {
     /// Nothing is asked for before all writes are done: places will be written again.
     settling: bool,
     bad: u32,
-    refused: u32,
+    /// Since when the far array has refused all reads.
+    refused: Option<Time>,
+    rest: Time,
     trouble: Option<Trouble>,
     /// Bytes that arrived, ever.
     pub(super) arrived: u64,
@@ -90,7 +95,8 @@ impl Fetch {
             read: (read, sequence),
             settling: false,
             bad: 0,
-            refused: 0,
+            refused: None,
+            rest: Time(0),
             trouble: None,
             arrived: 0,
         }
@@ -136,10 +142,15 @@ impl Fetch {
     pub(super) fn restart(&mut self) {
         self.stream.restart(self.parsed.0);
         self.settling = true;
+        self.rest = Time(0);
     }
 
     /// Asks for more, as far as `until`. Whether the limit of the bandwidth holds it back.
     pub(super) fn ask(&mut self, cx: &mut Context<'_>, until: u64, bucket: &mut Bucket) -> bool {
+        if cx.now < self.rest {
+            return false;
+        }
+        self.rest = Time(0);
         if self.settling {
             if !self.writes.is_empty() {
                 return false;
@@ -151,14 +162,14 @@ impl Fetch {
         while let Some((at, len, again)) = self.stream.ask(cx.now, until, chunk) {
             let bytes = u64::from(len);
             let flying = self.stream.in_flight();
-            if flying > 0 && flying + bytes > self.window.bytes() {
+            if !again && flying > 0 && flying + bytes > self.window.bytes() {
                 self.window.is_full();
                 return false;
             }
             if !again && flying + self.stream.held() + self.writing + bytes > self.memory.max(bytes) {
                 return false;
             }
-            if !bucket.open(cx.now) {
+            if !bucket.open(cx.now) && !again {
                 return true;
             }
             bucket.take(bytes);
@@ -187,7 +198,7 @@ impl Fetch {
             Took::Arrived { since, bytes } => {
                 self.window.done(now, since, bytes);
                 self.arrived += bytes;
-                self.refused = 0;
+                self.refused = None;
                 self.good.0 += 1;
                 if self.good.0 >= self.good.1 {
                     self.good.0 = 0;
@@ -196,20 +207,19 @@ impl Fetch {
                 None
             }
             Took::Failed { bytes, .. } => {
-                match refused {
-                    Some(_) if bytes > SHORTEST => {
-                        // The far array may take no reads of that length.
-                        self.longest = (bytes / 2).next_multiple_of(4096).max(SHORTEST);
-                        self.good = (0, self.good.1.saturating_mul(2));
-                        self.restart();
-                    }
-                    Some(what) => {
-                        self.refused += 1;
-                        if self.refused >= TRIES {
-                            self.trouble = Some(Trouble::FarRefused(what));
-                        }
-                    }
-                    None => self.window.lost(),
+                let Some(what) = refused else {
+                    self.window.lost();
+                    return None;
+                };
+                let since = *self.refused.get_or_insert(now);
+                if now >= since + PATIENCE {
+                    self.trouble = Some(Trouble::FarRefused(what));
+                } else if bytes > SHORTEST {
+                    // It may take no reads of that length.
+                    self.longest = (bytes / 2).next_multiple_of(4096).max(SHORTEST);
+                    self.good = (0, self.good.1.saturating_mul(2));
+                    self.restart();
+                    self.rest = now + REST;
                 }
                 None
             }
@@ -254,7 +264,7 @@ impl Fetch {
                 Next::Frame(frame) => {
                     let last = frame.head.last();
                     if frame.head.offset != self.parsed.0.offset || frame.head.first > self.parsed.1.next() {
-                        self.is_bad("a frame does not follow the one before it".into());
+                        self.is_bad(cx.now, "a frame does not follow the one before it".into());
                         return None;
                     }
                     self.bad = 0;
@@ -263,19 +273,20 @@ impl Fetch {
                     return Some(frame);
                 }
                 Next::Bad(error) => {
-                    self.is_bad(error.to_string());
+                    self.is_bad(cx.now, error.to_string());
                     return None;
                 }
             }
         }
     }
 
-    fn is_bad(&mut self, what: String) {
+    fn is_bad(&mut self, now: Time, what: String) {
         self.bad += 1;
         if self.bad >= TRIES {
             self.trouble = Some(Trouble::FarCorrupt { at: self.parsed.0.offset, what });
         }
         self.restart();
+        self.rest = now + REST;
     }
 
     fn write(&mut self, cx: &mut Context<'_>, at: u64, data: Scatter) {
@@ -304,6 +315,7 @@ impl Fetch {
             Writing::Wait(at) => Some(at),
             _ => None,
         });
-        writes.min().unwrap_or(Time::NEVER).min(self.stream.next_deadline())
+        let rest = if self.rest > Time(0) { self.rest } else { Time::NEVER };
+        writes.min().unwrap_or(Time::NEVER).min(self.stream.next_deadline()).min(rest)
     }
 }

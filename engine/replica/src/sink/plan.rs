@@ -5,6 +5,9 @@ use kagami_journal::{Bits, Layout};
 use kagami_types::{BlockSize, Epoch, JournalPos, Sequence, Uuid};
 use std::time::Duration;
 
+/// So long may the far array refuse reads before the group hears of it: it may be starting.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+
 /// What a sink begins with.
 #[derive(Debug)]
 pub struct SinkPlan {
@@ -71,7 +74,8 @@ pub struct SinkOptions {
     pub hold: Duration,
     /// Bytes a second that may be read from the far array, 0 for no limit.
     pub bandwidth: u64,
-    /// Bytes of pages that this group may use for what it reads ahead; at least 256 KiB are used.
+    /// Bytes of pages that this group may use for what it reads ahead, though never more than an eighth of the arena; at
+    /// least 256 KiB are used.
     pub memory: u64,
     /// Of the formation copy.
     pub pace: Pace,
