@@ -80,6 +80,8 @@ impl<C: Courier> Giver<C> {
             (self.target, self.executes) = (uuid, None);
             return Ok(());
         }
+        // Names are the first array's, whomever the orders before this were for.
+        (self.target, self.executes) = (Uuid::nil(), None);
         let report: report::Arrays = parse(&self.look_up("arrays")?)?;
         let found = report.arrays.iter().find(|known| known.name == array);
         let unknown = || {
