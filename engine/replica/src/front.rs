@@ -287,6 +287,8 @@ impl Front {
             for &slot in &journaled {
                 self.slots.at(slot).reset();
             }
+            // Their sequences will never be stable: nobody is to wait for them.
+            self.stable = self.stable.max(self.taken);
             again.extend(journaled);
         }
         for &slot in &again {

@@ -9,9 +9,10 @@ use kagami_journal::{Found, Superblock};
 use kagami_memory::Scatter;
 use kagami_replica::mail::{Change, Mode};
 use kagami_replica::{Order, Record, Side, State};
-use kagami_types::BlockOp;
+use kagami_types::{BlockOp, Time};
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 #[derive(Debug)]
 pub struct Judge {
@@ -29,6 +30,8 @@ pub struct Judge {
     pub forced: bool,
     /// The last marker of which its host was told that it had arrived.
     pub required: u64,
+    /// When that was ordered last.
+    pub two_since: Time,
     /// What was answered when an order was given.
     at_order: HashMap<u64, u64>,
 }
@@ -45,6 +48,7 @@ impl Judge {
             fresh: [true, false],
             after_crash: [Some(arrays[0].image()), None],
             two_allowed: false,
+            two_since: Time(0),
             forced: false,
             required: 0,
             at_order: HashMap::new(),
@@ -89,15 +93,23 @@ impl World {
         } else {
             lineage.suspend();
         }
-        self.judge.writer[array] = true;
         self.judge.fresh[array] = false;
-        let other = 1 - array;
-        let paired = |mode: Option<Mode>| mode.is_some_and(|mode| is_writer(mode) && mode != Mode::Plain);
-        if self.judge.writer[other]
-            && paired(self.arrays[other].mode)
-            && mode != Mode::Plain
-            && !self.judge.two_allowed
-        {
+        self.judge.writer[array] = mode == Mode::Journaling;
+        if mode == Mode::Journaling {
+            self.judge_two(array);
+        }
+    }
+
+    /// The first bits are durable: hosts do write there.
+    pub fn judge_marked(&mut self, array: usize) {
+        if !self.judge.writer[array] {
+            self.judge.writer[array] = true;
+            self.judge_two(array);
+        }
+    }
+
+    fn judge_two(&mut self, array: usize) {
+        if self.judge.writer[array] && self.judge.writer[1 - array] && !self.judge.two_allowed {
             self.fail("hosts may write to both arrays, and nobody ordered that");
         }
     }
@@ -196,8 +208,11 @@ impl World {
 
     /// A pair is one again: only one side has a history.
     pub fn judge_paired(&mut self, primary: usize) {
-        self.judge.two_allowed = false;
-        self.judge.forced = false;
+        // An order may be on its way for some time.
+        if self.now.since(self.judge.two_since) > Duration::from_secs(8) {
+            self.judge.two_allowed = false;
+            self.judge.forced = false;
+        }
         self.judge.lineage[1 - primary] = None;
     }
 
@@ -289,9 +304,13 @@ impl World {
         match order {
             Order::Takeover { dry_run: false, force } => {
                 self.judge.two_allowed = true;
+                self.judge.two_since = self.now;
                 self.judge.forced |= *force;
             }
-            Order::Split { writable: true } => self.judge.two_allowed = true,
+            Order::Split { writable: true } => {
+                self.judge.two_allowed = true;
+                self.judge.two_since = self.now;
+            }
             Order::Marker { .. } => {
                 let answered = self.judge.lineage.iter().flatten().map(|lineage| lineage.acknowledged).max();
                 self.judge.at_order.insert(number, answered.unwrap_or(0));

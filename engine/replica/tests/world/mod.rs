@@ -352,6 +352,9 @@ impl World {
                     self.note(format!("array {array} volume {volume}: {mode:?}"));
                     self.judge_mode(array, *mode);
                 }
+                if matches!(mail, ToFront::Marked(_)) {
+                    self.judge_marked(array);
+                }
                 if let ToFront::Stable(sequence) = &mail {
                     self.judge.stable(array, sequence.0);
                 }

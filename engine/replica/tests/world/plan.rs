@@ -98,7 +98,7 @@ impl Plan {
             delay: [20, 200, 3000][rng.index(3)],
             loss: if rng.percent(40) { 100 } else { 0 },
             trouble: Duration::from_millis(rng.between(500, 4000)),
-            most_steps: 300_000,
+            most_steps: 1_000_000,
             sabotage: Sabotage::None,
         }
     }

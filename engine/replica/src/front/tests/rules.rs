@@ -272,6 +272,12 @@ fn from_journaling_to_tracking() {
     assert_eq!(b.stored(Ok(())), write(0, 1, false));
     assert_eq!(b.done.len(), 3);
     assert!(b.front.is_idle());
+    b.done.clear();
+    b.mode(Mode::Journaling);
+    b.tell(ToFront::Apply { tag: 40, op: FLUSH, data: Scatter::new() });
+    b.stored(Ok(()));
+    b.submit(4, FLUSH, &[]);
+    assert_eq!(b.ended(), (4, Ok(())), "a flush waits for no sequence that was given up");
 }
 
 #[test]
