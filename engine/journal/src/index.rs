@@ -127,6 +127,13 @@ impl Index {
         Self { group, layout, spacing, records: VecDeque::new(), fresh: 0, number }
     }
 
+    /// The same places, of which no block is to be written, and whose next block has that number.
+    #[must_use]
+    pub fn written(mut self, number: u64) -> Self {
+        (self.number, self.fresh) = (number, 0);
+        self
+    }
+
     /// Notes a place between two stable frames, if it is far enough from the one before.
     pub fn note(&mut self, record: IndexRecord) {
         let near = self.records.back().is_some_and(|last| record.at.offset < last.at.offset + self.spacing);

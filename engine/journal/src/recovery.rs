@@ -7,6 +7,7 @@
 
 use crate::bits::Bits;
 use crate::frame::{FrameHead, FrameKind, HeadFound, MAX_FRAME};
+use crate::index::{Index, IndexRecord};
 use crate::layout::{BLOCK, Layout};
 use crate::parser::{Expect, Frame, ParseError, Parser};
 use crate::superblock::Superblock;
@@ -204,6 +205,8 @@ pub struct Recovered {
     pub epochs: Vec<(u64, Epoch)>,
     /// Of each volume: what entries changed that the reader had not confirmed.
     pub unconfirmed: Vec<Bits>,
+    /// Places among the frames that were found, with their times and sequences.
+    pub index: Index,
     /// Frames and entries that were found.
     pub frames: u64,
     /// Entries among them.
@@ -251,6 +254,7 @@ impl Recovery {
             replay: plan.out,
             epochs: Vec::new(),
             unconfirmed: plan.granules.iter().map(|&granules| Bits::new(granules)).collect(),
+            index: Index::new(plan.group, plan.layout, 0),
             frames: 0,
             entries: 0,
         };
@@ -369,6 +373,7 @@ impl Recovery {
         found.previous = head.offset;
         found.sequence = found.sequence.max(head.last());
         found.end = frame.end();
+        found.index.note(IndexRecord { at: found.end, sequence: found.sequence, time: found.time });
         if head.end() <= self.plan.destaged {
             found.replay = found.end;
         }

@@ -191,7 +191,7 @@ impl Source {
             volumes,
             places,
             bits: Generations::new(&plan, before),
-            index: Index::new(plan.group, plan.layout, plan.index_next),
+            index: plan.index,
             doing: Vec::new(),
             frames: VecDeque::new(),
             out_epoch: plan.out.epoch,

@@ -237,7 +237,7 @@ impl Life {
 #[test]
 fn many_lives_lose_nothing_and_make_nothing_up() {
     let (mut wraps, mut lost, mut frames) = (0, 0, 0);
-    for seed in 0..20 {
+    for seed in 0..12 {
         let mut life = Life::new(seed);
         for _ in 0..25 {
             let steps = life.random.below(260);
@@ -248,7 +248,7 @@ fn many_lives_lose_nothing_and_make_nothing_up() {
         lost += life.lost;
         frames += life.frames;
     }
-    assert!(wraps > 60 && lost > 300 && frames > 3000, "{wraps} {lost} {frames}");
+    assert!(wraps > 30 && lost > 150 && frames > 1500, "{wraps} {lost} {frames}");
 }
 
 /// A journal with some stable frames: the device, the superblock from before them, and where each begins.
@@ -403,5 +403,7 @@ fn a_full_round_ends_where_it_began() {
     }
     let found = recover(&mut device, RecoveryPlan::of(&superblock, 0, &[]));
     assert_eq!((found.verdict, found.ending), (Verdict::End, Ending::Whole));
+    let place = found.index.by_sequence(Sequence(20)).unwrap();
+    assert_eq!((place.sequence, place.at.offset), (Sequence(20), 21 * 4096));
     assert_eq!((found.end.offset, found.sequence), (layout.data_len, Sequence(sequence - 1)));
 }

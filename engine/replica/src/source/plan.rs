@@ -1,7 +1,7 @@
 //! Where a source begins.
 
 use crate::mail::VolumeIndex;
-use kagami_journal::{Bits, Layout, Recovered, Superblock};
+use kagami_journal::{Bits, Index, Layout, Recovered, Superblock};
 use kagami_types::{Epoch, JournalPos, Sequence, Uuid};
 use std::time::Duration;
 
@@ -49,8 +49,8 @@ pub struct SourcePlan {
     pub volumes: Vec<SourceVolume>,
     /// The overflow policy: hosts may be slowed by so much before the journal is full; zero: not at all.
     pub slow: Duration,
-    /// The number of the next block of the index.
-    pub index_next: u64,
+    /// Places among the frames that are there already, and the number of the next block of the index.
+    pub index: Index,
 }
 
 impl SourcePlan {
@@ -82,7 +82,7 @@ impl SourcePlan {
             time: 0,
             volumes,
             slow,
-            index_next: 0,
+            index: Index::new(group, layout, 0),
         }
     }
 
@@ -113,7 +113,7 @@ impl SourcePlan {
             time: found.time,
             volumes,
             slow,
-            index_next: s.index_next,
+            index: found.index.clone().written(s.index_next),
         }
     }
 
