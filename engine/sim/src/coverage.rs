@@ -51,6 +51,12 @@ happenings! {
     NoSpace = "disk: no space",
     /// A disk was gone for a while.
     DiskGone = "disk: gone",
+    /// A disk was pulled out of the machine.
+    Pulled = "disk: pulled out",
+    /// A volume's cache held what its device had not, when that was pulled out.
+    PulledDirty = "disk: pulled out under dirty pages",
+    /// The array went on with a disk that was put back.
+    WentOn = "disk: put back, its volume went on",
     /// An operation completed many seconds late.
     Hang = "disk: hang with late completion",
     /// A flush made data stable.
@@ -255,6 +261,14 @@ happenings! {
     OrderKept = "host: ordered command behind others",
     /// A HEAD OF QUEUE command.
     HeadOfQueue = "host: head of queue command",
+    /// A HEAD OF QUEUE command was answered before an ORDERED one that had come before it and had to wait.
+    HeadKept = "host: head of queue before a waiting ordered command",
+    /// A command for a volume that was removed.
+    NoSuchUnit = "host: logical unit not there",
+    /// A volume was removed while hosts used it.
+    VolumeRemoved = "manage: volume removed under load",
+    /// It was added again.
+    VolumeAdded = "manage: volume added under load",
     /// A command was sent again.
     Retried = "host: retried",
     /// The array gave a device up.

@@ -2,13 +2,14 @@
 //! traits.
 
 use crate::coverage::Happening;
-use crate::disk::DiskId;
+use crate::disk::{DiskId, Stay, disk_of};
 use crate::net::{ConnId, Owner, Side};
 use crate::ops::{InFlight, OpKey};
 use crate::world::World;
 use kagami_reactor::{Completion, Errno, FileId, Io, Op, SocketId, Submit, Token, Wait};
 use kagami_types::Time;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -45,7 +46,8 @@ pub struct SimIo {
     core: usize,
     now: Time,
     sockets: Vec<Option<Socket>>,
-    files: Vec<DiskId>,
+    /// What is open, and since when the disk was there then.
+    files: Vec<Option<(DiskId, Stay)>>,
     staged: Vec<(Token, Op)>,
     waker: SimWaker,
 }
@@ -86,10 +88,8 @@ impl SimIo {
     /// # Errors
     /// There is no such disk.
     pub fn open(&mut self, disk: DiskId) -> Result<FileId, Errno> {
-        if !self.world.with(|state| state.disks.len() > usize::from(disk.0)) {
-            return Err(Errno::NO_DEVICE);
-        }
-        self.files.push(disk);
+        let stay = self.world.with(|state| state.disks.get(usize::from(disk.0))?.stay());
+        self.files.push(Some((disk, stay.ok_or(Errno::NO_DEVICE)?)));
         Ok(FileId(u32::try_from(self.files.len() - 1).unwrap_or(u32::MAX)))
     }
 
@@ -134,10 +134,15 @@ impl SimIo {
             Receive(ConnId, Side),
             Send(ConnId, Side),
             Disk(usize),
+            Pulled,
             Wrong,
         }
         let disk = |file: &FileId| {
-            self.files.get(file.0 as usize).map_or(Start::Wrong, |disk| Start::Disk(usize::from(disk.0)))
+            let Some((disk, opened)) = self.files.get(file.0 as usize).copied().flatten() else {
+                return Start::Wrong;
+            };
+            let stay = self.world.with(|state| state.disks.get(usize::from(disk.0))?.stay());
+            if stay == Some(opened) { Start::Disk(usize::from(disk.0)) } else { Start::Pulled }
         };
         let start = match &op {
             Op::Accept(socket) => match self.socket(*socket) {
@@ -164,10 +169,23 @@ impl SimIo {
                 Start::Receive(conn, side) => state.start_receive(conn, side, key),
                 Start::Send(conn, side) => state.start_send(conn, side, key),
                 Start::Disk(at) => state.start_disk(at, key),
+                Start::Pulled => state.complete_soon(key, Err(Errno::NO_DEVICE)),
                 // `EBADF`.
                 Start::Wrong => state.complete_soon(key, Err(Errno(9))),
             }
         });
+    }
+}
+
+/// What an operation of a disk is on.
+fn file_of(op: &Op) -> Option<FileId> {
+    match op {
+        Op::Read(file, ..)
+        | Op::Write { file, .. }
+        | Op::Flush(file)
+        | Op::Discard(file, ..)
+        | Op::Zero(file, ..) => Some(*file),
+        Op::Accept(_) | Op::Receive(..) | Op::Send(..) => None,
     }
 }
 
@@ -248,6 +266,23 @@ impl Io for SimIo {
             self.world.with(|state| state.close(conn, Side::Client));
         }
         id
+    }
+
+    fn add_device(&mut self, device: OwnedFd, _polled: bool) -> Result<FileId, Errno> {
+        self.open(disk_of(device).ok_or(Errno::INVALID)?)
+    }
+
+    fn remove_device(&mut self, device: FileId) {
+        let core = self.core;
+        let staged = self.staged.iter().any(|(_, op)| file_of(op) == Some(device));
+        self.world.with(|state| {
+            if staged || state.ops.any(|op| op.core == core && file_of(&op.op) == Some(device)) {
+                state.accuse(format!("core {core} closes a device that has operations under way"));
+            }
+        });
+        if let Some(entry) = self.files.get_mut(device.0 as usize) {
+            *entry = None;
+        }
     }
 
     fn peer(&self, socket: SocketId) -> Option<SocketAddr> {

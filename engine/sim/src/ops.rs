@@ -74,6 +74,11 @@ impl Ops {
         }
     }
 
+    /// Whether there is one like that.
+    pub(crate) fn any(&self, which: impl Fn(&InFlight) -> bool) -> bool {
+        self.slots.iter().flatten().any(|(_, op)| which(op))
+    }
+
     /// The keys of all, in the order of their slots.
     pub(crate) fn keys(&self) -> Vec<OpKey> {
         let used = self.slots.iter().enumerate();

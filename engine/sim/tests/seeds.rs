@@ -30,6 +30,13 @@ const NOT_HERE: &[Happening] = &[
     Happening::LinkJoined,
     Happening::LinkLost,
     Happening::LinkRepeated,
+    Happening::Pulled,
+    Happening::PulledDirty,
+    Happening::WentOn,
+    Happening::HeadKept,
+    Happening::NoSuchUnit,
+    Happening::VolumeRemoved,
+    Happening::VolumeAdded,
 ];
 
 fn number(text: &str) -> Option<u64> {
@@ -391,6 +398,75 @@ fn spread_volumes_stand_restless_hosts_hung_devices_and_crashes() {
         options.crash.io_within = 200;
         options.disk.eager = 0;
     });
+}
+
+/// Runs seeds of one kind; none may fail, and all of that must have happened.
+#[track_caller]
+fn assert_reached(seeds: u64, setup: Setup, wanted: &[(Happening, u64)], tune: impl Fn(&mut Options)) {
+    let arena = array::arena();
+    let mut coverage = Coverage::default();
+    let only = from_env("KAGAMI_SEED");
+    let first = only.unwrap_or(from_env("KAGAMI_FIRST").unwrap_or(0));
+    let count = only.map_or(from_env("KAGAMI_SEEDS").unwrap_or(seeds), |_| 1);
+    for seed in first..first + count {
+        match array::run_as(seed, arena, setup, &tune) {
+            Ok(report) => coverage.add(&report.coverage),
+            Err(failure) => panic!("\n{failure}\n"),
+        }
+    }
+    println!("{coverage}");
+    if count >= seeds {
+        for (what, times) in wanted {
+            assert!(coverage.count(*what) >= *times, "{}: {}", what.label(), coverage.count(*what));
+        }
+    }
+}
+
+#[test]
+fn devices_that_are_pulled_out_under_load_come_back_with_everything() {
+    let wanted = [
+        (Happening::Pulled, 60),
+        (Happening::PulledDirty, 5),
+        (Happening::WentOn, 40),
+        (Happening::CommandFailed, 100),
+        (Happening::ReadChecked, 1000),
+    ];
+    let setup = Setup { pulls: true, ..Setup::default() };
+    assert_reached(40, setup, &wanted, |_| {});
+    let spread = Setup { spread: true, cached: Some(true), ..setup };
+    assert_reached(25, spread, &[(Happening::WentOn, 20), (Happening::Part, 200)], |options| {
+        options.disk.hang = 0;
+    });
+}
+
+#[test]
+fn volumes_that_are_removed_and_added_under_load_keep_everything() {
+    let wanted = [(Happening::VolumeRemoved, 60), (Happening::VolumeAdded, 60), (Happening::NoSuchUnit, 100)];
+    let setup = Setup { changes: true, ..Setup::default() };
+    assert_reached(40, setup, &wanted, |_| {});
+    let spread = Setup { spread: true, ..setup };
+    assert_reached(25, spread, &[(Happening::VolumeAdded, 30), (Happening::Part, 200)], |_| {});
+}
+
+/// A world in which only devices take long, and they do.
+fn only_slow_disks(options: &mut Options) {
+    *options = Options::calm();
+    options.disk.service = 200_000_000;
+}
+
+#[test]
+fn head_of_queue_goes_before_what_waits() {
+    let setup = Setup { heads: true, ..Setup::default() };
+    assert_reached(40, setup, &[(Happening::HeadKept, 100)], only_slow_disks);
+}
+
+#[test]
+fn head_of_queue_that_waits_is_caught() {
+    let arena = array::arena();
+    let setup = Setup { heads: true, broken: Some(Broken::Head), ..Setup::default() };
+    let found = (0..40).find_map(|seed| array::run_as(seed, arena, setup, only_slow_disks).err());
+    let what = found.expect("not caught in 40 seeds").what;
+    assert!(what.contains("HEAD OF QUEUE"), "{what}");
 }
 
 #[test]

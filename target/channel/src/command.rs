@@ -141,6 +141,7 @@ impl Full {
         task.out = Some(out);
         task.cold = hub.keeps_pages(task.lun);
         let lun = Lun::from_wire(task.lun).ok();
+        task.meant = lun.and_then(|lun| hub.directory.unit(lun));
         let taken = hub.take_pages(&mut task.data, lun, wanted as usize);
         task.share = lun.zip(taken.filter(|&pages| pages > 0));
         let wanted = if taken.is_some() {
@@ -242,7 +243,11 @@ impl Full {
         }
         if !task.writes && task.expected > 0 && task.charged == 0 {
             if self.reading > 0 && self.reading + u64::from(task.expected) > self.most_reading {
-                self.held_back.push_back((slot, task.turn));
+                let held = (slot, task.turn);
+                match task.attribute {
+                    TaskAttribute::HeadOfQueue => self.held_back.push_front(held),
+                    _ => self.held_back.push_back(held),
+                }
                 return;
             }
             task.charged = task.expected;
@@ -255,7 +260,9 @@ impl Full {
         let unit = Lun::from_wire(task.lun)
             .ok()
             .filter(|&lun| self.session.visible.contains(lun))
-            .and_then(|lun| hub.directory.unit(lun));
+            .and_then(|lun| hub.directory.unit(lun))
+            // Volumes may have come and gone while its data did.
+            .filter(|&unit| !task.writes || task.meant == Some(unit));
         let Some(unit) = unit else {
             let reply = hub.absent(id, &task.cdb, data, &self.session);
             self.reply(reply);

@@ -41,6 +41,8 @@ pub(crate) struct Task {
     pub(crate) expected: u32,
     /// The W bit: the expected length is of data that the initiator sends.
     pub(crate) writes: bool,
+    /// The unit that its data was taken for: what it writes must fit that one.
+    pub(crate) meant: Option<UnitAddress>,
     /// Its data goes to pages that are in no cache, and stays there.
     pub(crate) cold: bool,
     pub(crate) out: Option<DataOut>,
@@ -87,6 +89,7 @@ impl Tasks {
                 unit: UnitAddress { core: kagami_types::CoreId(0), index: 0 },
                 expected: 0,
                 writes: false,
+                meant: None,
                 cold: false,
                 out: None,
                 data: ScatterMut::default(),

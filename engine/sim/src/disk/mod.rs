@@ -7,8 +7,10 @@
 //! leaves is for [`Medium`].
 
 mod medium;
+mod pull;
 
 pub(crate) use medium::{Medium, WriteSeq};
+pub(crate) use pull::{Stay, disk_of};
 
 use crate::coverage::Happening;
 use crate::ops::OpKey;
@@ -54,6 +56,8 @@ pub(crate) struct Job {
     started: Time,
     /// Its place in the order in which the disk got its operations.
     order: u64,
+    /// Since when the disk was there.
+    stay: Stay,
 }
 
 /// One disk.
@@ -68,6 +72,9 @@ pub(crate) struct Disk {
     orders: u64,
     busy: BTreeSet<u64>,
     gone_until: Time,
+    /// It is not in the machine.
+    pulled: bool,
+    stay: Stay,
     /// Where transfers were short. The next from there is not: a kernel that twice stops at the
     /// same place means that there is something wrong with it.
     short_from: BTreeSet<usize>,
@@ -84,6 +91,8 @@ impl Disk {
             orders: 0,
             busy: BTreeSet::new(),
             gone_until: Time(0),
+            pulled: false,
+            stay: Stay::default(),
             short_from: BTreeSet::new(),
         }
     }
@@ -99,6 +108,11 @@ impl Disk {
 
     pub(crate) fn sector(&self) -> usize {
         self.medium.sector()
+    }
+
+    /// What an opened descriptor is good for; `None` where there is nothing to open.
+    pub(crate) fn stay(&self) -> Option<Stay> {
+        (!self.pulled).then_some(self.stay)
     }
 
     /// The next write's number and the lowest of those under way.
@@ -225,6 +239,7 @@ impl State {
             result: Ok(0),
             started: self.now,
             order: disk.orders,
+            stay: disk.stay,
         };
         let beside = disk.is_writing(&(offset..end));
         let rng = &mut disk.rng;
@@ -347,6 +362,9 @@ impl State {
         let Some(inflight) = self.ops.get(key) else { return };
         let Some(job) = &mut inflight.job else { return };
         let Some(disk) = self.disks.get_mut(job.disk) else { return };
+        if job.stay != disk.stay {
+            return;
+        }
         act(&mut disk.medium, &mut inflight.op, job, piece, |_| true);
         self.trap.pass(Moment::Piece);
         if disk.rng.permille(eager) {
@@ -374,7 +392,7 @@ impl State {
         let is_flush = matches!(inflight.op, Op::Flush(_));
         let is_discard = matches!(inflight.op, Op::Discard(..));
         let mut result = job.result;
-        if self.now < disk.gone_until {
+        if self.now < disk.gone_until || job.stay != disk.stay {
             result = Err(Errno::NO_DEVICE);
         }
         if result.is_ok() && (is_flush || job.stable) {

@@ -409,6 +409,9 @@ impl Host {
             if let Some(link) = session.links.get_mut(at) {
                 link.send(world).map_err(|trouble| (at, trouble))?;
             }
+            if self.plan.heads.is_some() {
+                session.note_out(at, world.now());
+            }
         }
         Ok(())
     }

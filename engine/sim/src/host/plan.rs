@@ -91,6 +91,14 @@ pub struct HostPlan {
     pub plain: bool,
     /// Nothing happens that excuses a command without an answer.
     pub prompt: bool,
+    /// Many commands are ORDERED or HEAD OF QUEUE. One of these must not wait for one of those that was waiting itself
+    /// when it came, as it must have been if what that waited for was answered so much later, in nanoseconds. Only where
+    /// nothing but devices takes long.
+    pub heads: Option<u64>,
+    /// Sends SIMPLE in place of HEAD OF QUEUE, and holds the target to the latter.
+    pub headless: bool,
+    /// Volumes are removed and added while hosts use them.
+    pub comes_and_goes: bool,
     /// Never sends a task attribute, and holds the target to those that it would have sent: a target that ignores them.
     pub unordered: bool,
 }

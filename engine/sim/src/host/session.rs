@@ -21,6 +21,7 @@ use kagami_iscsi::pdu::{
     ScsiResponseCode, TaskAttribute, Tsih, Ttt,
 };
 use kagami_iscsi::serial::{CmdSn, StatSn};
+use kagami_types::Time;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A session of a host, from the leading login on.
@@ -141,6 +142,8 @@ impl Session {
         // Without InitialR2T the rest of the first burst may follow unasked.
         let unsolicited = if parameters.initial_r2t || rng.one_in(4) { immediate } else { first };
         let attribute = match rng.below(16) {
+            3 | 4 if plan.heads.is_some() => TaskAttribute::Ordered,
+            5 | 6 if plan.heads.is_some() => TaskAttribute::HeadOfQueue,
             0 => TaskAttribute::Ordered,
             1 => TaskAttribute::HeadOfQueue,
             2 => TaskAttribute::Untagged,
@@ -153,7 +156,8 @@ impl Session {
         }
         order.notes.iter().for_each(|what| world.hit(*what));
         // A host that asks for nothing and expects it all the same: to show that the check finds that.
-        let told = if plan.unordered { TaskAttribute::Simple } else { attribute };
+        let head = attribute == TaskAttribute::HeadOfQueue;
+        let told = if plan.unordered || (plan.headless && head) { TaskAttribute::Simple } else { attribute };
         let mut flags = CommandFlags::empty().with_attribute(told);
         flags.set(CommandFlags::FINAL, unsolicited == immediate);
         flags.set(CommandFlags::WRITE, len > 0);
@@ -202,6 +206,10 @@ impl Session {
             open_r2ts: 0,
             entire,
             behind,
+            head: head && entire,
+            out_at: None,
+            waited_until: None,
+            overtaken: 0,
             issued: world.now(),
             patience: plan.patience + rng.below(plan.patience),
             aborting: None,
@@ -440,6 +448,10 @@ impl Session {
         let number = task.unit;
         if task.behind && status == status::GOOD {
             self.judge_order(plan, unit, &task, world)?;
+            self.judge_heads(plan, &task, world)?;
+        }
+        if plan.heads.is_some() && task.entire && status == status::GOOD {
+            self.note_end(&task, world.now());
         }
         let name = |what| format!("{what} (host {}, unit {number}, task {itt})", plan.number);
         let verdict = task
@@ -481,7 +493,9 @@ impl Session {
         ended: &Task,
         world: &World,
     ) -> Result<(), Trouble> {
-        if plan.resets || unit.ends_tasks || !self.managing.is_empty() {
+        // Where there is no unit just now, the target answers without a look at what the last one still does.
+        let nobody = plan.comes_and_goes;
+        if nobody || plan.resets || unit.ends_tasks || !self.managing.is_empty() {
             return Ok(());
         }
         let before = |task: &&Task| {
@@ -499,6 +513,54 @@ impl Session {
         }
         world.hit(Happening::OrderKept);
         Ok(())
+    }
+
+    /// Everything that this connection had to send has gone out.
+    pub(super) fn note_out(&mut self, at: usize, now: Time) {
+        let Some(cid) = self.links.get(at).filter(|link| link.is_flushed()).map(|link| link.cid) else {
+            return;
+        };
+        for task in self.tasks.values_mut().filter(|task| task.head && task.cid == cid) {
+            task.out_at = task.out_at.or(Some(now));
+        }
+    }
+
+    /// A task has ended that ORDERED ones may have waited for, or that came before their turn.
+    fn note_end(&mut self, ended: &Task, now: Time) {
+        let waiting = |task: &&mut Task| task.behind && task.unit == ended.unit && task.cid == ended.cid;
+        for task in self.tasks.values_mut().filter(waiting) {
+            if ended.cmd_sn.is_before(task.cmd_sn) {
+                task.waited_until = Some(now);
+            } else if ended.head {
+                task.overtaken += 1;
+            }
+        }
+    }
+
+    /// An ORDERED task has ended. One that was HEAD OF QUEUE and came while it waited was to be executed first (SAM-5 8.9.3,
+    /// 8.9.4: an ORDERED command is not enabled while there is one), so its answer had to come first.
+    fn judge_heads(&self, plan: &HostPlan, ended: &Task, world: &World) -> Result<(), Trouble> {
+        let Some(bound) = plan.heads.filter(|_| self.links.len() == 1 && self.managing.is_empty()) else {
+            return Ok(());
+        };
+        let Some(until) = ended.waited_until else { return Ok(()) };
+        let came_in_time = |task: &&Task| {
+            task.head
+                && task.unit == ended.unit
+                && task.cmd_sn.is_after(ended.cmd_sn)
+                && task.aborting.is_none()
+                && task.out_at.is_some_and(|out| until.nanos_since(out) > bound)
+        };
+        match self.tasks.values().find(came_in_time) {
+            Some(task) => wrong(format!(
+                "the ORDERED task {} was answered before the HEAD OF QUEUE task {}, which came while it waited",
+                ended.itt, task.itt
+            )),
+            None => {
+                world.count(Happening::HeadKept, ended.overtaken);
+                Ok(())
+            }
+        }
     }
 
     /// Where in the life of its tasks a connection was when it broke.

@@ -76,6 +76,13 @@ pub(super) struct Task {
     pub(super) entire: bool,
     /// ORDERED, and tasks that it has to wait for were open when it was sent.
     pub(super) behind: bool,
+    /// HEAD OF QUEUE, and when all of it had gone out.
+    pub(super) head: bool,
+    pub(super) out_at: Option<Time>,
+    /// ORDERED: when the last of those that it had to wait for was answered.
+    pub(super) waited_until: Option<Time>,
+    /// And how many HEAD OF QUEUE ones that came later were answered before it.
+    pub(super) overtaken: u64,
     pub(super) issued: Time,
     pub(super) patience: u64,
     /// The tag of the request to abort it.
@@ -95,6 +102,9 @@ pub(super) struct Sense {
 
 /// LOGICAL UNIT COMMUNICATION TIME-OUT.
 const COMMUNICATION_TIMEOUT: u16 = 0x0801;
+
+/// LOGICAL UNIT NOT SUPPORTED.
+const NO_SUCH_UNIT: u16 = 0x2500;
 
 impl Sense {
     /// Reads the data segment of a response: two bytes of length, then sense data of either format
@@ -217,6 +227,12 @@ impl Task {
             }
             (status::CHECK_CONDITION, Some(0x6)) => {
                 hit(Happening::UnitAttention);
+                Ok(Verdict::Refused)
+            }
+            (status::CHECK_CONDITION, Some(0x5))
+                if plan.comes_and_goes && sense.is_some_and(|sense| sense.code == NO_SUCH_UNIT) =>
+            {
+                hit(Happening::NoSuchUnit);
                 Ok(Verdict::Refused)
             }
             (status::CHECK_CONDITION, Some(0xe)) if matches!(self.work, Work::Compare(..)) => {

@@ -39,6 +39,8 @@ pub enum Broken {
     Status,
     /// Task attributes are ignored.
     Order,
+    /// HEAD OF QUEUE is taken for SIMPLE.
+    Head,
 }
 
 impl Broken {

@@ -5,6 +5,7 @@ mod broken;
 mod links;
 mod pairs;
 mod parts;
+mod steward;
 
 pub use broken::Broken;
 
@@ -26,9 +27,12 @@ use kagami_volume::zero_page;
 pub use pairs::Drill;
 use pairs::Pairs;
 use parts::{Rules, States};
+use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+use steward::{Deed, Site, Steward, Ward};
 
 const TARGET: &str = "iqn.2026-11.io.kagami:sim";
 
@@ -63,6 +67,8 @@ pub struct SimArray {
     io_timeout: Duration,
     ping_interval: Duration,
     inboxes: Vec<Arc<Inbox>>,
+    /// The same for whoever plays the daemon.
+    site: Rc<RefCell<Site>>,
     metrics: Option<Arc<Metrics>>,
     broken: Option<Broken>,
     cache: CachePlan,
@@ -113,8 +119,10 @@ impl Array for SimArray {
         let registry = Registry::new(self.cores.into(), 64, self.window.into());
         let rules = Arc::clone(&self.rules) as Arc<dyn kagami_channel::Access>;
         let shared = Arc::new(Shared::new(registry, rules, Directory::new(entries)));
+        self.site.borrow_mut().booted(&shared, &places);
         let metrics = Metrics::new(self.cores.into(), self.volumes.len());
         self.metrics = Some(Arc::clone(&metrics));
+        self.site.borrow_mut().metrics = Some(Arc::clone(&metrics));
         let mut machines: Vec<SimIo> = (0..self.cores).map(|_| world.add_core()).collect();
         let wakers: Vec<_> = machines.iter().map(SimIo::waker).collect();
         self.inboxes.clear();
@@ -162,6 +170,7 @@ impl Array for SimArray {
             let waker = wakers[usize::from(core)].clone();
             let inbox = Arc::new(Inbox::new(port.ringer(), move || waker.wake()));
             self.inboxes.push(Arc::clone(&inbox));
+            self.site.borrow_mut().inboxes.push(Arc::clone(&inbox));
             let parts = CoreParts {
                 pool,
                 port,
@@ -184,6 +193,13 @@ impl Array for SimArray {
             let wake = move |core: CoreId| others[core.index()].wake();
             let sockets = sockets.map_err(|error| error.to_string())?;
             let core = Core::new(limits, Arc::clone(&shared), parts, sockets, wake);
+            let maker = steward::Maker {
+                volumes: self.volumes.clone(),
+                zeroes,
+                states: self.states.clone(),
+                io_timeout: self.io_timeout,
+            };
+            let core = core.with_maker(maker);
             booted.push((io, core));
         }
         Ok(booted)
@@ -196,6 +212,7 @@ impl Array for SimArray {
 
     fn gone(&mut self, world: &World) -> Result<(), String> {
         self.inboxes.clear();
+        self.site.borrow_mut().down();
         self.hog.clear();
         for status in self.shapes.drain(..).map(|shape| shape.status()) {
             world.count(Happening::LinkJoined, status.joined);
@@ -255,6 +272,12 @@ pub struct Setup {
     pub links: Option<u16>,
     /// The volumes are in pairs.
     pub pairs: Option<Drill>,
+    /// Disks are pulled out and put back, under load.
+    pub pulls: bool,
+    /// Volumes are removed and added, under load.
+    pub changes: bool,
+    /// Many commands are ORDERED and HEAD OF QUEUE, in a world where only devices take long.
+    pub heads: bool,
 }
 
 /// The same with something that is not left to chance.
@@ -268,6 +291,10 @@ pub fn run_as(
     let mut rng = Rng::new(seed ^ 0x6b61_6761_6d69);
     let mut options = Options::random(&mut rng);
     tune(&mut options);
+    if setup.pulls {
+        // What was not on the device when it went may not get there before a stop.
+        options.disk.gone = options.disk.gone.max(1);
+    }
     if let Some(lines) = std::env::var("KAGAMI_TRACE").ok().and_then(|text| text.parse().ok()) {
         options.trace = lines;
     }
@@ -284,12 +311,15 @@ pub fn run_as(
     let mut sim = Sim::new(seed, options);
     let restless = setup.unrest.is_some();
     let (chap, resets) = (rng.one_in(4), rng.one_in(3) || restless);
+    let resets = resets && !setup.changes && !setup.heads;
     // Hosts cannot reserve or change modes through a virtual volume, and links have no secret here.
     let far = setup.links.is_some() || setup.pairs.is_some();
     let chap = chap && !far;
     let cores = u16::try_from(rng.between(1, 3)).unwrap_or(1);
     let (cores, moves) = match setup.moves {
         true => (3, parts::RESTLESS),
+        // A connection that moves takes up nothing until it is quiet.
+        false if setup.heads => (cores, kagami_channel::MovePlan { window: 0, ..parts::RESTLESS }),
         false => (cores, parts::moves(&mut Rng::new(seed ^ 0x6d6f_7665))),
     };
     let mut spreading = Rng::new(seed ^ 0x7370_7265_6164);
@@ -332,10 +362,15 @@ pub fn run_as(
             lun,
             block: usize::try_from(block.bytes()).unwrap_or(512),
             blocks: blocks.0,
-            longest: longest.min(rng.choose([8, 8, 64, 64, 256, 1024])),
+            // So little that no read waits for the answers before it to go out.
+            longest: longest.min(rng.choose([8, 8, 64, 64, 256, 1024])).min(if setup.heads {
+                8
+            } else {
+                u64::MAX
+            }),
             cached: cache.is_some(),
             ends_tasks: resets,
-            compare: rng.choose([1, 8]),
+            compare: rng.choose([1, 8]).min(longest),
             checker,
         });
         let spread = (setup.spread && (number == 0 || spreading.one_in(2))).then(|| {
@@ -363,7 +398,9 @@ pub fn run_as(
     let faulty = disk.error + disk.no_space + disk.hang + disk.gone > 0 || broken == Some(Broken::GivenUp);
     let mut actors: Vec<Box<dyn Actor>> = Vec::new();
     let (modes, reserves) = (rng.one_in(2) || restless, rng.one_in(3) || restless);
-    let (modes, reserves) = (modes && !far, reserves && !far);
+    // What a volume that is removed takes with it, hosts would have to know.
+    let alone = far || setup.changes || setup.heads;
+    let (modes, reserves) = (modes && !alone, reserves && !alone);
     // A link that is lost may fail a command; the sense data says so.
     let faulty = faulty || far;
     let net = options.net;
@@ -381,7 +418,7 @@ pub fn run_as(
             account: chap.then(|| parts::account(number)),
             luns: luns.clone(),
             commands: u32::try_from(rng.between(50, 200)).unwrap_or(100),
-            depth: rng.choose([1, 8, 32]),
+            depth: rng.choose([1, 8, 32]).min(if setup.heads { 8 } else { usize::MAX }),
             connections: rng.choose([1, 1, 2, 4]),
             resets,
             unrest: setup.unrest.unwrap_or(rng.choose([8, 20, 60])),
@@ -395,19 +432,35 @@ pub fn run_as(
             plain: options.net.tamper.is_some(),
             prompt,
             unordered: broken == Some(Broken::Order),
+            heads: setup.heads.then_some(30_000_000),
+            headless: broken == Some(Broken::Head),
+            comes_and_goes: setup.changes,
         };
         if rng.one_in(4) {
             actors.push(Box::new(Asker::new(plan.clone(), rng.fork(100), 3)));
         }
         actors.push(Box::new(Host::new(plan, rng.fork(number.into()))));
     }
-    let spare = rng.one_in(6).then_some(700);
+    let spare = (rng.one_in(6) && !setup.heads).then_some(700);
     let pairs = setup.pairs.map(|drill| {
         let mut rng = Rng::new(seed ^ 0x7061_6972);
         let pairs = Pairs::new(sim.world(), &volumes, drill, &mut rng);
         actors.push(Box::new(pairs.operator(rng.fork(1))));
         pairs
     });
+    let site = Rc::new(RefCell::new(Site::default()));
+    if setup.pulls || setup.changes {
+        let deeds: &[Deed] = match (setup.pulls, setup.changes) {
+            (true, true) => &[Deed::Pull, Deed::Change],
+            (true, false) => &[Deed::Pull],
+            _ => &[Deed::Change],
+        };
+        let wards = volumes.iter().zip(&luns).map(|(volume, plan)| Ward::new(volume, &plan.checker));
+        // It has a stream of its own: the others' are as they would be without it.
+        let steward = Rng::new(seed ^ 0x7374_6577);
+        let sound = disk.error + disk.no_space + disk.hang + disk.gone == 0;
+        actors.push(Box::new(Steward::new(Rc::clone(&site), wards.collect(), deeds, sound, cores, steward)));
+    }
     let mut array = SimArray {
         arena,
         cores,
@@ -430,6 +483,7 @@ pub fn run_as(
         pairs,
         link_connections: Rng::new(seed ^ 0x6a6f_696e).choose([1, 1, 2, 3, 4]),
         shapes: Vec::new(),
+        site,
     };
     sim.run(&mut array, &mut actors)
 }

@@ -36,7 +36,7 @@ pub struct UnitPlan {
 }
 
 /// What the disk under a volume says of itself.
-fn limits(volume: &Volume) -> DeviceLimits {
+pub fn limits(volume: &Volume) -> DeviceLimits {
     DeviceLimits {
         align: volume.sector,
         memory_align: 512,
