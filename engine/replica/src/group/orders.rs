@@ -288,6 +288,10 @@ impl Live {
                 if !record.journals() {
                     return self.set(at, At::Splits);
                 }
+                if record.fence.is_some() {
+                    // It came meanwhile; only the other side's word ends it.
+                    return Next::Answer(OrderResult::Refused("a swap is under way".to_owned()));
+                }
                 if has || half {
                     return self.split(at, &what);
                 }
