@@ -31,6 +31,7 @@ NEEDED=(
     "fuse3:/usr/bin/fusermount3"
     "python3:/usr/bin/python3"
     "shellcheck:/usr/bin/shellcheck"
+    "sqlite3:/usr/bin/sqlite3"
 )
 
 missing=()

@@ -30,7 +30,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 IQN = "iqn.2026-11.io.kagami"
-DB, JOURNAL, FORWARD, ORDERS = 0, 20, 30, 9
+DB, JOURNAL, FORWARD, THROUGH, ORDERS = 0, 20, 30, 31, 9
 EXIT_DONE = (0, 10, 11, 12)
 
 CONFIG = """
@@ -80,6 +80,12 @@ lun = {forward}
 peer = "{peer}"
 mapped_lun = 1
 name = "far-ram"
+
+[[virtual]]
+lun = {through}
+peer = "{peer}"
+mapped_lun = {orders}
+role = "command"
 """
 
 
@@ -97,7 +103,7 @@ class Array:
         text = CONFIG.format(
             name=name, peer=peer, iqn=IQN, work=self.work, port=port, peer_port=peer_port, core=core,
             size=options.size, journal_size=options.journal, mode=bench.mode, cache=options.cache,
-            db=DB, journal=JOURNAL, forward=FORWARD, orders=ORDERS,
+            db=DB, journal=JOURNAL, forward=FORWARD, through=THROUGH, orders=ORDERS,
         )
         (self.work / "kagami.toml").write_text(text)
         self.log = open(self.work / "log", "w+", encoding="utf-8")
