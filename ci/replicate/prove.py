@@ -246,7 +246,11 @@ class Proof:
 
     def settle(self):
         """Until the secondary has all: then both images are equal and hold what was written."""
-        self.primary.kagami("marker", "erp", f"m{time.monotonic_ns()}", "--wait")
+        try:
+            self.primary.kagami("marker", "erp", f"m{time.monotonic_ns()}", "--wait")
+        except Failed as failed:
+            both = "\n".join(json.dumps(array.status()) for array in (self.primary, self.secondary))
+            raise Failed(f"{failed}\n{both}") from None
 
     def flushed(self, what):
         """Both arrays end and come back, so that their files hold everything; the files are compared."""
@@ -366,8 +370,13 @@ def main():
     kagamid, tool = sys.argv[1:3]
     work = pathlib.Path(tempfile.mkdtemp(prefix="kagami-pairs-"))
     proof = Proof(kagamid, tool, work)
+    # Whoever stops us gets its arrays ended.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         proof.run()
+    except SystemExit:
+        proof.clear()
+        raise
     except (Failed, Problem, subprocess.TimeoutExpired) as failed:
         print(f"replicate: {failed}\nlogs in {work}", file=sys.stderr)
         proof.clear()

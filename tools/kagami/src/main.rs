@@ -8,6 +8,8 @@
 //! | `via` | the way to the array: which socket, one request, one answer |
 //! | `inband` | the way through a command device: a block device, or an initiator of its own |
 //! | `pair` | groups of pairs: both arrays asked and ordered |
+//! | `demo` | two arrays, a pair, load, a swap and back |
+//! | `top` | the live view |
 //! | `shell` | completions and man pages |
 //! | `print` | answers as tables or JSON |
 //!
@@ -17,10 +19,12 @@
 
 mod ask;
 mod cli;
+mod demo;
 mod inband;
 mod pair;
 mod print;
 mod shell;
+mod top;
 mod via;
 
 use clap::Parser;
@@ -48,6 +52,8 @@ fn run(cli: &cli::Cli) -> Result<u8, Refusal> {
     match &cli.command {
         cli::Command::Completions { shell } => return shell::completions(*shell).map(|()| 0),
         cli::Command::Man { folder } => return shell::man(folder).map(|()| 0),
+        cli::Command::Demo { kagamid, keep, load } => return demo::run(kagamid.as_deref(), *keep, load),
+        cli::Command::Top { every, once } => return top::run(cli, every, *once),
         _ => {}
     }
     if let Some(done) = pair::run(cli) {

@@ -10,13 +10,13 @@
 //!
 //! What is allowed, and why not, the arrays say.
 
-mod create;
+pub mod create;
 mod cycle;
 mod show;
 mod verbs;
 mod ways;
 
-pub use show::text;
+pub use show::{seconds, state, text, used};
 #[cfg(test)]
 pub use verbs::verb;
 pub use ways::Ways;
