@@ -32,7 +32,7 @@ done
 kill $watcher
 
 # Devices that did not answer the kernel in time: not wrong, but then nothing here took as long as it takes.
-dmesg | grep -E 'nvme.*(timeout|reset|down)|I/O error' | tail -n 12 | sed 's/^/VM: kernel: /'
+dmesg | grep -E '\] (nvme .*(timeout|reset|down)|I/O error)' | tail -n 12 | sed 's/^/VM: kernel: /'
 if dmesg | grep -qE 'BUG:|Oops|hung_task|blocked for more than|Call Trace'; then
     fail "the kernel complained"
     dmesg | grep -E -A 12 'BUG:|Oops|blocked for more than|Call Trace' | head -n 40 | sed 's/^/VM:   /'

@@ -8,6 +8,7 @@ target_pull=iqn.2026-11.io.kagami:pull
 
 modprobe nvme poll_queues=1
 controller=$(nvme_of kagami-pull)
+subsystem=$(dirname /sys/class/nvme-subsystem/*/"$controller")
 mkdir -p /tmp/pull
 cat >/tmp/kagamid.toml <<CONF
 [array]
@@ -76,8 +77,8 @@ refuse "writes to it fail" dd if=/tmp/pull/pattern of="$pulled" bs=4k count=1 of
 check "the other device is gone, too" wait_for 20 grep -q 'volume cached: its device is gone' /tmp/kagamid.log
 check "the other disk goes on" same_as_pattern "$other"
 touch /tmp/pull/stop
-# The kernel gives the name to it again once nobody has the old one open.
-sleep 3
+# The kernel gives the name to it again once nobody has the old one open; then its subsystem is gone, too.
+check "nobody has it open" wait_for 20 test ! -e "$subsystem"
 echo 1 >/sys/bus/pci/rescan
 check "it is put back, by its old name" wait_for 20 test -b "/dev/${controller}n1"
 check "the volume goes on with it" wait_for 20 grep -q 'volume pulled: its device is back' /tmp/kagamid.log
