@@ -4,12 +4,13 @@
 //! of 4 KiB, a few seconds for each, a few at once; what is more is closed. GET and HEAD only,
 //! nothing can be changed here, and no secret is in what is shown.
 
-use crate::page;
+use crate::{figures, page};
+use kagami_admin::pair::Groups;
 use kagami_metrics::{Metrics, prometheus};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,8 @@ pub struct Shown {
     pub iqn: String,
     /// When the array started.
     pub started: Instant,
+    /// What groups of pairs said last.
+    pub groups: Arc<Mutex<Groups>>,
 }
 
 /// Listens and serves on threads of its own, for as long as the process lives. Returns the
@@ -161,6 +164,7 @@ fn answer(request: &[u8], shown: &Shown) -> Answer {
         "/metrics" => {
             let mut text = String::new();
             prometheus::render(&shown.metrics, &shown.array, version, &mut text);
+            figures::render(&shown.groups.lock().unwrap_or_else(PoisonError::into_inner), &mut text);
             (prometheus::CONTENT_TYPE, text)
         }
         "/" => ("text/html; charset=utf-8", page::render(shown, version)),
@@ -178,7 +182,13 @@ mod tests {
         let metrics = Metrics::new(1, 2);
         metrics.label(0, Some(VolumeLabel { lun: 5, name: "db".into(), bytes: 1 << 30 }));
         metrics.core(0).unwrap().volume(0).unwrap().reads.add(3);
-        let shown = Shown { metrics, array: "a<b".into(), iqn: "iqn.x".into(), started: Instant::now() };
+        let shown = Shown {
+            metrics,
+            array: "a<b".into(),
+            iqn: "iqn.x".into(),
+            started: Instant::now(),
+            groups: Arc::default(),
+        };
         serve("127.0.0.1:0".parse().unwrap(), shown).unwrap()
     }
 

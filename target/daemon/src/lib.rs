@@ -23,6 +23,7 @@ pub mod config;
 pub mod control;
 pub mod device;
 pub mod events;
+mod figures;
 pub mod groups;
 mod http;
 pub mod links;

@@ -1,10 +1,12 @@
 //! The status page: one small HTML table for the volumes, one for the cores.
 
 use crate::config::units::format_size;
+use crate::figures;
 use crate::http::Shown;
 use kagami_metrics::{Metrics, Snapshot};
 use kagami_types::ByteLen;
 use std::fmt::Write;
+use std::sync::PoisonError;
 
 /// The page as HTML.
 #[must_use]
@@ -28,6 +30,7 @@ pub fn render(shown: &Shown, version: &str) -> String {
         shown.metrics.core_sum(|core| core.network.connections.get()),
     );
     volumes(&shown.metrics, &mut out);
+    figures::page(&shown.groups.lock().unwrap_or_else(PoisonError::into_inner), &mut out);
     cores(&shown.metrics, &mut out);
     out
 }
@@ -129,6 +132,6 @@ fn time(snapshot: &Snapshot, per_mille: u32) -> String {
     }
 }
 
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -268,6 +268,7 @@ fn start(cli: &Cli) -> Result<Daemon, RunError> {
         groups,
     })?;
     let controls = take_signals(cli.config.clone())?;
+    let pairing = Pairing::default();
     let endpoint = match plan.metrics {
         Some(address) => {
             let shown = Shown {
@@ -275,6 +276,7 @@ fn start(cli: &Cli) -> Result<Daemon, RunError> {
                 array: plan.name.clone(),
                 iqn: plan.iqn.clone(),
                 started: Instant::now(),
+                groups: Arc::clone(&pairing.shown),
             };
             Some(http::serve(address, shown).map_err(|error| RunError::Metrics(address, error))?)
         }
@@ -292,7 +294,7 @@ fn start(cli: &Cli) -> Result<Daemon, RunError> {
         volumes,
         requests,
         desk: Desk::default(),
-        pairing: Pairing::default(),
+        pairing,
         operators,
         controls,
         watch,

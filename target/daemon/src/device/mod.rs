@@ -11,6 +11,7 @@
 //! command.
 
 mod error;
+mod fill;
 mod holes;
 mod open;
 mod sysfs;

@@ -161,6 +161,9 @@ fn open_path(path: &Path, volume: &VolumePlan, wait: Duration, created: bool) ->
             .map_err(|e| Misuse::Io("cannot be extended", e))?;
         facts.size = size;
     }
+    if facts.kind == DeviceKind::File && volume.role == crate::config::Role::Journal {
+        super::fill::fill(path, size.0).map_err(|error| Misuse::Io("cannot be filled", error))?;
+    }
     Ok(OpenDevice { file, facts, size, created })
 }
 

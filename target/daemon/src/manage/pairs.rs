@@ -26,7 +26,7 @@ const MOST: usize = 256;
 /// How long the links of a new group may take to log in to the other array.
 const LOGIN: Duration = Duration::from_secs(8);
 /// How long a new group may take to have its state on its journal.
-const BEGINNING: Duration = Duration::from_secs(10);
+const BEGINNING: Duration = Duration::from_secs(2);
 /// How long cores may take to let a group go.
 const PARTING: Duration = Duration::from_secs(10);
 /// How often groups are asked how they are, for metrics.
@@ -99,8 +99,11 @@ impl Daemon {
     pub(super) fn group_order(&self, request: &Request) -> Option<Result<GroupOrder, Refusal>> {
         let name = |group: &Option<String>| self.group_named(group.as_deref());
         Some(match request {
-            Request::PairDelete(PairDelete { group, force }) => name(group)
-                .map(|group| GroupOrder { ends: Some(*force), ..order(group, Order::Delete, "pair delete") }),
+            Request::PairDelete(PairDelete { group, force }) => name(group).and_then(|group| {
+                let owner = group.pairs.as_ref().map_or(Owner::RunTime, |pairs| pairs.owner);
+                self.of_run_time(owner, "group", &group.name)?;
+                Ok(GroupOrder { ends: Some(*force), ..order(group, Order::Delete, "pair delete") })
+            }),
             Request::PairSplit(PairSplit { group, writable }) => {
                 let what = if *writable { "pair split --writable" } else { "pair split" };
                 name(group).map(|group| order(group, Order::Split { writable: *writable }, what))
@@ -210,7 +213,9 @@ impl Daemon {
             .config
             .groups
             .iter()
-            .filter(|group| group.pairs.as_ref().is_some_and(|pairs| pairs.fresh))
+            .filter(|group| {
+                group.pairs.as_ref().is_some_and(|pairs| pairs.fresh && pairs.owner == Owner::RunTime)
+            })
             .filter(|group| {
                 let report = reports.iter().find(|report| report.group == group.name);
                 report.is_some_and(|report| report.state != "SMPL" && !report.recovering)
@@ -307,7 +312,7 @@ impl Daemon {
         let reached = self.wait(LOGIN, || match linking.poll() {
             Some(Err(reason)) => Some(Err(reason)),
             // It logs in; that the other array shows its volumes comes with the order to that one.
-            Some(Ok(())) if matches!(linking.state().0, "probing" | "serving") => Some(Ok(())),
+            Some(Ok(())) if linking.has_logged_in() => Some(Ok(())),
             _ => None,
         });
         match reached {
