@@ -5,9 +5,12 @@
 //! Home of a group is the core of its journal; who owns it does its [`Action`](crate::action::Action)s.
 //!
 //! In `group/`: `saver` (superblock), `difference` (bitmap), `link` (pages), `fronts` (modes and flushes), `start` (what a
-//! journal device says, recovery), `program` (transitions, step by step), `paths` (source and sink), `orders`, `say` (page and
+//! journal device says, recovery), `program` (transitions, step by step),
+//! `decide` (what begins them), `bits` (the far bitmap), `paths` (source and sink), `orders`, `say` (page and
 //! report).
 
+mod bits;
+mod decide;
 mod difference;
 mod fronts;
 mod link;
@@ -429,12 +432,10 @@ impl Live {
                 }
             }
             Some(Owner::Recovery) => self.on_recovery_device(cx, tag, end),
-            Some(Owner::Group) => {
-                if !self.saver.on_device(cx, tag, &end) {
-                    self.difference.on_device(cx, tag, &end);
-                }
+            Some(Owner::Group) if !self.saver.on_device(cx, tag, &end) => {
+                self.difference.on_device(cx, tag, &end);
             }
-            None => {}
+            Some(Owner::Group) | None => {}
         }
         self.turn(cx);
     }

@@ -114,7 +114,10 @@ fn primary(own: &Record, alone: bool, theirs: &Record) -> Decision {
     };
     match (own.state, theirs.side, theirs.state) {
         (State::Copy, Side::Secondary, State::Pair) if same => Decision::Paired,
-        (State::Copy | State::Pair, Side::Secondary, State::Psue | State::Psus { .. }) if same => {
+        // A fence is only left by the secondary's word about that swap.
+        (State::Copy | State::Pair, Side::Secondary, State::Psue | State::Psus { .. })
+            if same && own.fence.is_none() =>
+        {
             Decision::Suspend
         }
         _ => Decision::Nothing,
@@ -180,10 +183,11 @@ pub fn accept(own: &Record, alone: bool, far: Option<&StatusPage>, order: &Order
         Order::Swap { .. } => swap(own, far),
         Order::CancelSwap => cancel(own),
         Order::Takeover { force, .. } => takeover(own, *force),
-        Order::Delete => match own.deleted {
-            true => Verdict::Already("the pair is deleted"),
-            false => Verdict::Accepted,
-        },
+        Order::Delete if own.deleted => Verdict::Already("the pair is deleted"),
+        Order::Delete if own.fence.is_some() => {
+            Verdict::Refused("a swap is under way: cancel it, or the other side may serve as well")
+        }
+        Order::Delete => Verdict::Accepted,
         Order::Marker { .. } => match (own.side, own.state) {
             (Side::Primary, State::Copy | State::Pair) if own.fence.is_some() => {
                 Verdict::Refused("a swap is under way")
@@ -308,3 +312,6 @@ fn takeover(own: &Record, force: bool) -> Verdict {
         (Side::Secondary, _) => Verdict::Accepted,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,8 @@ use kagami_types::{Time, Uuid};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+/// Bytes of a block.
+const BLOCK_LEN: usize = 4096;
 /// Blocks that are written at once.
 const BATCH: usize = 64;
 /// Blocks of a bitmap that are read at once.
@@ -168,7 +170,7 @@ impl Difference {
     pub(super) fn turn(&mut self, cx: &mut Context<'_>) {
         if self.load.is_some() {
             self.read(cx);
-        } else if self.round.is_none() && self.set() != 0 && !self.retry.is_some_and(|at| at > cx.now) {
+        } else if self.round.is_none() && self.set() != 0 && self.retry.is_none_or(|at| at <= cx.now) {
             self.begin(cx);
         }
     }
@@ -281,8 +283,8 @@ impl Difference {
         let second = load.got[1].take().unwrap_or_default();
         let count = (self.blocks.map().blocks() - load.next).min(READ);
         for at in 0..count {
-            let from = at as usize * BLOCK as usize;
-            let part = |bytes: &[u8]| bytes.get(from..from + BLOCK as usize).unwrap_or_default().to_vec();
+            let from = at as usize * BLOCK_LEN;
+            let part = |bytes: &[u8]| bytes.get(from..from + BLOCK_LEN).unwrap_or_default().to_vec();
             let block = load.next + at;
             match self.blocks.decode(block, &part(&first), &part(&second), &mut self.bits) {
                 FoundBlock::Good => {}

@@ -354,9 +354,17 @@ impl Live {
             At::TakesOver if record.state == State::Ssws => {
                 Next::Answer(OrderResult::TakenOver(self.lost(&record, "taken over")))
             }
-            At::TakesOver
-                if self.orders.ended == Some(Ended::TakeOverFailed) || record.side == Side::Primary =>
-            {
+            // The primary had stopped for a swap meanwhile.
+            At::TakesOver if record.side == Side::Primary => Next::Answer(OrderResult::Swapped),
+            At::TakesOver if self.goal.is_none() && self.orders.ended.is_none() => {
+                // Something else came first.
+                let force = matches!(what, Order::Takeover { force: true, .. });
+                if self.aim(cx, Aim::TakeOver { force }) { Next::Moved } else { Next::Stay }
+            }
+            At::TakesOver if late => Next::Answer(OrderResult::TimedOut(
+                "what was read is still being restored; the takeover goes on".to_owned(),
+            )),
+            At::TakesOver if self.orders.ended == Some(Ended::TakeOverFailed) => {
                 Next::Answer(OrderResult::Failed(format!("not taken over: {}", self.last_error)))
             }
             At::Serves if record.fence.is_none() && !record.overtaken => Next::Answer(

@@ -9,20 +9,15 @@ use super::orders::Ended;
 use super::paths::{Aim, Goal};
 use super::saver::Durable;
 use super::start::Recovering;
-use crate::action::{FarEnd, FarOp, FarUnit};
-use crate::context::{Context, Owner};
+use crate::context::Context;
 use crate::generation::Generation;
-use crate::machine::{self, Decision};
 use crate::mail::Mode;
 use crate::record::{Fence, Formation, Side, State, Takeover};
 use crate::sink::Places;
 use crate::source::{Source, SourcePlan};
-use kagami_journal::{BLOCK, BitmapBlocks, BitmapMap, Bits, EntryKind};
+use kagami_journal::{BLOCK, BitmapBlocks, Bits, EntryKind};
 use kagami_types::{Epoch, JournalPos, Sequence, Time};
 use std::time::Duration;
-
-/// Bytes of the far bitmap that are read at once.
-const FAR_BITS: u64 = 256 << 10;
 
 /// A transition.
 #[derive(Debug)]
@@ -79,14 +74,14 @@ pub(super) enum Note {
 /// The far bitmap, as it is being read.
 #[derive(Debug, Default)]
 pub(super) struct FarBits {
-    set: u64,
-    at: u64,
-    len: u64,
-    next: u64,
-    tag: Option<u64>,
-    failed: bool,
-    decoder: Option<BitmapBlocks>,
-    bits: Vec<Bits>,
+    pub(super) set: u64,
+    pub(super) at: u64,
+    pub(super) len: u64,
+    pub(super) next: u64,
+    pub(super) tag: Option<u64>,
+    pub(super) failed: bool,
+    pub(super) decoder: Option<BitmapBlocks>,
+    pub(super) bits: Vec<Bits>,
 }
 
 #[derive(Debug)]
@@ -109,7 +104,7 @@ impl Running {
 
 /// What comes after a look at a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Go {
+pub(super) enum Go {
     Wait,
     On,
     End,
@@ -389,6 +384,7 @@ impl Live {
                 self.stop_source(first)
             }
             // What waits for the journal is given up: no bits are answered before the end of this.
+            (Program::Overtaken { .. }, 1) if !self.serving => Go::On,
             (Program::Suspend { .. } | Program::Overtaken { .. } | Program::Serves, 1) => {
                 self.modes(cx, first, Mode::Tracking)
             }
@@ -443,6 +439,7 @@ impl Live {
                 let text = format!("the pair is suspended here: {reason}");
                 self.drop_source();
                 self.tracking = true;
+                self.serving = true;
                 self.complain(cx, text);
                 Go::End
             }
@@ -456,6 +453,7 @@ impl Live {
             (Program::Serves, _) => {
                 self.drop_source();
                 self.tracking = true;
+                self.serving = true;
                 self.orders.ended = Some(Ended::Serves);
                 Go::End
             }
@@ -485,6 +483,10 @@ impl Live {
             }
             (Program::Fence { .. }, 2) => self.flush(cx, first),
             (Program::Fence { request, .. }, 3) => {
+                // A write that a volume here has refused, the other side has: then they are not the same.
+                if first && self.source_ends.is_some() {
+                    return Go::Drop;
+                }
                 let request = *request;
                 let Some((place, sequence)) = self.source.as_ref().map(Source::stable) else {
                     return Go::Drop;
@@ -796,261 +798,6 @@ impl Live {
             (next.block.destaged, next.block.destaged_sequence) = (at.offset, sequence);
             (next.block.stable, next.block.sequence) = (at.offset, sequence);
         }
-    }
-
-    fn far_generation(&self) -> Generation {
-        self.link.far.as_deref().map(|far| far.record.generation.clone()).unwrap_or_default()
-    }
-
-    /// Reads the far bitmap. A set of no number means that the other side has none: all is copied.
-    fn read_far_bits(
-        &mut self,
-        cx: &mut Context<'_>,
-        first: bool,
-        far: &mut FarBits,
-        full: &mut bool,
-        formation: Formation,
-    ) -> Go {
-        let Some(page) = self.link.far.as_deref() else { return Go::Drop };
-        if page.record.formation.map(|theirs| theirs.request) != Some(formation.request) {
-            return Go::Drop;
-        }
-        if first {
-            *full |= page.record.bits == 0;
-            let layout = self.layout();
-            let map = BitmapMap::new(&layout, &self.granules);
-            far.set = page.record.bits;
-            far.at = page.bitmap_at;
-            far.bits = self.no_bits();
-            let blocks = map.as_ref().map_or(0, BitmapMap::blocks);
-            far.len = u64::from(blocks) * BLOCK;
-            if far.len > page.bitmap_len {
-                *full = true;
-            }
-            far.decoder = map.map(|map| BitmapBlocks::new(self.plan.group, far.set, map));
-        }
-        if *full {
-            return Go::On;
-        }
-        if far.failed {
-            self.retry = cx.now + Duration::from_millis(200);
-            return Go::Drop;
-        }
-        if far.tag.is_none() {
-            if far.next >= far.len {
-                return Go::On;
-            }
-            let len = u32::try_from((far.len - far.next).min(FAR_BITS)).unwrap_or(4096);
-            let op = FarOp::Read { at: far.at + far.next, len };
-            far.tag = Some(cx.actions.far(Owner::Group, FarUnit::Journal, op));
-        }
-        Go::Wait
-    }
-
-    /// A command of the group's own for the other array has ended.
-    pub(super) fn on_link(&mut self, cx: &mut Context<'_>, tag: u64, end: FarEnd) {
-        if let Some(Running { program: Program::Follow { far, .. }, .. }) = &mut self.running
-            && far.tag == Some(tag)
-        {
-            far.tag = None;
-            match end {
-                FarEnd::Good(data) => {
-                    let bytes = data.to_vec();
-                    let mut block = u32::try_from(far.next / BLOCK).unwrap_or(u32::MAX);
-                    for part in bytes.chunks(4096) {
-                        if let Some(decoder) = &mut far.decoder {
-                            decoder.decode(block, part, &[], &mut far.bits);
-                        }
-                        block += 1;
-                    }
-                    far.next += bytes.len() as u64;
-                    far.failed = bytes.is_empty();
-                }
-                _ => far.failed = true,
-            }
-            return;
-        }
-        match self.link.on_far(cx, tag, &end) {
-            super::link::Heard::NotOurs => {}
-            super::link::Heard::Page => {
-                self.on_page(cx);
-                self.polled(cx, true);
-            }
-            super::link::Heard::Nothing => {
-                let good = matches!(end, FarEnd::Good(_)) && self.link.error.is_empty();
-                self.polled(cx, good);
-            }
-            super::link::Heard::Written(good) => {
-                if std::mem::take(&mut self.sink_confirms)
-                    && let Some(sink) = &mut self.sink
-                {
-                    sink.on_confirmed(cx, good);
-                }
-            }
-        }
-    }
-
-    /// A far page that is newer than those before.
-    pub(super) fn on_page(&mut self, cx: &mut Context<'_>) {
-        self.news = true;
-        self.confirm(cx);
-        self.orders.on_page(self.link.far.as_deref());
-    }
-
-    /// A primary that has just started asks its peer before it serves.
-    pub(super) fn waits_to_serve(&self) -> bool {
-        if self.serving {
-            return false;
-        }
-        let record = self.record();
-        record.side == Side::Primary && record.state != State::Smpl && !record.overtaken && !record.deleted
-    }
-
-    /// What comes next, where nothing is under way. Whether something does.
-    pub(super) fn next_work(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.recovering || self.record().deleted {
-            return self.next_order(cx);
-        }
-        let record = self.record().clone();
-        if let Some(why) = self.source_ends.clone()
-            && record.journals()
-            && self.source.is_some()
-        {
-            if record.fence.is_none() {
-                return self.run(Program::Suspend { state: State::Psue, reason: why });
-            }
-            // Fenced, everything is stable and destaged already.
-            self.source_ends = None;
-        }
-        if self.stop_sink(cx) {
-            return true;
-        }
-        if let Some(program) = self.goal_program(&record) {
-            return self.run(program);
-        }
-        if let Some(sequence) = self.orders.formed.take()
-            && record.side == Side::Secondary
-            && record.state == State::Copy
-            && self.goal.is_none()
-            && self.places().restored_sequence >= sequence
-        {
-            return self.run(Program::Note(Note::Formed));
-        }
-        if std::mem::take(&mut self.news) && self.decided(cx, &record) {
-            return true;
-        }
-        if !self.serving && (!self.waits_to_serve() || self.asks_no_more(cx.now)) {
-            return self.run(Program::Serve);
-        }
-        self.next_order(cx)
-    }
-
-    fn run(&mut self, program: Program) -> bool {
-        self.running = Some(Running::new(program));
-        true
-    }
-
-    pub(super) fn begin(&mut self, program: Program) -> bool {
-        self.run(program)
-    }
-
-    fn asks_no_more(&self, now: Time) -> bool {
-        let heard = self.link.heard.is_some() && self.link.far.as_deref().is_some_and(|far| !far.recovering);
-        let waited = now.since(self.started) >= self.plan.options.restart_wait;
-        heard || (waited && self.plan.options.alone_serves)
-    }
-
-    /// The sink has come to its goal, and stopped.
-    fn goal_program(&mut self, record: &crate::Record) -> Option<Program> {
-        let goal = self.goal.take_if(|goal| goal.stopped)?;
-        let reached = goal.drained.is_some() && !goal.failed;
-        let program = match goal.what {
-            Aim::Finish { state, reason } => Program::Finish { state, reason },
-            Aim::Follow(formation) => {
-                self.sink = None;
-                // What was read and cannot be restored is lost: all is copied.
-                let full = !reached || record.state == State::Smpl;
-                Program::Follow { formation, full, far: FarBits::default() }
-            }
-            Aim::Swap(fence) if reached && record.refused != Some(fence.request) => Program::Commit(fence),
-            Aim::TakeOver { force } if reached || force => Program::TakeOver,
-            Aim::Swap(_) => {
-                Program::Finish { state: State::Psue, reason: "a swap could not be finished here".to_owned() }
-            }
-            Aim::TakeOver { .. } => {
-                self.orders.ended = Some(Ended::TakeOverFailed);
-                Program::Finish {
-                    state: State::Psue,
-                    reason: "what was read could not be restored".to_owned(),
-                }
-            }
-        };
-        Some(program)
-    }
-
-    /// What the far page makes of this side. Whether something was begun.
-    fn decided(&mut self, cx: &mut Context<'_>, record: &crate::Record) -> bool {
-        let Some(far) = self.link.far.as_deref() else { return false };
-        let alone = self.difference.count() > 0 && record.bits != 0;
-        let decision = machine::decide(record, alone, far);
-        self.orders.decided(record, &decision);
-        let fits = far.shape == self.shape;
-        let (their_state, reason) = (far.record.state, far.record.reason.clone());
-        self.split_brain = decision == Decision::SplitBrain;
-        if !fits && matches!(decision, Decision::Begin | Decision::Follow(_)) {
-            self.complain(cx, "the volumes of the two sides differ in size: they cannot be paired");
-            return false;
-        }
-        match decision {
-            Decision::Nothing | Decision::SplitBrain => false,
-            Decision::Begin => self.run(Program::Begin { discard: false }),
-            Decision::Follow(formation) => {
-                if self.goal.as_ref().is_some_and(|goal| goal.what == Aim::Follow(formation)) {
-                    return false;
-                }
-                let pulls = record.side == Side::Secondary && (self.sink.is_some() || self.is_behind());
-                if pulls && !record.writable() {
-                    return self.aim(cx, Aim::Follow(formation));
-                }
-                let full = record.state == State::Smpl;
-                self.run(Program::Follow { formation, full, far: FarBits::default() })
-            }
-            Decision::Paired => self.run(Program::Note(Note::Paired)),
-            Decision::Suspend => {
-                let reason = format!("the secondary is suspended ({}): {reason}", their_state.name());
-                self.run(Program::Suspend { state: State::Psue, reason })
-            }
-            Decision::Finish(state) => {
-                let reason = if reason.is_empty() { "split".to_owned() } else { reason };
-                if self.goal.is_some() { false } else { self.aim(cx, Aim::Finish { state, reason }) }
-            }
-            Decision::Swap(fence) => self.aim(cx, Aim::Swap(fence)),
-            Decision::Refuse(request) => {
-                if let Some(goal) = self.goal.take_if(|goal| matches!(goal.what, Aim::Swap(_))) {
-                    if goal.stopping {
-                        // Too late: it is about to be done.
-                        self.goal = Some(goal);
-                        return false;
-                    }
-                    if let Some(sink) = &mut self.sink {
-                        sink.go_on(cx);
-                    }
-                }
-                self.run(Program::Note(Note::Refused(request)))
-            }
-            Decision::Regain => self.run(Program::Regain),
-            Decision::Unfence => self.run(Program::Unfence),
-            Decision::Yield(formation) => self.run(Program::Yield(formation)),
-            Decision::Overtaken => {
-                let reason = "the other side was taken over".to_owned();
-                self.run(Program::Overtaken { reason })
-            }
-        }
-    }
-
-    /// Why the group cannot go on.
-    pub(super) fn fatal(&mut self) -> Option<String> {
-        self.orders.fatal.take()
     }
 }
 

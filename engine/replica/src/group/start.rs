@@ -286,6 +286,9 @@ impl Live {
         durable: Durable,
         cx: &Context<'_>,
     ) -> Result<Self, String> {
+        if plan.volumes.len() > super::VOLUMES {
+            return Err(format!("a group has at most {} volumes", super::VOLUMES));
+        }
         let count = plan.volumes.iter().map(|volume| usize::from(volume.index.0) + 1).max().unwrap_or(0);
         let mut granules = vec![0; count];
         let mut shape = 0;
