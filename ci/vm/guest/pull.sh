@@ -43,6 +43,7 @@ luns = [0, 1, 2]
 CONF
 check "the device that will go" wait_for 20 test -b "/dev/${controller}n1"
 check "the other one that will go" wait_for 20 test -b "/dev/${controller}n2"
+check "their subsystem" test -e "$subsystem"
 check "kagamid on it" start_daemon
 check "it polls the device" grep -q '^LUN 0 .*poll queues' /tmp/kagamid.log
 check "record for it" host pulled "$iqn_second" "$target_pull"
