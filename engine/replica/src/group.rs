@@ -10,6 +10,7 @@
 //! report).
 
 mod bits;
+mod changes;
 mod decide;
 mod difference;
 mod fronts;

@@ -12,10 +12,10 @@ use super::start::Recovering;
 use crate::context::Context;
 use crate::generation::Generation;
 use crate::mail::Mode;
-use crate::record::{Fence, Formation, Side, State, Takeover};
+use crate::record::{Fence, Formation, Side, State};
 use crate::sink::Places;
 use crate::source::{Source, SourcePlan};
-use kagami_journal::{BLOCK, BitmapBlocks, Bits, EntryKind};
+use kagami_journal::{BitmapBlocks, Bits, EntryKind};
 use kagami_types::{Epoch, JournalPos, Sequence, Time};
 use std::time::Duration;
 
@@ -165,7 +165,7 @@ impl Live {
     }
 
     /// One superblock write, with that change in it.
-    fn save(
+    pub(super) fn save(
         &mut self,
         cx: &mut Context<'_>,
         first: bool,
@@ -301,53 +301,7 @@ impl Live {
                 Go::End
             }
 
-            (Program::Begin { discard }, 0) => {
-                let discard = *discard;
-                let far = self.link.far.as_deref().map(|far| (far.record.generation.clone(), far.data_len));
-                let epoch = Epoch(Self::random_word(cx));
-                let new = Self::random_id(cx);
-                let slow = self.slow();
-                let volumes = self.source_volumes();
-                self.save(cx, first, version, |live, next| {
-                    let record = &mut next.record;
-                    let Some((generation, data_len)) = far else { return };
-                    if record.state == State::Smpl {
-                        let len = next.block.layout.data_len.min(data_len);
-                        if let Ok(layout) = next.block.layout.with_data_len(len) {
-                            next.block.layout = layout;
-                        }
-                    } else if record.overtaken
-                        || record.generation.relation(&generation) == crate::Relation::Neither
-                    {
-                        // This side goes on knowing what the other did.
-                        let mut child = record.generation.child(new);
-                        child.ancestors.push_front(generation.id);
-                        child.ancestors.truncate(crate::generation::ANCESTORS);
-                        record.generation = child;
-                    }
-                    record.side = Side::Primary;
-                    record.state = State::Copy;
-                    record.overtaken = false;
-                    record.consistent = true;
-                    record.formation = None;
-                    record.discards = discard;
-                    record.takeover = None;
-                    record.reason.clear();
-                    let block = &next.block;
-                    let at = block.stable.max(block.read).max(block.out).next_multiple_of(BLOCK);
-                    let last = Sequence(live.sequencer.load(std::sync::atomic::Ordering::Acquire));
-                    let plan = SourcePlan::fresh(
-                        live.plan.group,
-                        block.layout,
-                        (epoch, at),
-                        last.next(),
-                        volumes,
-                        slow,
-                    );
-                    plan.mark(&mut next.block);
-                    live.orders.plan = Some(plan);
-                })
-            }
+            (Program::Begin { discard }, 0) => self.begin_change(cx, first, version, *discard),
             (Program::Begin { .. }, 1) => {
                 let Some(plan) = self.orders.plan.take() else { return Go::Drop };
                 self.begin_source(cx, plan);
@@ -418,23 +372,7 @@ impl Live {
                     live.end_log(next);
                 })
             }
-            (Program::Serves, 5) => {
-                let id = Self::random_id(cx);
-                let theirs = self.link.far.as_deref().map(|far| far.record.generation.id);
-                self.save(cx, first, version, |live, next| {
-                    let record = &mut next.record;
-                    record.generation = record.generation.child(id);
-                    if let Some(theirs) = theirs.filter(|_| record.overtaken) {
-                        record.generation.ancestors.push_front(theirs);
-                        record.generation.ancestors.truncate(crate::generation::ANCESTORS);
-                    }
-                    record.state = State::Psue;
-                    record.overtaken = false;
-                    record.fence = None;
-                    "serves by force".clone_into(&mut record.reason);
-                    live.end_log(next);
-                })
-            }
+            (Program::Serves, 5) => self.serves_change(cx, first, version),
             (Program::Suspend { reason, .. }, _) => {
                 let text = format!("the pair is suspended here: {reason}");
                 self.drop_source();
@@ -564,25 +502,7 @@ impl Live {
                 }
                 self.bits()
             }
-            (Program::Follow { formation, .. }, 4) => {
-                let formation = *formation;
-                let generation = self.far_generation();
-                let set = self.difference.set();
-                let data_len = self.link.far.as_deref().map_or(0, |far| far.data_len);
-                let go = self.save(cx, first, version, |_, next| {
-                    if let Ok(layout) = next.block.layout.with_data_len(data_len) {
-                        next.block.layout = layout;
-                    }
-                    follow(next, generation, formation);
-                    next.record.state = State::Copy;
-                    next.record.consistent = false;
-                    next.record.bits = set;
-                });
-                if first {
-                    self.split_brain = false;
-                }
-                go
-            }
+            (Program::Follow { formation, .. }, 4) => self.follow_change(cx, first, version, *formation),
             (Program::Follow { .. }, _) => {
                 self.drop_source();
                 self.drop_sink();
@@ -593,37 +513,7 @@ impl Live {
                 Go::End
             }
 
-            (Program::Commit(fence), 0) => {
-                let fence = *fence;
-                let epoch = Epoch(Self::random_word(cx));
-                let id = Self::random_id(cx);
-                let volumes = self.source_volumes();
-                let slow = self.slow();
-                self.save(cx, first, version, |live, next| {
-                    let at = next.block.read;
-                    live.sequencer.fetch_max(fence.sequence.0, std::sync::atomic::Ordering::AcqRel);
-                    let layout = next.block.layout;
-                    let next_sequence = fence.sequence.next();
-                    let plan =
-                        SourcePlan::fresh(live.plan.group, layout, (epoch, at), next_sequence, volumes, slow);
-                    plan.mark(&mut next.block);
-                    let place = JournalPos { epoch, offset: at };
-                    let record = &mut next.record;
-                    record.side = Side::Primary;
-                    record.state = State::Pair;
-                    record.generation = record.generation.child(id);
-                    record.formation = Some(Formation {
-                        request: fence.request,
-                        place,
-                        sequence: fence.sequence,
-                        discard: false,
-                    });
-                    record.fence = None;
-                    record.bits = 0;
-                    record.reason.clear();
-                    live.orders.plan = Some(plan);
-                })
-            }
+            (Program::Commit(fence), 0) => self.commit_change(cx, first, version, *fence),
             (Program::Commit(_), 1) => {
                 let Some(plan) = self.orders.plan.take() else { return Go::Drop };
                 self.drop_sink();
@@ -648,26 +538,7 @@ impl Live {
                 }
                 self.bits()
             }
-            (Program::Finish { state, reason }, 1) => {
-                let id = Self::random_id(cx);
-                let whole = self.sink.as_ref().map_or(!self.is_behind(), |sink| sink.is_consistent());
-                let (state, reason) = (*state, reason.clone());
-                let set = self.difference.set();
-                self.save(cx, first, version, |_, next| {
-                    let record = &mut next.record;
-                    record.consistent = record.state == State::Pair && whole;
-                    let writable = state == State::Psus { writable: true } && record.consistent;
-                    record.state = match state {
-                        State::Psus { .. } => State::Psus { writable },
-                        other => other,
-                    };
-                    record.reason = reason;
-                    record.bits = set;
-                    if writable {
-                        record.generation = record.generation.child(id);
-                    }
-                })
-            }
+            (Program::Finish { state, reason }, 1) => self.finish_change(cx, first, version, *state, reason),
             (Program::Finish { .. }, 2) => {
                 if first {
                     self.drop_sink();
@@ -696,23 +567,7 @@ impl Live {
                 }
                 self.bits()
             }
-            (Program::TakeOver, 1) => {
-                let id = Self::random_id(cx);
-                let set = self.difference.set();
-                let wall = cx.wall;
-                self.save(cx, first, version, |live, next| {
-                    let restored = next.block.restored_sequence;
-                    live.sequencer.fetch_max(next.block.read_sequence.0, std::sync::atomic::Ordering::AcqRel);
-                    let record = &mut next.record;
-                    record.state = State::Ssws;
-                    record.generation = record.generation.child(id);
-                    record.bits = set;
-                    record.consistent = true;
-                    record.takeover =
-                        Some(Takeover { sequence: restored, time: next.block.restored_time, at: wall });
-                    record.reason.clear();
-                })
-            }
+            (Program::TakeOver, 1) => self.takeover_change(cx, first, version),
             (Program::TakeOver, 2) => {
                 if first {
                     self.drop_sink();
@@ -791,7 +646,7 @@ impl Live {
     }
 
     /// A primary does not journal any more: all that is stable is in the volumes, flushed, and is never applied again.
-    fn end_log(&self, next: &mut Durable) {
+    pub(super) fn end_log(&self, next: &mut Durable) {
         next.record.bits = self.difference.set();
         if let Some(source) = &self.source {
             let (at, sequence) = source.stable();
@@ -802,7 +657,7 @@ impl Live {
 }
 
 /// A side is the secondary of that formation from its place on.
-fn follow(next: &mut Durable, generation: Generation, formation: Formation) {
+pub(super) fn follow(next: &mut Durable, generation: Generation, formation: Formation) {
     let Formation { place, sequence, .. } = formation;
     let record = &mut next.record;
     record.side = Side::Secondary;
