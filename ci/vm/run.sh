@@ -12,6 +12,9 @@
 # /dev/sdX` with orders for both (part `far`; this script kills the second array under I/O); and LIO, the kernel's own
 # target, as the far array of the kagamid inside (part `lio`).
 #
+# And a pair of volumes on these two arrays with a database on whichever is the primary: two swaps, and a takeover after the
+# first array was killed under load (part `pair`).
+#
 #   ci/vm/run.sh                      against kagamid (build/ci/kagamid)
 #   TARGET=tgt ci/vm/run.sh           against Debian's tgtd, to tell a fault of the tests from one of ours
 #   VM_PARTS="nvme" ci/vm/run.sh      only these parts (guest/main.sh has them all; most need `login` before them)
@@ -35,7 +38,7 @@ POWER_SECONDS=${POWER_SECONDS:-15}
 MIB=320
 NVME_MIB=96
 parts=(login filesystem io discard reserve digest chap restart end)
-[[ $TARGET != kagamid ]] || parts+=(far nvme lio pull power)
+[[ $TARGET != kagamid ]] || parts+=(far pair nvme lio pull power)
 PARTS=${VM_PARTS:-${parts[*]}}
 work=$(work_folder vm)
 qemu=
@@ -87,6 +90,17 @@ block_size = 4096
 lun = 1
 name = "orders"
 role = "command"
+[[volume]]
+lun = 40
+name = "pair"
+path = "$work/far/pair.img"
+size = "64MiB"
+[[volume]]
+lun = 41
+name = "journal"
+role = "journal"
+path = "$work/far/journal.img"
+size = "64MiB"
 [[pool]]
 name = "pool"
 path = "$work/far/pool"
@@ -100,9 +114,32 @@ name = "ci"
 iqn = "$(target_iqn any)"
 portal = "127.0.0.1:$TARGET_PORT"
 luns = [0]
+[[initiator]]
+iqn = "$iqn-pair"
+luns = [1, 40]
+rights = "read"
 CONF
     TARGET_TABLES+=(
         $'[[volume]]\nlun = 10\nname = "orders"\nrole = "command"'
+        "[[volume]]
+lun = 40
+name = \"pair\"
+path = \"$work/pair.img\"
+size = \"64MiB\""
+        "[[volume]]
+lun = 41
+name = \"journal\"
+role = \"journal\"
+path = \"$work/journal.img\"
+size = \"64MiB\""
+        "[[operator]]
+name = \"ops\"
+key_file = \"$work/far/ops.key\"
+rights = \"admin\""
+        "[[initiator]]
+iqn = \"$iqn-pair\"
+luns = [10, 40]
+rights = \"read\""
         "[[peer]]
 name = \"far\"
 iqn = \"iqn.2026-11.io.kagami:far\"
@@ -156,9 +193,9 @@ done
 words=(
     "port=$TARGET_PORT" "mib=$MIB" "nvme_mib=$NVME_MIB" "power_seconds=$POWER_SECONDS" "kind=$TARGET" "parts=${PARTS// /,}"
     "lun512=$(target_wire_lun 0)" "lun4096=$(target_wire_lun 1)"
-    "operator_key=$operator_key" "iqn_far=$iqn-far"
+    "operator_key=$operator_key" "iqn_far=$iqn-far" "iqn_pair=$iqn-pair" "far_port=$far_port"
     "iqn_plain=$iqn-plain" "iqn_second=$iqn-second" "iqn_chap=$iqn-chap" "iqn_mutual=$iqn-mutual"
-    "target_plain=$(target_iqn plain)" "target_chap=$(target_iqn chap)" "target_mutual=$(target_iqn mutual)"
+    "target_far=iqn.2026-11.io.kagami:far" "target_plain=$(target_iqn plain)" "target_chap=$(target_iqn chap)" "target_mutual=$(target_iqn mutual)"
     "chap_user=chapuser" "chap_secret=chap-secret-0001"
     "mutual_user=mutualuser" "mutual_secret=mutual-secret-02"
     "mutual_target_user=targetuser" "mutual_target_secret=target-secret-03"
@@ -205,6 +242,8 @@ while IFS= read -r line; do
             sleep 2
             far_start
             ;;
+        *"VM-DO: near KILL"*) target_kill ;;
+        *"VM-DO: near START"*) target_start ;;
         *"VM-FAIL:"*) trouble=1 ;;
         *"VM-RESULT: "*) result=${line##*VM-RESULT: } ;;
     esac
