@@ -131,13 +131,16 @@ impl Lineage {
     pub fn resume(&mut self, last: u64) {
         if !self.journaling {
             self.journaling = true;
+            self.tracked = false;
             self.limbo.clear();
             self.stable = self.stable.max(last);
         }
     }
 
     /// After a crash the journal was found to end there.
-    pub fn recovered(&mut self, last: u64, image: &[Image]) -> Result<(), String> {
+    ///
+    /// What was not journaled in this segment, and was only in the cache, may be as the crash left it.
+    pub fn recovered(&mut self, last: u64, image: &[Image], crashed: &[Image]) -> Result<(), String> {
         if !self.journaling && self.tracked {
             return Ok(());
         }
@@ -157,7 +160,22 @@ impl Lineage {
         }
         self.now.entries.split_off(&(last + 1));
         self.journaled.extend(self.now.entries.values().map(|entry| entry.op));
-        let end = self.now.end();
+        let mut end = self.now.end();
+        let touched: HashSet<(usize, usize)> = self
+            .now
+            .entries
+            .values()
+            .flat_map(|entry| entry.changes.iter().map(|change| (entry.volume, change.0)))
+            .collect();
+        for (volume, blocks) in end.iter_mut().enumerate() {
+            for (block, stamp) in blocks.iter_mut().enumerate() {
+                let left = crashed[volume][block];
+                if *stamp != left && !touched.contains(&(volume, block)) {
+                    *stamp = left;
+                    self.now.base[volume][block] = left;
+                }
+            }
+        }
         if end != image {
             return Err(format!(
                 "after recovery up to {last}, the volumes differ: {}",

@@ -478,6 +478,7 @@ impl World {
         }
         if op.writes() && self.rng.one_in(self.plan.bad_store) && self.script.may_break(self.now) {
             self.seen.note("store error");
+            self.judge.unclear = true;
             self.note(format!("array {array} volume {volume} refuses {op:?}"));
             let changes = changes.unwrap_or_default();
             let half = changes.len() / 2;

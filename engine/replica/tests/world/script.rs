@@ -37,6 +37,7 @@ pub struct Script {
     arrived: bool,
     last_mend: Time,
     pub crashes: u64,
+    rounds: u64,
 }
 
 impl Script {
@@ -52,6 +53,7 @@ impl Script {
             arrived: false,
             last_mend: Time(0),
             crashes: 0,
+            rounds: 0,
         }
     }
 
@@ -184,6 +186,15 @@ impl World {
                     self.mend(&reports);
                 }
             }
+            // What was under way was too much for the journal, or the journal fails.
+            Phase::Quiet
+                if pair.is_none() && reports.iter().all(Option::is_some) && self.script.rounds < 20 =>
+            {
+                self.script.rounds += 1;
+                self.script.arrived = false;
+                self.script.marker = None;
+                self.enter(Phase::Mending);
+            }
             Phase::Quiet => self.quiet(&reports, waited),
             Phase::Over => {}
         }
@@ -313,7 +324,7 @@ impl World {
         let primary = usize::from(reports[1].as_ref().is_some_and(|report| report.side == Side::Primary));
         if let Some(lineage) = &self.judge.lineage[primary] {
             let end = lineage.end();
-            if end != one {
+            if end != one && !self.judge.unclear {
                 let text = super::history::difference(&end, &one);
                 return self.fail(format!("the primary is not what was written to it: {text}"));
             }
