@@ -411,6 +411,49 @@ def records():
     }
 
 
+# ---- Journals (docs/formats.md) ------------------------------------------------------------------
+
+
+def journals():
+    group = (0x6B6167616D69).to_bytes(16, "big")
+
+    def entry(sequence, kind, flags, shift, lba, blocks, data, at):
+        crc = struct.unpack("<I", crc32c(data))[0]
+        return struct.pack("<QQQQIIIBBBB16x", sequence, 5, lba, blocks, at, len(data), crc, kind, flags, 0, shift)
+
+    def frame(kind, place, previous, first, entries, data, length=0, epoch=2, parent=1):
+        header = (128 + 64 * len(entries) + 4095) // 4096 * 4096
+        rest = b"".join(entries).ljust(header - 128, b"\0")
+        length = length or header + (len(data) + 4095) // 4096 * 4096
+        crc = struct.unpack("<I", crc32c(rest))[0]
+        head = struct.pack("<4sHH16sQQQQIIQIIQQI24x", b"KAGF", 1, kind, group, epoch, parent, place, previous, length,
+                           header, first, len(entries), crc, place, 7, 0)
+        return (head + crc32c(head) + rest + data).ljust(length, b"\0")
+
+    opening = frame(2, 0, 0, 1, [], b"")
+    block, sector = bytes(range(256)) * 16, b"s" * 512
+    entries = [
+        entry(1, 1, 0, 12, 7, 1, block, 4096), entry(2, 3, 1, 9, 0, 4096, b"", 0),
+        entry(3, 1, 0, 9, 1, 1, sector, 8192), entry(4, 4, 0, 0, 0, 0, b"marker", 8704),
+    ]
+    writes = frame(1, 4096, 0, 1, entries, block + sector + b"marker")
+    padding = frame(3, 4096, 0, 1, [], b"", length=(256 << 10) - 4096)
+    later = frame(2, 16384, 4096, 5, [], b"", epoch=3, parent=2)
+    areas = [2, 16 << 20, 8192, 16384, 8192, 24576, 8192, 32768, 1 << 20]
+    words = areas + [2, 2, 2, 2, 4, 8192, 4096, 4096, 0, 4096] + [0] * 7
+    block = struct.pack("<8sIIQQQ16s16s26QII", b"KAGJRNAL", 1, 4096, 0, 0, 0, bytes(16), group, *words, 1, 6)
+    block = (block.ljust(2040, b"\0") + b"record").ljust(4092, b"\0")
+    bits = struct.pack("<8s16sQQQB11x", b"KAGDIFFB", group, 1, 1, 0, 0)
+    bits += crc32c(bits + b"\x81".ljust(4032, b"\0")) + b"\x81".ljust(4032, b"\0")
+    index = struct.pack("<8s16sQI24x", b"KAGINDEX", group, 3, 1)
+    records = struct.pack("<QQQQ", 8192, 2, 4, 5).ljust(4032, b"\0")
+    index += crc32c(index + records) + records
+    return {
+        "frames": opening + writes + later, "padding": opening + padding[:4096], "torn": opening + writes[:8192],
+        "superblock": block + crc32c(block), "bitmap": bits, "index": index,
+    }
+
+
 # ---- The admin socket (docs/formats.md) ---------------------------------------------------------
 
 
@@ -435,7 +478,7 @@ def main():
     corpora = {
         "pdu_stream": streams(), "target_login": target_logins(), "login_text": login_texts(),
         "initiator_login": initiator_logins(), "cdb": cdbs(), "admin": admins(),
-        "record": records().items(),
+        "record": records().items(), "journal": journals().items(),
     }
     for target, seeds in corpora.items():
         for name, data in seeds:
