@@ -106,11 +106,10 @@ fn run(pool: &Pool, writes: u64, bytes: u32) {
         while let Some(action) = actions.pop() {
             match action {
                 Action::Far { tag, unit: FarUnit::Journal, op: FarOp::Read { at, len } } => {
-                    let mut list =
-                        ScatterMut::take(pool, Purpose::Internal, len as usize).unwrap_or_default();
-                    let at = usize::try_from(at).unwrap_or(0);
-                    list.copy_from(0, &device[at..at + len as usize]);
-                    answers.far.push_back((tag, list.freeze()));
+                    answers.far.push_back((tag, read(pool, &device, at, len)));
+                }
+                Action::Journal { tag, op: DeviceOp::Read { at, len } } => {
+                    answers.device.push_back((tag, read(pool, &device, at, len)));
                 }
                 Action::Journal { tag, op: DeviceOp::Write { .. } } => {
                     answers.device.push_back((tag, Scatter::new()));
