@@ -428,6 +428,11 @@ impl World {
                 Step::Mail(mail) => {
                     if let ToGroup::Append { sequence, change, data, .. } = &mail {
                         self.judge_append(array, volume, sequence.0, change, data);
+                        if self.plan.sabotage == plan::Sabotage::EarlyStable {
+                            let now = self.now;
+                            let front = &mut self.arrays[array].fronts[volume];
+                            front.on_mail(now, ToFront::Stable(*sequence));
+                        }
                     }
                     let wait = self.mail_wait();
                     let at = self.arrays[array].mail_at[volume].1.max(self.now + wait);
