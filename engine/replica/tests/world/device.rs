@@ -49,7 +49,10 @@ impl Device {
     }
 
     pub fn read(&self, at: u64, len: usize) -> Vec<u8> {
-        assert!(at % 4096 == 0 && len % BLOCK == 0 && at + len as u64 <= self.bytes, "read {len} at {at}");
+        assert!(
+            at.is_multiple_of(4096) && len.is_multiple_of(BLOCK) && at + len as u64 <= self.bytes,
+            "read {len} at {at}"
+        );
         let mut bytes = vec![0; len];
         for (index, chunk) in bytes.chunks_mut(BLOCK).enumerate() {
             if let Some(found) = self.visible(at / 4096 + index as u64) {
@@ -72,7 +75,10 @@ impl Device {
 
     pub fn write(&mut self, at: u64, bytes: &[u8], stable: bool) {
         let len = bytes.len();
-        assert!(at % 4096 == 0 && len % BLOCK == 0 && at + len as u64 <= self.bytes, "write {len} at {at}");
+        assert!(
+            at.is_multiple_of(4096) && len.is_multiple_of(BLOCK) && at + len as u64 <= self.bytes,
+            "write {len} at {at}"
+        );
         for (index, chunk) in bytes.chunks(BLOCK).enumerate() {
             let number = at / 4096 + index as u64;
             if self.drops.is_some_and(|(from, to)| (from..to).contains(&(number * 4096))) {
