@@ -629,7 +629,7 @@ impl Live {
                 next.record.deleted = true;
                 next.record.bits = 0;
             }),
-            (Program::Delete, 6) => {
+            (Program::Delete, 5) => {
                 if first {
                     self.drop_source();
                     self.drop_sink();
