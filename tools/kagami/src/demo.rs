@@ -57,6 +57,8 @@ pub fn run(kagamid: Option<&Path>, keep: bool, load: &str) -> Result<u8, Refusal
             println!("  kagami --via unix:{} pair status   (process {process})", socket.display());
         }
     } else {
+        // Both at once: neither waits for what the other asks of it.
+        demo.osaka.stop();
         demo.tokyo.end();
         demo.osaka.end();
     }

@@ -175,12 +175,18 @@ impl Array {
         self.child.take().map_or(0, |child| child.id())
     }
 
-    /// Ends it as an operator would.
-    pub fn end(&mut self) {
-        let Some(mut child) = self.child.take() else { return };
-        if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+    /// Asks it to end, as an operator would.
+    pub fn stop(&self) {
+        let child = self.child.as_ref().map(Child::id);
+        if let Some(pid) = child.and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) {
             let _ = kill_process(pid, Signal::TERM);
         }
+    }
+
+    /// The same, and waits for it.
+    pub fn end(&mut self) {
+        self.stop();
+        let Some(mut child) = self.child.take() else { return };
         let end = Instant::now() + PATIENCE;
         while matches!(child.try_wait(), Ok(None)) {
             if Instant::now() >= end {
