@@ -141,7 +141,7 @@ impl World {
                 }
                 return;
             }
-            if lineage.tracked {
+            if lineage.tracked && !lineage.journaling {
                 let before = self.judge.after_crash[array].clone().unwrap_or_default();
                 if before != image {
                     let text = difference(&before, &image);

@@ -176,6 +176,8 @@ impl World {
             Phase::Mending => {
                 wait = Duration::from_millis(50);
                 self.plan.think = 20_000;
+                // A journal may be too small for what hosts write.
+                self.hosts.stopped |= waited > Duration::from_secs(20);
                 if let Some(primary) = pair {
                     self.settled(primary);
                     self.hosts.stopped = true;
