@@ -483,12 +483,15 @@ impl Source {
     /// What a save has to say of `out`: the smaller of what is confirmed and what is destaged, where a frame begins.
     #[must_use]
     pub fn wanted_out(&self) -> JournalPos {
-        let least = self.confirmed.min(self.destaged.0).min(self.limit).max(self.writer.out());
-        let known = least == self.destaged.0 || least == self.confirmed || least == self.writer.out();
-        // A purge order may name any place.
-        let offset = if known { least } else { self.index.floor(least).map_or(0, |place| place.at.offset) };
-        let offset = offset.max(self.writer.out());
+        let offset = self.reader_out().min(self.destaged.0).max(self.writer.out());
         JournalPos { epoch: self.epoch_before(offset), offset }
+    }
+
+    /// What the reader lets go, down to where a frame begins: neither a reader's word nor a purge order's is taken for that.
+    fn reader_out(&self) -> u64 {
+        let least = self.confirmed.min(self.limit);
+        let known = [self.writer.stable().0, self.destaged.0, self.writer.out()].contains(&least);
+        if known { least } else { self.index.floor(least).map_or(0, |place| place.at.offset) }
     }
 
     /// What the peer may read: from what is freed to what is stable.

@@ -62,8 +62,7 @@ impl Source {
         let needs = self.writer.needs();
         let end = self.writer.end().0;
         let free_if = |out: u64| area.saturating_sub(end.saturating_sub(out));
-        let held = self.confirmed.min(self.limit);
-        if free_if(held) < needs {
+        if free_if(self.reader_out()) < needs {
             let since = *self.pace.full_since.get_or_insert(cx.now);
             if !self.pace.said && cx.now.nanos_since(since) >= self.pace.most {
                 self.pace.said = true;

@@ -220,7 +220,7 @@ fn a_reader_is_believed_only_what_it_can_have() {
 #[test]
 fn space_is_freed_when_confirmed_destaged_and_saved() {
     let mut desk = Desk::default();
-    let mut source = begin(&mut desk, 1 << 20, Duration::ZERO);
+    let mut source = begin(&mut desk, 256 << 10, Duration::ZERO);
     append(&mut source, &mut desk, 0, 1, 4096);
     settle(&mut source, &mut desk);
     desk.taken();
@@ -242,7 +242,7 @@ fn space_is_freed_when_confirmed_destaged_and_saved() {
     let all = events(&mut source);
     assert!(all.contains(&SourceEvent::Destaged) && all.contains(&SourceEvent::Save), "{all:?}");
     assert_eq!(source.wanted_out(), end);
-    let mut superblock = Superblock::new(Uuid::from_u128(1), GROUP, layout(1 << 20), Epoch(1));
+    let mut superblock = Superblock::new(Uuid::from_u128(1), GROUP, layout(256 << 10), Epoch(1));
     source.fill(&mut superblock);
     assert_eq!(
         (superblock.out, superblock.out_epoch, superblock.confirmed),
@@ -254,6 +254,10 @@ fn space_is_freed_when_confirmed_destaged_and_saved() {
     desk.with(|cx| source.saved(cx, superblock.out));
     assert_eq!(source.readable(), (end.offset, source.stable().0.offset));
     assert_eq!(source.figures().used, source.writer.end().0 - end.offset);
+    // A place that is not one between frames frees what is before its frame.
+    let odd = JournalPos { offset: end.offset + 4096, ..end };
+    desk.with(|cx| source.confirm(cx, odd));
+    assert_eq!((source.confirmed(), source.wanted_out()), (odd.offset, end));
     // A purge order's limit holds more back.
     let now = source.stable().0;
     desk.with(|cx| source.confirm(cx, now));
