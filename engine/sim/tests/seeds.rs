@@ -512,3 +512,28 @@ fn pairs(first: u64, count: u64, drill: Drill, tune: impl Fn(&mut Options)) -> C
 fn a_front_without_a_group_hides_nothing() {
     pairs(0, 60, Drill::Fronts, |_| {});
 }
+
+/// Only the crashes that the seed draws.
+fn only_crashes(options: &mut Options) {
+    *options = Options { crash: options.crash, ..Options::calm() };
+}
+
+/// Only connections that are cut, late and cut to pieces.
+fn only_cuts(options: &mut Options) {
+    *options = Options { net: options.net, ..Options::calm() };
+}
+
+/// `KAGAMI_PAIRS=n` runs n seeds of each kind: calm, with crashes, with cut links, with orders. Otherwise a few calm ones.
+#[test]
+fn halves_of_pairs_are_equal_in_the_end() {
+    let calm = |options: &mut Options| *options = Options::calm();
+    let Some(count) = from_env("KAGAMI_PAIRS") else {
+        pairs(0, 1, Drill::Orders(0), calm);
+        pairs(2, 1, Drill::Orders(0), calm);
+        return;
+    };
+    pairs(0, count, Drill::Orders(0), calm);
+    pairs(0, count, Drill::Orders(0), only_crashes);
+    pairs(0, count, Drill::Orders(0), only_cuts);
+    pairs(0, count, Drill::Orders(6), calm);
+}

@@ -4,6 +4,7 @@
 //! both halves must be equal, byte for byte.
 
 use super::{SimArray, TARGET, Volume, parts};
+use kagami_cache::store::{CachePlan, StorePlan};
 use kagami_channel::{
     Control, Core, CoreParts, CorePlan, Directory, GroupControl, GroupSeed, Inbox, PairSeed, Registry, Shape,
     Shared, UnitAddress, VirtualUnit, WallClock,
@@ -19,7 +20,7 @@ use kagami_replica::{
     FrontPlan, Group, GroupPlan, Loser, Options, Order, PlannedVolume, Report, Side, State,
 };
 use kagami_scsi::{Front, FrontConfig, Role, TargetName, TargetPort};
-use kagami_sim::{Actor, Rng, SimIo, World};
+use kagami_sim::{Actor, Rng, SimIo, Who, World};
 use kagami_types::{BlockCount, BlockSize, CoreId, Lun, Time, Uuid};
 use kagami_volume::zero_page;
 use std::cell::RefCell;
@@ -37,6 +38,9 @@ const GROUP: &str = "erp";
 
 /// How often the operator looks, in nanoseconds.
 const LOOK: u64 = 20_000_000;
+
+/// How long the pair may take to be whole in a calm world, in nanoseconds.
+const SETTLED: u64 = 180_000_000_000;
 
 /// A wall clock that begins in 2026.
 const EPOCH: u64 = 1_795_000_000_000_000_000;
@@ -105,7 +109,7 @@ impl Pairs {
             ..volume.clone()
         });
         let far = far.collect();
-        let bytes = rng.choose([1536u64 << 10, 3 << 20, 8 << 20]);
+        let bytes = rng.choose([2816u64 << 10, 4 << 20, 8 << 20]);
         let journals = [0, 1u16].map(|array| Volume {
             lun: Lun::new(JOURNAL).unwrap_or_default(),
             block: rng.choose([BlockSize::B512, BlockSize::B4096]),
@@ -146,6 +150,7 @@ impl Pairs {
             seen: [None, None],
             quiet: (0, Time(0)),
             next_order: Time(0),
+            calm: Time(0),
         }
     }
 
@@ -162,6 +167,15 @@ impl Pairs {
             }
         }
         Ok(())
+    }
+}
+
+/// A volume must take a region of the copy in one write: caches of pairs are not as small as others here.
+pub fn make_room(volumes: &mut [Volume], cache: &mut CachePlan) {
+    cache.pages = cache.pages.max(1024);
+    for volume in volumes {
+        volume.cache =
+            volume.cache.map(|plan| StorePlan { pages: cache.pages, dirty: plan.dirty.max(300), ..plan });
     }
 }
 
@@ -394,6 +408,17 @@ fn start_group(
     Ok(())
 }
 
+fn label(state: State) -> &'static str {
+    match state {
+        State::Smpl => "SMPL: side, stable, restored",
+        State::Copy => "COPY: side, stable, restored",
+        State::Pair => "PAIR: side, stable, restored",
+        State::Psus { .. } => "PSUS: side, stable, restored",
+        State::Psue => "PSUE: side, stable, restored",
+        State::Ssws => "SSWS: side, stable, restored",
+    }
+}
+
 /// Gives orders to the pair, and looks whether it does what it should.
 pub struct Operator {
     share: Rc<RefCell<Share>>,
@@ -412,6 +437,8 @@ pub struct Operator {
     /// The sequence at the primary when it last changed, and since when.
     quiet: (u64, Time),
     next_order: Time,
+    /// When the world became calm.
+    calm: Time,
 }
 
 impl Operator {
@@ -422,12 +449,20 @@ impl Operator {
         }
     }
 
-    fn look(&mut self) {
+    fn look(&mut self, world: &World) {
         for side in 0..2 {
             let answered = self.reports[side].as_ref().map(Receiver::try_recv);
             match answered {
                 Some(Ok(report)) => {
                     if let Some(report) = report {
+                        let place = &report.positions;
+                        let numbers = [side as u64, place.stable_sequence.0, place.restored_sequence.0];
+                        let before = self.seen[side].as_ref();
+                        if before
+                            .is_none_or(|before| before.positions != *place || before.state != report.state)
+                        {
+                            world.note(Who::World, label(report.state), numbers);
+                        }
                         self.share.borrow_mut().created[side] = true;
                         self.seen[side] = Some(*report);
                     }
@@ -494,15 +529,11 @@ impl Actor for Operator {
             self.done = true;
             return Ok(Time::NEVER);
         }
-        self.look();
+        self.look(world);
         if let Some((order, answer)) = &self.answer {
             match answer.try_recv() {
                 Ok(result) => {
-                    world.note(
-                        kagami_sim::Who::World,
-                        "an order was answered with",
-                        [result.exit_code().into(), 0, 0],
-                    );
+                    world.note(Who::World, "an order was answered with", [result.exit_code().into(), 0, 0]);
                     if let OrderResult::Failed(why) = &result {
                         return Err(format!("{order:?} failed: {why}"));
                     }
@@ -519,6 +550,9 @@ impl Actor for Operator {
             return Ok(next);
         }
         if self.settling {
+            if !self.done && now.nanos_since(self.calm) > SETTLED {
+                return Err(format!("the pair is not whole: {:#?}", self.seen));
+            }
             if self.is_equal(now) {
                 self.share.borrow_mut().settled = true;
                 self.done = true;
@@ -553,6 +587,7 @@ impl Actor for Operator {
         self.settling = true;
         self.done = false;
         self.next_order = world.now();
+        self.calm = world.now();
     }
 
     fn is_done(&self) -> bool {
