@@ -153,18 +153,18 @@ impl World {
             return self.lost(array, tag, boot);
         }
         let wait = self.one_way();
-        self.to_asker(array, boot, self.now + wait, tag, end);
+        self.answer_asker(array, boot, self.now + wait, tag, end);
     }
 
     fn lost(&mut self, array: usize, tag: u64, boot: u32) {
         if tag != 0 {
             self.seen.note("far answer lost");
             let wait = Duration::from_millis(self.rng.between(5, 250));
-            self.to_asker(array, boot, self.now + wait, tag, FarEnd::Unreachable);
+            self.answer_asker(array, boot, self.now + wait, tag, FarEnd::Unreachable);
         }
     }
 
-    fn to_asker(&mut self, array: usize, boot: u32, at: Time, tag: u64, end: FarEnd) {
+    fn answer_asker(&mut self, array: usize, boot: u32, at: Time, tag: u64, end: FarEnd) {
         self.at(at, 1 - array, Some(boot), Event::FarOut { tag, end });
     }
 }

@@ -160,7 +160,7 @@ thread_local! {
 fn arena() -> Arena {
     ARENA.with_borrow_mut(|arena| {
         let plan = ArenaPlan::new(1).with(Class::Page, 32768, 1024);
-        arena.get_or_insert_with(|| Arena::new(plan, HugePages::Off).expect("memory")).clone()
+        *arena.get_or_insert_with(|| Arena::new(plan, HugePages::Off).expect("memory"))
     })
 }
 

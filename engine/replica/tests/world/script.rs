@@ -289,7 +289,7 @@ impl World {
                 || matches!(both[1 - primary].state, State::Psus { .. } | State::Psue)
             {
                 let discard = (written || self.rng.percent(30)).then_some(Loser::There);
-                return self.give(primary, Order::Resync { discard });
+                self.give(primary, Order::Resync { discard });
             }
         } else {
             let array = self.rng.index(2);
