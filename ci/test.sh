@@ -17,15 +17,15 @@ cd "$ROOT" || exit 1
 LOGS=$BUILD/ci/logs
 # Seconds that a stage may take.
 LIMIT=${STAGE_LIMIT:-1500}
-STAGES=(deps scripts format lint binaries unit docs loom fuzz badinput fulldisk badisk kill manage orders link moves suite vm default)
+STAGES=(deps scripts format lint binaries unit docs loom fuzz badinput fulldisk badisk kill manage orders link pairs moves suite vm default)
 
 stage_deps() { "$here/deps.sh"; }
 
 stage_scripts() {
-    shellcheck -x -P "$here" "$here"/*.sh "$here"/vm/*.sh "$here"/manage/*.sh "$here"/orders/*.sh "$here"/link/*.sh .ci/run &&
+    shellcheck -x -P "$here" "$here"/*.sh "$here"/vm/*.sh "$here"/manage/*.sh "$here"/orders/*.sh "$here"/link/*.sh "$here"/replicate/*.sh .ci/run &&
         shellcheck -s sh -x -P "$here/vm/guest" -e SC2154,SC2034 "$here"/vm/guest/*.sh "$here/vm/guest/init" &&
-        python3 -m py_compile "$here"/*.py "$here"/orders/*.py "$here"/link/*.py &&
-        rm -rf "$here/__pycache__" "$here/orders/__pycache__" "$here/link/__pycache__"
+        python3 -m py_compile "$here"/*.py "$here"/orders/*.py "$here"/link/*.py "$here"/replicate/*.py bench/*/*.py &&
+        rm -rf "$here/__pycache__" "$here/orders/__pycache__" "$here/link/__pycache__" "$here/replicate/__pycache__" bench/*/__pycache__
 }
 
 stage_format() { cargo fmt --all --check; }
@@ -63,6 +63,7 @@ stage_kill() { "$here/kill.sh" "${KILL_SECONDS:-90}"; }
 stage_manage() { "$here/manage/run.sh" "${MANAGE_SECONDS:-20}"; }
 stage_orders() { "$here/orders/run.sh" "${ORDERS_SECONDS:-20}"; }
 stage_link() { "$here/link/run.sh" "${LINK_SECONDS:-10}"; }
+stage_pairs() { "$here/replicate/run.sh"; }
 stage_moves() { "$here/moves.sh" "${MOVES_SECONDS:-5}"; }
 stage_suite() { "$here/suite.sh"; }
 stage_vm() { "$here/vm/run.sh"; }

@@ -220,7 +220,9 @@ impl LogicalUnit {
             BlockError::TimedOut => (SenseKey::AbortedCommand, Asc::COMMUNICATION_TIMEOUT),
             // As those are told that come later. Initiators fail the command at once, try other paths, and ask with
             // TEST UNIT READY whether it is back.
-            BlockError::Gone | BlockError::NotServed => (SenseKey::NotReady, Asc::MANUAL_INTERVENTION_REQUIRED),
+            BlockError::Gone | BlockError::NotServed => {
+                (SenseKey::NotReady, Asc::MANUAL_INTERVENTION_REQUIRED)
+            }
             BlockError::NoSpace => (SenseKey::DataProtect, Asc::SPACE_ALLOCATION_FAILED),
             BlockError::WriteProtected => (SenseKey::DataProtect, Asc::WRITE_PROTECTED),
             BlockError::BecomingReady => (SenseKey::NotReady, Asc::BECOMING_READY),
