@@ -70,6 +70,13 @@ fn regions(range: Range<u64>) -> impl Iterator<Item = (u64, u64)> {
     })
 }
 
+/// Nodes that a run can need: the path of its first page, and what the others add to it, as each 64th region begins a
+/// node above.
+fn nodes_of(pages: &Range<u64>) -> u64 {
+    let more = (pages.end.saturating_sub(1) >> 6).saturating_sub(pages.start >> 6);
+    NODES_A_PAGE as u64 + more + more.div_ceil(32) + u64::from(more > 0) * u64::from(LEVELS)
+}
+
 impl DirtyMap {
     /// For up to `capacity` dirty pages in volumes below `volumes`; all memory is taken now.
     pub fn new(capacity: u32, volumes: u16) -> Self {
@@ -104,6 +111,15 @@ impl DirtyMap {
     pub fn room(&self) -> u32 {
         let nodes = self.nodes.room() / NODES_A_PAGE;
         nodes.min((self.capacity - self.dirty) as usize) as u32
+    }
+
+    /// Whether all pages of a run can be marked now, one after the other, where `fresh` of them are not dirty. Of an
+    /// empty map that is so for every run that is not longer than the capacity.
+    #[must_use]
+    pub fn has_room_for(&self, pages: &Range<u64>, fresh: u32) -> bool {
+        // Each page is marked only where another's nodes would have room too, wherever it is.
+        let nodes = nodes_of(pages).saturating_add(NODES_A_PAGE as u64);
+        fresh <= self.capacity - self.dirty && nodes <= self.nodes.room() as u64
     }
 
     /// A page became dirty, or was overwritten. False, and nothing changed, if there is no room or no such volume.
@@ -163,10 +179,7 @@ impl DirtyMap {
 
     fn has_room(&self, volume: u16, pages: &Range<u64>) -> bool {
         let len = pages.end - pages.start;
-        let more = ((pages.end - 1) >> 6) - (pages.start >> 6);
-        // The path of the first page, and what the others of the run add to it: each 64th region begins a node above.
-        let nodes = NODES_A_PAGE as u64 + more + more.div_ceil(32) + u64::from(more > 0) * u64::from(LEVELS);
-        if (self.nodes.room() as u64) < nodes && !self.is_marked(volume, pages.clone()) {
+        if (self.nodes.room() as u64) < nodes_of(pages) && !self.is_marked(volume, pages.clone()) {
             return false;
         }
         let left = u64::from(self.capacity - self.dirty);

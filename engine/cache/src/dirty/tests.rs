@@ -102,6 +102,18 @@ fn pages_far_from_each_other_are_refused_before_memory_ends() {
     assert_eq!(taken(&mut map, 0, 9).len(), marked as usize);
 }
 
+#[test]
+fn an_empty_map_takes_the_longest_run_page_by_page() {
+    for (capacity, start) in [(64, 0), (768, 63), (1024, 1), (1024, MOST_PAGES - 1024), (40_000, 1 << 30)] {
+        let mut map = DirtyMap::new(capacity, 2);
+        let run = start..start + u64::from(capacity);
+        assert!(map.has_room_for(&run, capacity), "{capacity} {start}");
+        assert!(!map.has_room_for(&(start..run.end + 1), capacity + 1));
+        assert!(run.clone().all(|page| map.mark(1, page)), "{capacity} {start}");
+        assert!(!map.has_room_for(&run, 1));
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Mark(u64, u64),

@@ -3,10 +3,10 @@
 //! Whole pages of a command's data become the cache's pages. The rest is copied: into a page that nobody else names where
 //! it lies, else into a new one. A page that is being destaged, sent or lent is never written.
 
-use super::StoreContext;
 use super::cached::{Cached, ended};
 use super::frame::{Extent, Frame, PAGE, PAGE_SHIFT, WHOLE};
 use super::task::Step;
+use super::{Cache, StoreContext};
 use crate::Slot;
 use kagami_memory::{Class, Page, Purpose, Scatter};
 use kagami_types::{Access, BlockError, BlockOp};
@@ -140,9 +140,11 @@ impl Cached {
         if fresh > 0 && dirty > 0 && dirty + fresh > most {
             return Install::Wait;
         }
-        if fresh > 0
-            && (cx.cache.dirty.total() + fresh > cx.cache.dirty_limit || cx.cache.dirty.room() < pages)
-        {
+        let run = extent.first()..extent.last();
+        let is_full = |cache: &Cache| {
+            cache.dirty.total() + fresh > cache.dirty_limit || !cache.dirty.has_room_for(&run, fresh)
+        };
+        if fresh > 0 && is_full(cx.cache) {
             return Install::Retry;
         }
         let adopt = in_pages(extent, data);

@@ -3,6 +3,7 @@
 #![allow(clippy::cast_possible_truncation, reason = "a test's numbers are small")]
 
 use super::support::{Bench, bytes, flush, limits, range, read, write, write_fua};
+use crate::store::StorePlan;
 use kagami_memory::{Class, Purpose, Scatter};
 use kagami_types::{Access, BlockCount, BlockError, BlockOp, BlockSize, Compare, Lba};
 use kagami_volume::Aborted;
@@ -634,4 +635,23 @@ fn a_write_that_waits_is_done_also_while_quiesced() {
     assert_eq!(bench.result(1), Ok(()));
     bench.with(|store, _| store.set_quiesced(false));
     bench.assert_clean();
+}
+
+#[test]
+fn the_longest_write_goes_into_a_cache_of_any_size() {
+    for pages in [64, 200, 512, 1024] {
+        let mut bench = Bench::new(8 << 20, |plan, core| {
+            core.pages = pages;
+            *plan = StorePlan { pages, dirty: pages, ..*plan };
+        });
+        let blocks = bench.with(|store, _| store.largest_transfer()).0;
+        let data = bytes(pages.into(), usize::try_from(blocks * 512).unwrap());
+        for lba in [0, 5] {
+            let outcome = bench.write(1, lba, &data);
+            bench.settle();
+            assert!(outcome.is_some() || bench.result(1) == Ok(()), "{blocks} blocks in {pages} pages");
+            bench.drain();
+        }
+        bench.assert_clean();
+    }
 }
