@@ -127,7 +127,7 @@ impl Daemon {
         let rules = self.rules(&next).map_err(Refusal::failed)?;
         let operators = Operators::load(&next).map_err(|errors| Refusal::failed(errors.to_string()))?;
         self.check_memory(&next)?;
-        self.check_users(&difference, &rules, force)?;
+        self.check_users(&difference, &rules, force, pairs)?;
 
         let mapped = self.map(&difference, &plan, &rules)?;
         let mut bound = match self.open(&difference, &plan, adopt) {
@@ -200,8 +200,15 @@ impl Daemon {
         )))
     }
 
-    /// Refuses what would take a volume away from those who use it.
-    fn check_users(&self, difference: &Difference, rules: &Rules, force: Force) -> Result<(), Refusal> {
+    /// Refuses what would take a volume away from those who use it. Where a group of pairs ends, the peer's links to it do
+    /// not count.
+    fn check_users(
+        &self,
+        difference: &Difference,
+        rules: &Rules,
+        force: Force,
+        pairs: bool,
+    ) -> Result<(), Refusal> {
         if force == Force::Yes {
             return Ok(());
         }
@@ -247,7 +254,12 @@ impl Daemon {
         if force == Force::Lists {
             return Ok(());
         }
+        let is_link =
+            |session: &Session| pairs && self.config.peers.iter().any(|peer| *peer.iqn == *session.initiator);
         for (session, mut luns) in self.array.losses(rules) {
+            if is_link(&session) {
+                continue;
+            }
             luns.retain(|lun| {
                 removed.iter().all(|managed| managed.record.lun != *lun) && !difference.unmapped.contains(lun)
             });

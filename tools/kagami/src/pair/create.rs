@@ -174,7 +174,10 @@ pub fn create(command: &Command, ways: &mut Ways) -> Result<(Ordered, String), R
         Ok(there) => {
             let exit_code = if (made.exit_code, there.exit_code) == (12, 12) { 12 } else { 0 };
             let journals = format!("journals {first}:{} and {second}:{}", own.lun, far.lun);
-            let what = format!("group {name}: {} pairs from {first} to {second}, {journals}", pairs.len());
+            let what = format!(
+                "group {name}: {} from {first} to {second}, {journals}",
+                if pairs.len() == 1 { "1 pair".to_owned() } else { format!("{} pairs", pairs.len()) }
+            );
             Ok((Ordered { exit_code, what }, name))
         }
         Err(refusal) if made.exit_code == 0 && refusal.code != 4 => {
