@@ -39,4 +39,4 @@ pub use parser::{Expect, Frame, ParseError, Parser};
 pub use recovery::{Ending, Proof, Recovered, Recovery, RecoveryPlan, Verdict, Wanted, verdict};
 pub use replay::Replay;
 pub use superblock::{Features, Found, RECORD_MAX, SUPERBLOCK_PLACES, Superblock};
-pub use writer::{FrameWrite, Pushed, Writer};
+pub use writer::{FrameWrite, MAX_PARTS, Pushed, Writer};

@@ -25,6 +25,8 @@ pub(crate) const MAX_DATA: u32 = 32 << 20;
 const MAX_FLYING: usize = 8;
 /// Bytes under way beyond which no further frame is begun: recovery looks that far ahead of the end.
 pub(crate) const FLYING_BYTES: u64 = 32 << 20;
+/// The most entries of one operation.
+pub const MAX_PARTS: usize = MAX_ENTRIES as usize;
 /// Data that is worth a frame of its own while others are under way.
 const MUCH: u64 = 256 << 10;
 /// The longest that entries wait for company.
@@ -70,6 +72,8 @@ struct Waiting {
     data: Scatter,
     /// The data are whole pages, and are named where they are.
     whole: bool,
+    /// The next entry goes into the same frame.
+    more: bool,
 }
 
 #[derive(Debug)]
@@ -109,7 +113,9 @@ pub struct Writer {
     next: Sequence,
     /// Entry n is that of sequence `next` + n.
     waiting: VecDeque<Option<Waiting>>,
-    /// How many from the front on are there, their data, and since when.
+    /// How many from the front on are there.
+    there: usize,
+    /// Of those, the ones that are whole operations, their data, and since when.
     ready: usize,
     ready_bytes: u64,
     ready_since: Time,
@@ -149,6 +155,7 @@ impl Writer {
             out,
             next,
             waiting: VecDeque::new(),
+            there: 0,
             ready: 0,
             ready_bytes: 0,
             ready_since: Time(0),
@@ -165,6 +172,16 @@ impl Writer {
 
     /// An entry with its data, in any order of sequences.
     pub fn push(&mut self, head: EntryHead, data: Scatter, now: Time) -> Pushed {
+        self.take(head, data, false, now)
+    }
+
+    /// As [`push`](Self::push), for an entry that the next one belongs to: no frame ends between them. An operation may have
+    /// [`MAX_PARTS`] entries; what is beyond that counts as another.
+    pub fn push_part(&mut self, head: EntryHead, data: Scatter, now: Time) -> Pushed {
+        self.take(head, data, true, now)
+    }
+
+    fn take(&mut self, head: EntryHead, data: Scatter, more: bool, now: Time) -> Pushed {
         let Some(ahead) = head.sequence.0.checked_sub(self.next.0) else { return Pushed::Again };
         let len = data.len_bytes() as u64;
         if ahead >= FURTHEST
@@ -187,14 +204,22 @@ impl Writer {
                 .parts()
                 .iter()
                 .all(|part| part.len().is_multiple_of(4096) && part.offset().is_multiple_of(512));
-        *slot = Some(Waiting { head, data, whole });
-        if at == self.ready {
+        *slot = Some(Waiting { head, data, whole, more });
+        if at == self.there {
             if self.ready == 0 {
                 self.ready_since = now;
             }
-            while let Some(Some(entry)) = self.waiting.get(self.ready) {
-                self.ready_bytes += u64::from(entry.head.data_len);
-                self.ready += 1;
+            while let Some(Some(entry)) = self.waiting.get_mut(self.there) {
+                self.there += 1;
+                if self.there - self.ready >= MAX_PARTS {
+                    entry.more = false;
+                }
+                if entry.more {
+                    continue;
+                }
+                let whole = self.waiting.range(self.ready..self.there).flatten();
+                self.ready_bytes += whole.map(|entry| u64::from(entry.head.data_len)).sum::<u64>();
+                self.ready = self.there;
             }
         }
         Pushed::Taken
@@ -203,13 +228,14 @@ impl Writer {
     /// Asks for a frame without entries if no frame says that the newest entries are stable: so that a later recovery
     /// knows of them, and a rotten frame is not taken for a torn one.
     pub fn say_stable(&mut self) {
-        self.beacon = self.unsaid && self.flying.is_empty() && self.free() >= self.reserve() + BLOCK;
+        self.beacon |= self.is_unsaid();
     }
 
     /// Whether [`say_stable`](Self::say_stable) would ask for one.
     #[must_use]
     pub fn is_unsaid(&self) -> bool {
-        self.unsaid && self.flying.is_empty() && !self.beacon
+        let room = self.free() >= self.reserve() + BLOCK;
+        self.unsaid && self.flying.is_empty() && !self.beacon && room
     }
 
     /// The next frame to be written, if one is to be begun now. `None` too where the pool has no page; try again later.
@@ -374,15 +400,15 @@ impl Writer {
 
     /// Gives back what is in no frame, in the order of sequences; for when the journal is left.
     pub fn take_waiting(&mut self) -> Vec<(EntryHead, Scatter)> {
-        (self.ready, self.ready_bytes, self.full) = (0, 0, false);
+        (self.there, self.ready, self.ready_bytes, self.full) = (0, 0, 0, false);
         self.waiting.drain(..).flatten().map(|entry| (entry.head, entry.data)).collect()
     }
 
-    /// The longest frame of up to so many entries within `room` bytes.
+    /// The longest frame within `room` bytes that ends with the first operation which makes it so many entries.
     fn cut(&self, most: u32, room: u64) -> Option<Cut> {
         let mut best = None;
         let (mut body, mut copies, mut data) = (0u32, 0u32, 0u32);
-        for (entry, entries) in self.waiting.iter().take(self.ready).flatten().zip(1..=most) {
+        for (entry, entries) in self.waiting.iter().take(self.ready).flatten().zip(1..=MAX_ENTRIES) {
             let len = entry.head.data_len;
             data += len;
             if entry.whole {
@@ -393,10 +419,15 @@ impl Writer {
                 body = from + len;
             }
             let cut = Cut { entries, body: body.next_multiple_of(4096), copies };
-            if cut.len() > room || (entries > 1 && data > FRAME_DATA) {
+            if cut.len() > room || (best.is_some() && data > FRAME_DATA) {
                 break;
             }
-            best = Some(cut);
+            if !entry.more {
+                best = Some(cut);
+                if entries >= most {
+                    break;
+                }
+            }
         }
         best
     }
@@ -432,6 +463,7 @@ impl Writer {
                 entry.head.encode_into(&mut page[at % 4096..at % 4096 + ENTRY_LEN]);
             }
         }
+        self.there -= cut.entries as usize;
         self.ready -= cut.entries as usize;
         self.ready_since = now;
         self.next = Sequence(self.next.0 + u64::from(cut.entries));

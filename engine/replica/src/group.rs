@@ -344,8 +344,8 @@ impl Live {
 
     fn on_mail(&mut self, cx: &mut Context<'_>, volume: VolumeIndex, mail: ToGroup) {
         match mail {
-            ToGroup::Append { sequence, change, data, taken: _ } => {
-                return self.append(cx, volume, sequence, &change, data);
+            ToGroup::Append { sequence, change, data, more, taken: _ } => {
+                return self.append(cx, volume, (sequence, more), &change, data);
             }
             ToGroup::Mark { granules, ticket } => {
                 self.marks.push_back(Mark { volume, granules, ticket, stamp: None });
@@ -362,13 +362,13 @@ impl Live {
         &mut self,
         cx: &mut Context<'_>,
         volume: VolumeIndex,
-        sequence: kagami_types::Sequence,
+        (sequence, more): (kagami_types::Sequence, bool),
         change: &Change,
         data: Scatter,
     ) {
         match &mut self.source {
             Some(source) => {
-                if !source.append(cx, volume, sequence, change, data) && self.source_ends.is_none() {
+                if !source.append(cx, volume, (sequence, more), change, data) && self.source_ends.is_none() {
                     self.source_ends = Some(format!("the entry of {sequence} cannot be journaled"));
                     self.turn(cx);
                 }
@@ -471,12 +471,17 @@ impl Live {
         self.turn(cx);
     }
 
+    /// Whether a reader that does not ask is a reason to suspend.
+    fn expects_reader(&self) -> bool {
+        let record = self.record();
+        let reads = record.journals() && record.fence.is_none() && record.formation.is_some();
+        reads && !self.plan.options.reader_limit.is_zero() && self.source_ends.is_none()
+    }
+
     /// A reader that does not ask for too long.
     fn look_at_reader(&mut self, cx: &Context<'_>) {
         let limit = self.plan.options.reader_limit;
-        let record = self.record();
-        let reads = record.journals() && record.fence.is_none() && record.formation.is_some();
-        if reads && !limit.is_zero() && cx.now.since(self.asked) > limit && self.source_ends.is_none() {
+        if self.expects_reader() && cx.now.since(self.asked) > limit {
             let why = format!("the other array has not asked for {} seconds", limit.as_secs());
             self.source_ends = Some(why);
         }
@@ -526,9 +531,8 @@ impl Live {
     fn next_deadline(&self) -> Time {
         let source = self.source.as_ref().map_or(Time::NEVER, Source::next_deadline);
         let sink = self.sink.as_ref().map_or(Time::NEVER, Sink::next_deadline);
-        let record = self.record();
         let limit = self.plan.options.reader_limit;
-        let reader = match record.journals() && !limit.is_zero() && self.source_ends.is_none() {
+        let reader = match self.expects_reader() {
             true => self.asked + limit + std::time::Duration::from_millis(1),
             false => Time::NEVER,
         };

@@ -45,6 +45,8 @@ pub enum ToGroup {
         change: Change,
         /// The data, as the change says.
         data: Scatter,
+        /// The next sequence is of the same operation: both are in the same frame.
+        more: bool,
         /// When the front took the sequence.
         taken: Time,
     },

@@ -230,7 +230,7 @@ impl Source {
         &mut self,
         cx: &mut Context<'_>,
         volume: VolumeIndex,
-        sequence: Sequence,
+        (sequence, more): (Sequence, bool),
         change: &Change,
         data: Scatter,
     ) -> bool {
@@ -252,7 +252,7 @@ impl Source {
         };
         of.newest = of.newest.max(sequence);
         of.dirty |= kind.changes();
-        self.put(cx, head, data)
+        self.put(cx, head, data, more)
     }
 
     /// An entry of the group's own (a marker, a swap, a resize) with a sequence from its counter. False where there is no
@@ -278,10 +278,10 @@ impl Source {
             page.freeze_into(&mut data);
         }
         let head = EntryHead { volume: volume.0, blocks, ..EntryHead::plain(sequence, 0, kind, data_len) };
-        self.put(cx, head, data)
+        self.put(cx, head, data, false)
     }
 
-    fn put(&mut self, cx: &mut Context<'_>, mut head: EntryHead, data: Scatter) -> bool {
+    fn put(&mut self, cx: &mut Context<'_>, mut head: EntryHead, data: Scatter, more: bool) -> bool {
         self.clock = self.clock.max(cx.wall);
         head.time = self.clock;
         if !head.is_sound() {
@@ -293,7 +293,11 @@ impl Source {
             // The bits have it; the front runs it again in its next mode.
             return true;
         }
-        self.writer.push(head, data, cx.now) != Pushed::Refused
+        let pushed = match more {
+            true => self.writer.push_part(head, data, cx.now),
+            false => self.writer.push(head, data, cx.now),
+        };
+        pushed != Pushed::Refused
     }
 
     /// Begins the frames that are to be begun now.

@@ -102,6 +102,48 @@ fn entries_wait_for_those_before_them_and_come_once() {
 }
 
 #[test]
+fn the_entries_of_one_operation_are_in_one_frame() {
+    let mut writer = writer(0);
+    let opening = next(&mut writer);
+    writer.written(opening.id, Time(0));
+    let zero = |sequence| EntryHead {
+        shift: 12,
+        blocks: 1,
+        ..EntryHead::plain(Sequence(sequence), 9, EntryKind::Zero { unmap: true }, 0)
+    };
+    give(&mut writer, 1, 512);
+    for sequence in [2, 3] {
+        assert_eq!(writer.push_part(zero(sequence), Scatter::new(), Time(0)), Pushed::Taken);
+    }
+    let frame = next(&mut writer);
+    assert_eq!((frame.entries, frame.last), (1, Sequence(1)), "an operation that is not there yet");
+    assert!(writer.next_write(&pool(), Time(u64::MAX - 1), 0).is_none());
+    give(&mut writer, 5, 512);
+    assert_eq!(writer.push(zero(4), Scatter::new(), Time(0)), Pushed::Taken);
+    let frame = next(&mut writer);
+    assert_eq!((frame.entries, frame.last), (4, Sequence(5)));
+
+    // Where only a part of it would fit, none of it is in the frame; the next one has it whole.
+    let per = u64::from(MAX_ENTRIES);
+    for sequence in 6..6 + per - 1 {
+        writer.push(zero(sequence), Scatter::new(), Time(0));
+    }
+    let last = 6 + per - 1;
+    writer.push_part(zero(last), Scatter::new(), Time(0));
+    writer.push(zero(last + 1), Scatter::new(), Time(0));
+    let frame = next(&mut writer);
+    assert_eq!((frame.entries, frame.last), (MAX_ENTRIES - 1, Sequence(last - 1)));
+    let frame = next(&mut writer);
+    assert_eq!((frame.entries, frame.last), (2, Sequence(last + 1)));
+
+    // Nobody can keep a frame from being made by parts without an end.
+    for sequence in last + 2..last + 2 + per {
+        writer.push_part(zero(sequence), Scatter::new(), Time(0));
+    }
+    assert_eq!(next(&mut writer).entries, MAX_ENTRIES);
+}
+
+#[test]
 fn whole_pages_are_named_and_not_copied() {
     let mut writer = writer(0);
     next(&mut writer);

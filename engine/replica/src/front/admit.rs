@@ -120,15 +120,17 @@ impl Front {
         }
     }
 
-    fn next_sequence(&mut self) -> Sequence {
+    /// Takes so many sequences that follow each other; the one before them.
+    fn take_sequences(&mut self, count: u64) -> u64 {
         // No more than the order of this one number is needed: what happens after an answer sees what was before it.
-        self.taken = self.plan.sequencer.fetch_add(1, Ordering::Relaxed) + 1;
-        Sequence(self.taken)
+        let before = self.plan.sequencer.fetch_add(count, Ordering::Relaxed);
+        self.taken = before + count;
+        before
     }
 
     fn append(&mut self, now: Time, change: Change, data: Scatter) {
-        let sequence = self.next_sequence();
-        self.steps.push_back(Step::Mail(ToGroup::Append { sequence, change, data, taken: now }));
+        let sequence = Sequence(self.take_sequences(1) + 1);
+        self.steps.push_back(Step::Mail(ToGroup::Append { sequence, change, data, more: false, taken: now }));
     }
 
     /// Takes the sequence, and tells the group.
@@ -158,14 +160,24 @@ impl Front {
                 self.taken
             }
             BlockOp::Unmap(ranges) => {
-                let ranges = ranges.clone();
-                let mut first = 0;
-                for range in ranges.iter().filter(|range| range.blocks > 0) {
+                // One operation is stable as a whole or not at all: a store gets it when all of it is, so the volumes could
+                // lack the first range when that counts as destaged. Its sequences follow each other, in one frame.
+                let ranges: Vec<_> = ranges.iter().filter(|range| range.blocks > 0).copied().collect();
+                let before = self.take_sequences(ranges.len() as u64);
+                for (range, sequence) in ranges.iter().zip(before + 1..) {
                     let (lba, blocks) = (range.lba, u64::from(range.blocks));
-                    self.append(now, Change::Zero { lba, blocks, unmap: true }, Scatter::new());
-                    first = if first == 0 { self.taken } else { first };
+                    let change = Change::Zero { lba, blocks, unmap: true };
+                    let (sequence, more) = (Sequence(sequence), sequence < self.taken);
+                    let data = Scatter::new();
+                    self.steps.push_back(Step::Mail(ToGroup::Append {
+                        sequence,
+                        change,
+                        data,
+                        more,
+                        taken: now,
+                    }));
                 }
-                first
+                before + 1
             }
             _ => return,
         };

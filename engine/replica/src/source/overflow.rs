@@ -68,8 +68,12 @@ impl Source {
                 self.pace.said = true;
                 self.events.push_back(SourceEvent::Full);
             }
-        } else if free_if(self.destaged.0) < needs {
-            self.begin_checkpoint(cx);
+        } else {
+            // The reader is no reason any more: what it has let go is yet to be destaged, or to be said in a superblock.
+            self.pace.full_since = None;
+            if free_if(self.destaged.0) < needs {
+                self.begin_checkpoint(cx);
+            }
         }
     }
 

@@ -132,7 +132,13 @@ fn append(source: &mut Source, desk: &mut Desk, volume: u8, sequence: u64, len: 
     let shift = if volume == 0 { 9 } else { 12 };
     let change = write(sequence * 8, u32::try_from(len >> shift).unwrap());
     let data = bytes(&vec![u8::try_from(sequence % 251).unwrap(); len]);
-    assert!(desk.with(|cx| source.append(cx, VolumeIndex(volume), Sequence(sequence), &change, data)));
+    assert!(desk.with(|cx| source.append(
+        cx,
+        VolumeIndex(volume),
+        (Sequence(sequence), false),
+        &change,
+        data
+    )));
 }
 
 /// Every flush that was asked for is answered.
@@ -156,7 +162,13 @@ fn what_comes_in_a_round_is_one_frame_and_told_to_whom_it_concerns() {
     assert!(desk.actions.pop().is_none());
     assert_eq!(source.next_deadline().min(Time(5)), Time(5));
     append(&mut source, &mut desk, 2, 1, 4096);
-    assert!(desk.with(|cx| source.append(cx, VolumeIndex(2), Sequence(3), &Change::Nothing, Scatter::new())));
+    assert!(desk.with(|cx| source.append(
+        cx,
+        VolumeIndex(2),
+        (Sequence(3), false),
+        &Change::Nothing,
+        Scatter::new()
+    )));
     assert_eq!(source.next_deadline(), Time(0));
     desk.with(|cx| source.on_tick(cx));
     let frames = desk.writes();
@@ -168,9 +180,10 @@ fn what_comes_in_a_round_is_one_frame_and_told_to_whom_it_concerns() {
     assert!(matches!(mail[0], (2, ToFront::Stable(Sequence(3)))));
     assert_eq!(source.stable(), (JournalPos { epoch: Epoch(7), offset: 4 * 4096 }, Sequence(3)));
     // Entries of no volume of the group, or of another form, are not taken.
-    let none =
-        desk.with(|cx| source.append(cx, VolumeIndex(1), Sequence(4), &Change::Nothing, Scatter::new()));
-    let odd = desk.with(|cx| source.append(cx, VolumeIndex(2), Sequence(4), &write(0, 2), bytes(&[0; 4096])));
+    let none = desk
+        .with(|cx| source.append(cx, VolumeIndex(1), (Sequence(4), false), &Change::Nothing, Scatter::new()));
+    let odd = desk
+        .with(|cx| source.append(cx, VolumeIndex(2), (Sequence(4), false), &write(0, 2), bytes(&[0; 4096])));
     assert!(!none && !odd);
     assert!(!desk.with(|cx| source.on_device(cx, 99, Ok(Scatter::new()))));
 }

@@ -137,6 +137,19 @@ fn a_miscompare_takes_no_sequence() {
 }
 
 #[test]
+fn the_ranges_of_an_unmap_are_one_operation_to_the_journal() {
+    let mut b = Bench::with(Mode::Journaling);
+    b.submit(1, BlockOp::Unmap(vec![range(0, 2), range(8, 0), range(16, 2), range(32, 2)]), &[]);
+    let parts: Vec<(u64, bool)> = std::iter::from_fn(|| b.mail.pop_front())
+        .map(|mail| match mail {
+            ToGroup::Append { sequence, more, .. } => (sequence.0, more),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(parts, [(1, true), (2, true), (3, false)]);
+}
+
+#[test]
 fn what_a_store_would_refuse_for_its_form_takes_no_sequence() {
     let mut b = Bench::with(Mode::Journaling);
     b.write(1, BLOCKS - 1, 2, 0);
