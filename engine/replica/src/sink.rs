@@ -256,6 +256,7 @@ impl Sink {
         }
         if let Forming::Asking(poll) = self.forming
             && self.polls >= poll
+            && view.journals
         {
             self.forming = Forming::Restoring(view.stable_sequence);
         }

@@ -381,6 +381,7 @@ impl Live {
             out: page.out,
             clock: page.wall,
             newest: page.newest_time,
+            journals: page.record.journals(),
         })
     }
 

@@ -138,6 +138,8 @@ pub struct FarView {
     pub clock: u64,
     /// When its newest entry was made, by that clock.
     pub newest: u64,
+    /// When the page was made, hosts' writes were still journaled there: what a volume holds is in the journal too.
+    pub journals: bool,
 }
 
 /// Up to where entries may be applied.

@@ -167,6 +167,7 @@ impl Far {
             out: self.writer.out(),
             clock: self.clock,
             newest: self.history.last().map_or(0, |entry| entry.0.time),
+            journals: true,
         }
     }
 
