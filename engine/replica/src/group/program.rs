@@ -396,6 +396,8 @@ impl Live {
                 Go::End
             }
 
+            // What waits for a journal that takes nothing more would never end.
+            (Program::Fence { .. }, 0) if self.source_ends.is_some() => Go::Drop,
             (Program::Fence { until, .. }, 0) => {
                 let until = *until;
                 self.modes(cx, first, Mode::Held { until })
@@ -619,6 +621,7 @@ impl Live {
                 (Some(_), false) if !self.goal.as_ref().is_some_and(|goal| goal.stopped) => Go::Wait,
                 _ => Go::On,
             },
+            (Program::Delete, 1) if !first && self.source_ends.is_some() => Go::On,
             (Program::Delete, 1) => {
                 self.modes(cx, first, Mode::Held { until: cx.now + Duration::from_secs(30) })
             }
