@@ -70,6 +70,8 @@ pub struct Lineage {
     pub journaling: bool,
     /// Something was written without the journal since it ended.
     pub tracked: bool,
+    /// The sequence that the first image goes with.
+    begun: u64,
 }
 
 /// Where an image is in a history.
@@ -82,22 +84,26 @@ pub struct Found {
 }
 
 impl Lineage {
-    pub fn new(base: Vec<Image>) -> Self {
+    /// From an image on, which is that of a sequence.
+    pub fn new(base: Vec<Image>, begun: u64) -> Self {
         Self {
             past: Vec::new(),
             now: Segment { base, entries: BTreeMap::new() },
             limbo: BTreeMap::new(),
             journaled: HashSet::new(),
-            stable: 0,
-            acknowledged: 0,
+            stable: begun,
+            acknowledged: begun,
             journaling: false,
             tracked: false,
+            begun,
         }
     }
 
     /// A front took a sequence.
     pub fn append(&mut self, sequence: u64, entry: Entry) {
-        let before = self.now.entries.insert(sequence, entry);
+        // A front that has not heard yet that journaling has ended asks for what nobody will write.
+        let entries = if self.journaling { &mut self.now.entries } else { &mut self.limbo };
+        let before = entries.insert(sequence, entry);
         assert!(before.is_none(), "sequence {sequence} was taken twice");
     }
 
@@ -202,7 +208,7 @@ impl Lineage {
         let all = self.past.iter().chain(std::iter::once(&self.now)).enumerate();
         let count = self.past.len();
         let mut found = None;
-        let mut last = 0;
+        let mut last = self.begun;
         for (at, segment) in all {
             if let Some(sequence) = segment.find(image) {
                 let sequence = sequence.unwrap_or(last);
@@ -221,7 +227,7 @@ impl Lineage {
     /// The last sequence.
     pub fn last(&self) -> u64 {
         let past = self.past.iter().rev().find_map(|segment| segment.entries.keys().next_back());
-        self.now.entries.keys().next_back().or(past).copied().unwrap_or(0)
+        self.now.entries.keys().next_back().or(past).copied().unwrap_or(self.begun)
     }
 }
 

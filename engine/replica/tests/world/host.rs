@@ -78,6 +78,19 @@ impl Hosts {
     }
 }
 
+fn hits(op: &BlockOp, block: u64) -> bool {
+    match op {
+        BlockOp::Write(range, _) | BlockOp::CompareAndWrite(range, _) => {
+            (range.lba.0..range.lba.0 + u64::from(range.blocks)).contains(&block)
+        }
+        BlockOp::WriteSame { lba, blocks, .. } => (lba.0..lba.0 + blocks.0).contains(&block),
+        BlockOp::Unmap(ranges) => {
+            ranges.iter().any(|range| (range.lba.0..range.lba.0 + u64::from(range.blocks)).contains(&block))
+        }
+        _ => false,
+    }
+}
+
 fn access(fua: bool) -> Access {
     Access { dpo: false, fua }
 }
@@ -188,6 +201,13 @@ impl World {
         let Some(op) = self.hosts.ops.remove(&tag) else {
             return self.fail(format!("operation {tag} ended twice"));
         };
+        if let Some((of, block)) = self.watched
+            && op.op.writes()
+            && of == op.volume
+            && hits(&op.op, block as u64)
+        {
+            self.note(format!("array {array} answers {tag}: {result:?} {:?} {:?}", op.op, op.sequences));
+        }
         if op.op.writes() && result.is_ok() {
             self.hosts.written += 1;
             self.judge_answer(array, tag, &op);

@@ -45,7 +45,7 @@ fn is_writer(mode: Mode) -> bool {
 impl Judge {
     pub fn new(arrays: &[Array; 2]) -> Self {
         Self {
-            lineage: [Some(Lineage::new(arrays[0].image())), None],
+            lineage: [Some(Lineage::new(arrays[0].image(), 0)), None],
             writer: [false; 2],
             fresh: [true, false],
             after_crash: [Some(arrays[0].image()), None],
@@ -86,7 +86,7 @@ impl World {
             && self.judge.lineage[0].is_some()
         {
             // A secondary that is not paired yet, or not any more: hosts may do what they like.
-            self.judge.lineage[1] = Some(Lineage::new(self.arrays[1].image()));
+            self.judge.lineage[1] = Some(Lineage::new(self.arrays[1].image(), 0));
         } else if !self.judge.writer[array] {
             self.becomes_writer(array, mode, last);
         }
@@ -207,10 +207,7 @@ impl World {
             }
             Some(_) => self.seen.note(if ordered { "takeover judged" } else { "swap judged" }),
         }
-        let mut lineage = Lineage::new(image);
-        lineage.acknowledged = last;
-        lineage.stable = last;
-        self.judge.lineage[array] = Some(lineage);
+        self.judge.lineage[array] = Some(Lineage::new(image, last));
         self.judge.required = 0;
     }
 
@@ -253,6 +250,7 @@ impl World {
             Change::Zero { lba, blocks, .. } => run(lba.0, *blocks, 0),
             Change::Nothing => Vec::new(),
         };
+        self.watch(array, volume, &changes, &format!("is appended as {sequence}"));
         let stamp = changes.iter().map(|change| change.1).find(|stamp| *stamp != 0);
         let tag = match (stamp, change) {
             (Some(stamp), _) => self.hosts.by_stamp.get(&stamp).copied(),

@@ -145,6 +145,7 @@ pub struct World {
     steps: u64,
     kinds: BTreeMap<&'static str, u64>,
     ticks: [u64; 2],
+    watched: Option<(usize, usize)>,
 }
 
 impl std::fmt::Debug for World {
@@ -193,6 +194,10 @@ impl World {
             steps: 0,
             kinds: BTreeMap::new(),
             ticks: [0; 2],
+            watched: std::env::var("WATCH").ok().and_then(|text| {
+                let (volume, block) = text.split_once(',')?;
+                Some((volume.parse().ok()?, block.parse().ok()?))
+            }),
         };
         world.boot(0);
         world.boot(1);
@@ -225,6 +230,16 @@ impl World {
         }
     }
 
+    /// One block's story, for people: `WATCH=volume,block`.
+    pub fn watch(&mut self, array: usize, volume: usize, changes: &store::Changes, what: &str) {
+        let Some((of, block)) = self.watched else { return };
+        if of == volume
+            && let Some(change) = changes.iter().find(|change| change.0 == block)
+        {
+            self.note(format!("array {array} volume {volume} block {block} {what}: {}", change.1));
+        }
+    }
+
     pub fn wall(&self) -> u64 {
         EPOCH + self.now.0
     }
@@ -233,6 +248,12 @@ impl World {
         if self.failure.is_none() {
             let why = why.into();
             self.note(format!("FAILED: {why}"));
+            if self.verbose && self.watched.is_some() {
+                for array in &self.arrays {
+                    eprintln!("{:#?}\n{:?}", array.group, array.fronts);
+                }
+                eprintln!("{:?}", self.hosts.ops);
+            }
             self.failure = Some(why);
         }
     }
@@ -282,9 +303,10 @@ impl World {
         };
         let (at, array) = (0..2).map(|array| (deadline(&self.arrays[array]), array)).min().expect("two");
         let next = self.queue.peek().map_or(Time::NEVER, |due| due.at);
+        // A deadline that has passed is looked at in the next round, a little later: what is due by then comes first.
+        let at = if at <= self.now { self.now + Duration::from_micros(1) } else { at };
         if at < next {
-            // A deadline that has passed is looked at in the next round, a little later.
-            self.now = Time(at.0.max(self.now.0 + 1000));
+            self.now = at;
             self.ticks[array] += 1;
             self.tick(array);
         } else if let Some(due) = self.queue.pop() {
@@ -458,6 +480,7 @@ impl World {
             if clash {
                 return self.fail(format!("two writes of the same block are with the store: {op:?}"));
             }
+            self.watch(array, volume, &changes, &format!("goes to the store as {tag:x}"));
             self.arrays[array].under_way.insert((volume, tag), changes);
         }
         let mark = self.arrays[array].stores[volume].mark();
@@ -532,6 +555,7 @@ impl World {
 
     fn apply(&mut self, array: usize, volume: usize, op: &BlockOp, changes: &store::Changes) {
         self.arrays[array].stores[volume].apply(op, changes);
+        self.watch(array, volume, changes, "is written");
         self.judge_written(array, volume, op, changes);
     }
 
