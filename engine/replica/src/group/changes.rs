@@ -118,7 +118,10 @@ impl Live {
             let at = next.block.read;
             live.sequencer.fetch_max(fence.sequence.0, std::sync::atomic::Ordering::AcqRel);
             let layout = next.block.layout;
-            let next_sequence = fence.sequence.next();
+            // This side may have counted further, in a history that it has discarded since; fronts never count back. The
+            // formation says where the numbers go on.
+            let last = Sequence(live.sequencer.load(std::sync::atomic::Ordering::Acquire));
+            let next_sequence = last.next();
             let plan = SourcePlan::fresh(live.plan.group, layout, (epoch, at), next_sequence, volumes, slow);
             plan.mark(&mut next.block);
             let place = JournalPos { epoch, offset: at };
@@ -127,7 +130,7 @@ impl Live {
             record.state = State::Pair;
             record.generation = record.generation.child(id);
             record.formation =
-                Some(Formation { request: fence.request, place, sequence: fence.sequence, discard: false });
+                Some(Formation { request: fence.request, place, sequence: last, discard: false });
             record.fence = None;
             record.bits = 0;
             record.reason.clear();
