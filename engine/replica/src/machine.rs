@@ -228,11 +228,19 @@ fn resync(own: &Record, alone: bool, far: Option<&StatusPage>, discard: Option<L
         "this side has writes that the other lacks: say which side is to discard its own";
     const LOSES_THERE: &str =
         "the other side has writes that this one lacks: say which side is to discard its own";
+    const NO_PRIMARY: &str = "neither side is the primary, as each was told to discard its own: take one over, by force if it must be";
     if own.state == State::Smpl {
         return Verdict::Refused("there is no pair yet");
     }
     if own.fence.is_some() {
         return Verdict::Refused("a swap is under way");
+    }
+    if let Some(far) = far.filter(|far| far.record.side == own.side && own.side == Side::Secondary) {
+        match (own.state, far.record.state) {
+            (State::Ssws, _) => {}
+            (_, State::Ssws) => return Verdict::Forward,
+            _ => return Verdict::Refused(NO_PRIMARY),
+        }
     }
     if matches!(own.state, State::Copy | State::Pair) {
         return Verdict::Already("the pair is not suspended");
