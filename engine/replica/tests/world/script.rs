@@ -292,8 +292,9 @@ impl World {
                 self.give(primary, Order::Resync { discard });
             }
         } else {
-            let array = self.rng.index(2);
-            self.give(array, Order::Resync { discard: Some(Loser::There) });
+            // Each was told to discard its own: one has to be the primary again, as the refusal of a resync says.
+            let array = usize::from(b.consistent && !a.consistent);
+            self.give(array, Order::Takeover { dry_run: false, force: true });
         }
     }
 
