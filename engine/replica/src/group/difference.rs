@@ -161,9 +161,10 @@ impl Difference {
         self.dirty.values().copied().chain(of_round).all(|first| first > stamp)
     }
 
-    /// Everything that is in it is on both copies.
+    /// Everything that is in it is on both copies, or there is no set that should be: what late news of a finished copy
+    /// touches is not written any more, and all of it is when a set begins.
     pub(super) fn is_clean(&self) -> bool {
-        self.dirty.is_empty() && self.round.is_none()
+        (self.dirty.is_empty() || self.set() == 0) && self.round.is_none()
     }
 
     /// Begins what can begin.
