@@ -136,6 +136,8 @@ pub struct Front {
     /// The time of the last call that told it.
     clock: Time,
     slow: Time,
+    /// The longest write that the store takes, in blocks.
+    longest: u32,
     steps: VecDeque<Step>,
 }
 
@@ -170,6 +172,7 @@ impl Front {
             tickets: 0,
             clock: Time::default(),
             slow: Time::default(),
+            longest: u32::MAX,
             steps: VecDeque::with_capacity(slots),
             plan,
         }
@@ -351,6 +354,12 @@ impl Front {
             _ => {}
         }
         true
+    }
+
+    /// The longest write that the store takes, in blocks. Longer ones that must happen go to it in parts, one after the
+    /// other; nothing that overlaps goes between them.
+    pub fn set_longest(&mut self, blocks: BlockCount) {
+        self.longest = u32::try_from(blocks.0).unwrap_or(u32::MAX).max(1);
     }
 
     /// Host writes that went to the store before there was a front are still under way: no mode holds before

@@ -201,6 +201,10 @@ impl Paired {
 
     /// Mail from the group.
     pub(crate) fn on_mail(&mut self, cx: &mut UnitContext<'_>, mail: ToFront) {
+        if matches!(mail, ToFront::Apply { .. } | ToFront::Mode { .. }) {
+            // The other array's writes may be longer than what this store was made for.
+            self.front.set_longest(self.inner.own().largest_transfer());
+        }
         self.front.on_mail(cx.now, mail);
         self.inner.set_write_back(cx, self.wanted());
         self.go_on(cx);

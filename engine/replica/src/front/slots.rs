@@ -52,8 +52,10 @@ pub(super) struct Slot {
     pub stamp: u64,
     /// A flush that began when the mode held.
     pub settled: bool,
-    /// When it came.
+    /// When it came, or the last part of it was stored.
     pub since: Time,
+    /// Of a write that the store takes in parts: blocks that are stored, and those that the store has.
+    pub parts: (u32, u32),
     pub op: BlockOp,
     pub data: Scatter,
     generation: u32,
@@ -142,6 +144,7 @@ impl Slots {
                 stamp: 0,
                 settled: false,
                 since: now,
+                parts: (0, 0),
                 op: NO_OP,
                 data: Scatter::new(),
                 generation: 0,
@@ -161,6 +164,7 @@ impl Slots {
             stamp: 0,
             settled: false,
             since: now,
+            parts: (0, 0),
             op,
             data,
             generation,
@@ -199,9 +203,14 @@ impl Slots {
 
     /// More handles to a slot's data, from `offset` on.
     pub fn share(&mut self, at: u16, offset: usize) -> Scatter {
+        self.share_part(at, offset, usize::MAX)
+    }
+
+    /// The same, at most so many bytes.
+    pub fn share_part(&mut self, at: u16, offset: usize, most: usize) -> Scatter {
         let mut list = self.spare.pop().unwrap_or_default();
         let data = &self.slots[usize::from(at)].data;
-        list.push_range(data, offset, data.len_bytes().saturating_sub(offset));
+        list.push_range(data, offset, data.len_bytes().saturating_sub(offset).min(most));
         list
     }
 

@@ -4,7 +4,7 @@ use super::slots::{Slot, Stage, Who};
 use super::{Front, RETRY, RETRY_LIMIT, Step, check};
 use crate::mail::{Mode, ToGroup};
 use kagami_memory::Scatter;
-use kagami_types::{Access, BlockCount, BlockError, BlockOp, Lba, LbaStatus, Sequence, Time};
+use kagami_types::{Access, BlockCount, BlockError, BlockOp, BlockRange, Lba, LbaStatus, Sequence, Time};
 use kagami_volume::ranges::Mode as Use;
 
 /// What the store is asked for. The journal has what took a sequence, so it need not be stable here.
@@ -76,6 +76,19 @@ impl Front {
         let op = for_store(here, journaling);
         // What must happen is kept, for the store may be busy.
         let must = here.sequenced || matches!(here.who, Who::Group(_));
+        if let BlockOp::Write(range, access) = op
+            && must
+            && range.blocks > self.longest
+        {
+            let (done, _) = here.parts;
+            let blocks = range.blocks.saturating_sub(done).min(self.longest);
+            here.parts = (done, blocks);
+            let shift = self.plan.block_size.shift();
+            let bytes = |blocks: u32| (blocks as usize) << shift;
+            let data = self.slots.share_part(slot, bytes(done), bytes(blocks));
+            let range = BlockRange { lba: Lba(range.lba.0 + u64::from(done)), blocks };
+            return self.steps.push_back(Step::Store { tag, op: BlockOp::Write(range, access), data });
+        }
         let data = if must && !here.data.is_empty() {
             self.slots.share(slot, 0)
         } else {
@@ -159,6 +172,15 @@ impl Front {
             self.backoff.push_back(slot);
             self.retry_at = self.retry_at.min(now + RETRY);
             return;
+        }
+        if result.is_ok()
+            && let (done, part @ 1..) = here.parts
+            && let BlockOp::Write(range, _) = here.op
+            && done + part < range.blocks
+        {
+            here.parts = (done + part, 0);
+            here.since = now;
+            return self.hand(now, slot);
         }
         self.end(now, slot, result, data, status);
     }

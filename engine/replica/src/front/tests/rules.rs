@@ -486,3 +486,47 @@ fn a_stopped_volume_gives_up_what_waits_for_the_journal() {
     assert!(b.held());
     assert_eq!(b.ended(), (1, Ok(())));
 }
+
+#[test]
+fn what_must_happen_goes_to_the_store_in_parts_that_it_takes() {
+    let mut b = Bench::with(Mode::Secondary { reads: true });
+    b.front.set_longest(BlockCount(3));
+    let bytes: Vec<u8> = (0..8).flat_map(|block| [block; BLOCK]).collect();
+    let data = b.data(&bytes);
+    b.tell(ToFront::Apply { tag: 5, op: write(10, 8, false), data });
+    b.submit(1, read(16, 1, false), &[]);
+    assert_eq!((b.store.len(), &b.store[0].1), (1, &write(10, 3, false)), "and the read waits for all of it");
+    assert_eq!(b.store[0].2.to_vec(), bytes[..3 * BLOCK]);
+    b.stored(Ok(()));
+    assert_eq!(b.store[0].2.to_vec(), bytes[3 * BLOCK..6 * BLOCK]);
+    assert_eq!(b.stored(Err(BlockError::Busy)), write(13, 3, false));
+    b.tick(2_000_000);
+    assert_eq!(b.stored(Ok(())), write(13, 3, false), "only that part again");
+    assert!(b.mail.is_empty());
+    assert_eq!(b.store[0].2.to_vec(), bytes[6 * BLOCK..]);
+    assert_eq!(b.stored(Ok(())), write(16, 2, false));
+    assert!(matches!(b.mail.pop_front(), Some(ToGroup::Applied { tag: 5, result: Ok(()), .. })));
+    assert_eq!(b.stored(Ok(())), read(16, 1, false));
+    assert_eq!(b.ended(), (1, Ok(())));
+    // The end of a part that fails is the end of it.
+    let data = b.data(&bytes);
+    b.tell(ToFront::Apply { tag: 6, op: write(10, 8, false), data });
+    b.stored(Ok(()));
+    b.stored(Err(BlockError::TimedOut));
+    assert!(b.store.is_empty());
+    let applied = b.mail.pop_front();
+    assert!(matches!(applied, Some(ToGroup::Applied { tag: 6, result: Err(BlockError::TimedOut), .. })));
+    assert!(b.front.is_idle());
+}
+
+#[test]
+fn a_journaled_write_may_be_longer_than_the_store_takes() {
+    let mut b = Bench::with(Mode::Journaling);
+    b.front.set_longest(BlockCount(4));
+    b.write(1, 0, 6, 7);
+    b.stable(1);
+    assert_eq!(b.stored(Ok(())), write(0, 4, false));
+    assert!(b.done.is_empty());
+    assert_eq!(b.stored(Ok(())), write(4, 2, false));
+    assert_eq!(b.ended(), (1, Ok(())));
+}
