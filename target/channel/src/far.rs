@@ -319,7 +319,12 @@ impl<S: Send> Hub<S> {
         let Some(far) = self.far.units.get_mut(place as usize).and_then(Option::as_deref_mut) else { return };
         let metrics = self.metrics.volume(far.unit.row());
         far.unit.take_events(now, metrics, &mut self.finished, &mut self.then);
+        let more = far.unit.go_on_with_commands(now);
         self.far_ends.extend(far.unit.for_groups.ends.drain(..));
+        if more {
+            // Looked at already in this round, perhaps.
+            self.far.mark(place);
+        }
         if !(self.finished.is_empty() && self.then.is_empty()) {
             self.follow_up();
         }

@@ -52,6 +52,8 @@ enum Kind {
 pub(crate) struct ForGroups {
     pub(crate) ends: Vec<(u32, u64, FarEnd)>,
     waiting: VecDeque<(OfGroup, Scatter)>,
+    /// The link has taken some that are not sent yet.
+    taken: bool,
 }
 
 impl VirtualUnit {
@@ -65,11 +67,16 @@ impl VirtualUnit {
             FarOp::Status { at } => (Kind::Status, at, STATUS_LEN, Scatter::default()),
         };
         let whose = OfGroup { unit, tag, kind, at, len, tries: 0 };
-        if self.for_groups.waiting.is_empty() {
-            self.try_command(whose, data, now);
-        } else {
-            self.for_groups.waiting.push_back((whose, data));
-        }
+        self.for_groups.waiting.push_back((whose, data));
+        self.try_waiting(now);
+        // The caller sees to it that they are sent.
+        self.for_groups.taken = false;
+    }
+
+    /// Lets go what waits for a slot, whatever it was that held it. Whether there is something to be sent now.
+    pub(crate) fn go_on_with_commands(&mut self, now: Time) -> bool {
+        self.try_waiting(now);
+        std::mem::take(&mut self.for_groups.taken)
     }
 
     /// Whether the link took it, or it has ended; else it waits.
@@ -82,7 +89,10 @@ impl VirtualUnit {
             }
         };
         match self.link.submit(request, now) {
-            Ok(()) => true,
+            Ok(()) => {
+                self.for_groups.taken = true;
+                true
+            }
             Err((Refusal::Down, _)) => {
                 self.for_groups.ends.push((whose.unit, whose.tag, FarEnd::Unreachable));
                 true
@@ -95,7 +105,7 @@ impl VirtualUnit {
     }
 
     /// Slots may have become free.
-    pub(super) fn try_waiting(&mut self, now: Time) {
+    fn try_waiting(&mut self, now: Time) {
         while let Some((whose, data)) = self.for_groups.waiting.pop_front() {
             if !self.try_command(whose, data, now) {
                 return;
