@@ -41,7 +41,10 @@ fn journal(pool: &Pool, layout: Layout, writes: u64, bytes: u32) -> (Vec<u8>, Fa
     }
     commit(&mut writer);
     let (stable, stable_sequence) = writer.stable();
-    (device, FarView { epoch: Epoch(1), stable, stable_sequence, out: 0, clock: 0, newest: 0 })
+    (
+        device,
+        FarView { epoch: Epoch(1), stable, stable_sequence, out: 0, clock: 0, newest: 0, journals: true },
+    )
 }
 
 fn page(pool: &Pool, bytes: usize) -> Scatter {
