@@ -332,10 +332,13 @@ impl World {
         let _ = array;
     }
 
-    /// A marker has arrived at the secondary.
-    pub fn judge_marker(&mut self, number: u64) {
+    /// A marker of that sequence has arrived at the secondary.
+    ///
+    /// What was answered when it was ordered has smaller sequences, unless that was in a history which was discarded
+    /// before the order came to its turn: of that one the marker says nothing.
+    pub fn judge_marker(&mut self, number: u64, sequence: u64) {
         if let Some(answered) = self.judge.at_order.remove(&number) {
-            self.judge.required = self.judge.required.max(answered);
+            self.judge.required = self.judge.required.max(answered.min(sequence));
         }
     }
 

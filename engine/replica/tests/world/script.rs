@@ -126,7 +126,12 @@ impl World {
         let code = result.exit_code();
         self.seen.note(format!("answer {} {code}", kind(&order)));
         if matches!(order, Order::Marker { wait: true, .. }) && code == 0 {
-            self.judge_marker(number);
+            let text = format!("{result:?}");
+            let digits: String = text.chars().filter(char::is_ascii_digit).collect();
+            match digits.parse() {
+                Ok(sequence) => self.judge_marker(number, sequence),
+                Err(_) => self.fail(format!("a marker without its sequence: {text}")),
+            }
         }
         if self.script.marker == Some(number) {
             self.script.marker = None;
