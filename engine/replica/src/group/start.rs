@@ -64,7 +64,11 @@ impl Boot {
                 }
             },
             Found::Foreign => return Err("its journal volume holds something else".to_owned()),
-            Found::Corrupt => return Err("the superblocks of its journal cannot be read".to_owned()),
+            Found::Corrupt => match plan.create {
+                // The first one that it ever had was torn: of a group that is being made, nothing is lost with it.
+                Some(side) if is_blank(first) || is_blank(second) => blank(plan, side, cx)?,
+                _ => return Err("the superblocks of its journal cannot be read".to_owned()),
+            },
             Found::Newer(version) => {
                 return Err(format!("its journal has format {version}, which this release does not know"));
             }
@@ -93,6 +97,11 @@ impl Boot {
         };
         Live::new(plan, sequencer, durable, cx).map(Box::new)
     }
+}
+
+/// It was read, and nothing was ever written there.
+fn is_blank(block: &[u8]) -> bool {
+    !block.is_empty() && block.iter().all(|byte| *byte == 0)
 }
 
 fn blank(plan: &GroupPlan, side: Side, cx: &mut Context<'_>) -> Result<Durable, String> {
