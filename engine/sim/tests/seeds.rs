@@ -528,8 +528,8 @@ fn only_cuts(options: &mut Options) {
 fn halves_of_pairs_are_equal_in_the_end() {
     let calm = |options: &mut Options| *options = Options::calm();
     let Some(count) = from_env("KAGAMI_PAIRS") else {
-        pairs(0, 1, Drill::Orders(0), calm);
-        pairs(2, 1, Drill::Orders(0), calm);
+        // In the second and the fourth a cache never took a region of the copy, as that was too long for it.
+        pairs(0, 4, Drill::Orders(0), calm);
         return;
     };
     pairs(0, count, Drill::Orders(0), calm);

@@ -442,10 +442,8 @@ pub fn run_as(
         actors.push(Box::new(Host::new(plan, rng.fork(number.into()))));
     }
     let spare = (rng.one_in(6) && !setup.heads).then_some(700);
-    let mut cache = cache;
     let pairs = setup.pairs.map(|drill| {
         let mut rng = Rng::new(seed ^ 0x7061_6972);
-        pairs::make_room(&mut volumes, &mut cache);
         let pairs = Pairs::new(sim.world(), &volumes, drill, &mut rng);
         actors.push(Box::new(pairs.operator(rng.fork(1))));
         pairs

@@ -4,7 +4,6 @@
 //! both halves must be equal, byte for byte.
 
 use super::{SimArray, TARGET, Volume, parts};
-use kagami_cache::store::{CachePlan, StorePlan};
 use kagami_channel::{
     Control, Core, CoreParts, CorePlan, Directory, GroupControl, GroupSeed, Inbox, PairSeed, Registry, Shape,
     Shared, UnitAddress, VirtualUnit, WallClock,
@@ -167,15 +166,6 @@ impl Pairs {
             }
         }
         Ok(())
-    }
-}
-
-/// A volume must take a region of the copy in one write: caches of pairs are not as small as others here.
-pub fn make_room(volumes: &mut [Volume], cache: &mut CachePlan) {
-    cache.pages = cache.pages.max(1024);
-    for volume in volumes {
-        volume.cache =
-            volume.cache.map(|plan| StorePlan { pages: cache.pages, dirty: plan.dirty.max(300), ..plan });
     }
 }
 
