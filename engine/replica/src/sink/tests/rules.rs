@@ -209,6 +209,21 @@ fn what_is_not_allocated_is_not_read() {
 }
 
 #[test]
+fn a_copy_does_not_end_by_the_page_of_a_primary_that_has_left_its_journal() {
+    let mut world = World::new(2, true);
+    with_writes(&mut world, 20);
+    world.far.journals = false;
+    for _ in 0..3000 {
+        world.step();
+    }
+    assert_eq!(world.sink.figures(world.now, 0).left, 0, "all is copied");
+    assert!(!world.events.iter().any(|event| formed(event).is_some()), "but it may be of no moment");
+    world.far.journals = true;
+    let at = world.until(formed);
+    world.check_image(at);
+}
+
+#[test]
 fn a_pause_is_a_moment_and_reading_goes_on() {
     let mut world = World::new(1, false);
     with_writes(&mut world, 30);

@@ -70,6 +70,8 @@ pub struct Far {
     pub base: Images,
     pub history: Vec<(EntryHead, Vec<u8>)>,
     pub clock: u64,
+    /// Its page says that it does.
+    pub journals: bool,
 }
 
 pub fn change(images: &mut Images, head: &EntryHead, data: &[u8]) {
@@ -105,6 +107,7 @@ impl Far {
             volumes,
             history: Vec::new(),
             clock: 1_000_000,
+            journals: true,
         }
     }
 
@@ -167,7 +170,7 @@ impl Far {
             out: self.writer.out(),
             clock: self.clock,
             newest: self.history.last().map_or(0, |entry| entry.0.time),
-            journals: true,
+            journals: self.journals,
         }
     }
 
