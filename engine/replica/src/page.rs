@@ -5,7 +5,7 @@
 
 use crate::action::OrderResult;
 use crate::order::{Loser, NAME, Order, RestoreTo};
-use crate::record::{Fence, Formation, REASON, Record, Side, State, Takeover};
+use crate::record::{Marks, Record};
 use crate::wire::{Get, Put};
 use kagami_types::{JournalPos, Sequence, Uuid};
 
@@ -155,40 +155,9 @@ impl StatusPage {
         put.u64(self.serial.counter);
         put.bytes(self.array.as_bytes());
         put.bytes(self.group.as_bytes());
-        let record = &self.record;
-        put.u8(u8::from(record.side == Side::Secondary));
-        put.u8(record.state.code());
-        let flags = [
-            record.fence.is_some(),
-            record.overtaken,
-            record.consistent,
-            record.discards,
-            record.formation.is_some(),
-            record.refused.is_some(),
-            record.takeover.is_some(),
-            record.deleted,
-        ];
-        put.u8(flags.iter().enumerate().fold(0, |byte, (at, flag)| byte | u8::from(*flag) << at));
-        put.u8(u8::from(record.formation.is_some_and(|formation| formation.discard))
-            | u8::from(self.recovering) << 1
-            | u8::from(self.cancel) << 2);
+        self.record.put_marks(put, u8::from(self.recovering) << 1 | u8::from(self.cancel) << 2);
         put.u32(self.volumes);
-        put.generation(&record.generation);
-        let fence = record.fence.unwrap_or(crate::record::NO_FENCE);
-        put.u128(fence.request);
-        put.pos(fence.place);
-        put.sequence(fence.sequence);
-        let formation = record.formation.unwrap_or(crate::record::NO_FORMATION);
-        put.u128(formation.request);
-        put.pos(formation.place);
-        put.sequence(formation.sequence);
-        put.u128(record.refused.unwrap_or(0));
-        let takeover = record.takeover.unwrap_or(crate::record::NO_TAKEOVER);
-        put.sequence(takeover.sequence);
-        put.u64(takeover.time);
-        put.u64(takeover.at);
-        put.u64(record.bits);
-        put.text(&record.reason, REASON);
+        self.record.put_story(put);
         put.pos(self.stable);
         put.sequence(self.stable_sequence);
         for at in 0..EPOCHS {
@@ -251,42 +220,9 @@ impl StatusPage {
         let serial = Serial { version: get.u64()?, counter: get.u64()? };
         let array = Uuid::from_slice(get.bytes(16)?).ok()?;
         let group = Uuid::from_slice(get.bytes(16)?).ok()?;
-        let side = match get.u8()? {
-            0 => Side::Primary,
-            1 => Side::Secondary,
-            _ => return None,
-        };
-        let state = State::from_code(get.u8()?)?;
-        let flags = get.u8()?;
-        let flag = |at: u8| flags & 1 << at != 0;
-        let more = get.u8()?;
+        let marks = Marks::take(get)?;
         let volumes = get.u32()?;
-        let generation = get.generation()?;
-        let fence = Fence { request: get.u128()?, place: get.pos()?, sequence: get.sequence()? };
-        let formation = Formation {
-            request: get.u128()?,
-            place: get.pos()?,
-            sequence: get.sequence()?,
-            discard: more & 1 != 0,
-        };
-        let refused = get.u128()?;
-        let takeover = Takeover { sequence: get.sequence()?, time: get.u64()?, at: get.u64()? };
-        let bits = get.u64()?;
-        let record = Record {
-            side,
-            state,
-            generation,
-            fence: flag(0).then_some(fence),
-            overtaken: flag(1),
-            consistent: flag(2),
-            bits,
-            formation: flag(4).then_some(formation),
-            discards: flag(3),
-            refused: flag(5).then_some(refused),
-            takeover: flag(6).then_some(takeover),
-            deleted: flag(7),
-            reason: get.text(REASON)?,
-        };
+        let record = Record::take_story(&marks, get)?;
         let stable = get.pos()?;
         let stable_sequence = get.sequence()?;
         let mut epochs = Vec::with_capacity(EPOCHS);
@@ -325,8 +261,8 @@ impl StatusPage {
             array,
             group,
             record,
-            recovering: more & 2 != 0,
-            cancel: more & 4 != 0,
+            recovering: marks.more & 2 != 0,
+            cancel: marks.more & 4 != 0,
             stable,
             stable_sequence,
             epochs,

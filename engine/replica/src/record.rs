@@ -218,6 +218,12 @@ impl Record {
 
     fn put(&self, put: &mut Put<'_>) {
         put.u32(VERSION);
+        self.put_marks(put, 0);
+        self.put_story(put);
+    }
+
+    /// Side, state and flags, four bytes; `more` has further flags of the last, from the second bit on.
+    pub(crate) fn put_marks(&self, put: &mut Put<'_>, more: u8) {
         put.u8(u8::from(self.side == Side::Secondary));
         put.u8(self.state.code());
         let flags = [
@@ -231,7 +237,11 @@ impl Record {
             self.deleted,
         ];
         put.u8(flags.iter().enumerate().fold(0, |byte, (at, flag)| byte | u8::from(*flag) << at));
-        put.u8(u8::from(self.formation.is_some_and(|formation| formation.discard)));
+        put.u8(u8::from(self.formation.is_some_and(|formation| formation.discard)) | more);
+    }
+
+    /// All else.
+    pub(crate) fn put_story(&self, put: &mut Put<'_>) {
         put.generation(&self.generation);
         let fence = self.fence.unwrap_or(NO_FENCE);
         put.u128(fence.request);
@@ -260,19 +270,14 @@ impl Record {
         if version != VERSION {
             return Err(RecordError::Version(version));
         }
-        Self::fields(&mut get).ok_or(RecordError::Field)
+        let marks = Marks::take(&mut get).ok_or(RecordError::Field)?;
+        Self::take_story(&marks, &mut get).ok_or(RecordError::Field)
     }
 
-    fn fields(get: &mut Get<'_>) -> Option<Self> {
-        let side = match get.u8()? {
-            0 => Side::Primary,
-            1 => Side::Secondary,
-            _ => return None,
-        };
-        let state = State::from_code(get.u8()?)?;
-        let flags = get.u8()?;
-        let flag = |at: u8| flags & 1 << at != 0;
-        let discard = get.u8()? != 0;
+    /// What [`put_story`](Self::put_story) wrote, under these marks.
+    pub(crate) fn take_story(marks: &Marks, get: &mut Get<'_>) -> Option<Self> {
+        let flag = |at: u8| marks.flags & 1 << at != 0;
+        let discard = marks.more & 1 != 0;
         let generation = get.generation()?;
         let fence = Fence { request: get.u128()?, place: get.pos()?, sequence: get.sequence()? };
         let formation =
@@ -280,8 +285,8 @@ impl Record {
         let refused = get.u128()?;
         let takeover = Takeover { sequence: get.sequence()?, time: get.u64()?, at: get.u64()? };
         Some(Self {
-            side,
-            state,
+            side: marks.side,
+            state: marks.state,
             generation,
             fence: flag(0).then_some(fence),
             overtaken: flag(1),
@@ -297,11 +302,32 @@ impl Record {
     }
 }
 
+/// What [`Record::put_marks`] wrote.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Marks {
+    side: Side,
+    state: State,
+    flags: u8,
+    /// With the further flags.
+    pub(crate) more: u8,
+}
+
+impl Marks {
+    pub(crate) fn take(get: &mut Get<'_>) -> Option<Self> {
+        let side = match get.u8()? {
+            0 => Side::Primary,
+            1 => Side::Secondary,
+            _ => return None,
+        };
+        Some(Self { side, state: State::from_code(get.u8()?)?, flags: get.u8()?, more: get.u8()? })
+    }
+}
+
 const NOWHERE: JournalPos = JournalPos { epoch: kagami_types::Epoch(0), offset: 0 };
-pub(crate) const NO_FENCE: Fence = Fence { request: 0, place: NOWHERE, sequence: Sequence::ZERO };
-pub(crate) const NO_FORMATION: Formation =
+const NO_FENCE: Fence = Fence { request: 0, place: NOWHERE, sequence: Sequence::ZERO };
+const NO_FORMATION: Formation =
     Formation { request: 0, place: NOWHERE, sequence: Sequence::ZERO, discard: false };
-pub(crate) const NO_TAKEOVER: Takeover = Takeover { sequence: Sequence::ZERO, time: 0, at: 0 };
+const NO_TAKEOVER: Takeover = Takeover { sequence: Sequence::ZERO, time: 0, at: 0 };
 
 /// A record that cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

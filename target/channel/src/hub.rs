@@ -2,6 +2,7 @@
 //! the other cores.
 
 mod functions;
+mod removal;
 
 use crate::directory::Directory;
 use crate::far::FarUnits;
@@ -25,9 +26,9 @@ use kagami_replica::action::FarEnd;
 use kagami_scsi::table::DataKind;
 use kagami_scsi::{Attention, Disposition, NexusId};
 use kagami_types::{BlockCount, BlockError, CoreId, Lun, Time};
+use removal::Retiring;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
 
 /// The most bytes of data that are taken of a command for a unit whose block size is not known yet.
 const MOST_UNKNOWN: u32 = 4 << 20;
@@ -105,15 +106,6 @@ pub(crate) struct Hub<S> {
     pub(crate) mail: VecDeque<PairMail>,
     /// Ends of commands for other arrays: of which journal unit, under which tag.
     pub(crate) far_ends: VecDeque<(u32, u64, FarEnd)>,
-}
-
-/// A unit on its way out.
-#[derive(Debug)]
-struct Retiring {
-    unit: u32,
-    /// Its last flush has begun.
-    flushed: bool,
-    answer: SyncSender<()>,
 }
 
 impl<S> std::fmt::Debug for Hub<S> {
@@ -582,57 +574,6 @@ impl<S: Send> Hub<S> {
             Some(session) => self.absent(command.task, &command.cdb, command.data, &session),
             None => Reply { task: command.task, end: Ending::busy(), data: command.data, wanted: 0 },
         }
-    }
-
-    /// A unit is to go: no command begins at it any more.
-    pub(crate) fn retire<I: Io<Stream = S>>(&mut self, unit: u32, io: &mut I, answer: SyncSender<()>) {
-        if unit >= FAR {
-            self.retire_far(unit, answer);
-        } else if self.takes_commands(unit) {
-            // What it has in cache must be on its device before it goes.
-            self.with_unit(unit, None, io, |unit, cx| unit.volume.set_draining(cx, cx.now));
-            self.retiring.push(Retiring { unit, flushed: false, answer });
-        } else {
-            let _ = answer.try_send(());
-        }
-    }
-
-    /// Whether any unit is on its way out.
-    #[inline]
-    pub(crate) fn is_retiring(&self) -> bool {
-        !(self.retiring.is_empty() && self.leaving.is_empty())
-    }
-
-    /// Takes out the units that are to go, are flushed, and have nothing in flight. One whose device takes
-    /// nothing stays, unseen, for as long as it has data that the device lacks.
-    pub(crate) fn retired<I: Io<Stream = S>>(&mut self, io: &mut I) -> Vec<(Unit, SyncSender<()>)> {
-        let mut out = Vec::new();
-        for mut retiring in std::mem::take(&mut self.retiring) {
-            let index = retiring.unit;
-            let busy = |hub: &Self| {
-                let unit = hub.units.get(index as usize).and_then(Option::as_ref);
-                unit.is_some_and(|unit| unit.in_use() > 0 || !unit.volume.is_idle())
-            };
-            if !busy(self) && !std::mem::replace(&mut retiring.flushed, true) {
-                self.with_unit(index, None, io, Unit::flush);
-            }
-            let is_alone = retiring.flushed
-                && !busy(self)
-                && self.with_unit(index, None, io, |unit, cx| unit.volume.dismiss(cx)) != Some(false);
-            if !is_alone {
-                self.retiring.push(retiring);
-                continue;
-            }
-            if let Some(unit) = self.units.get_mut(index as usize).and_then(Option::take) {
-                if let Some(metrics) = self.metrics.volume(unit.row()) {
-                    metrics.depth.set(0);
-                    metrics.device_depth.set(0);
-                    metrics.gone.set(0);
-                }
-                out.push((unit, retiring.answer));
-            }
-        }
-        out
     }
 
     /// What a unit is busy with.

@@ -62,6 +62,26 @@ pub(super) struct Slot {
 }
 
 impl Slot {
+    /// One that waits for admission.
+    fn of(who: Who, op: BlockOp, data: Scatter, now: Time, generation: u32) -> Self {
+        Self {
+            who,
+            stage: Stage::Waiting,
+            aborted: false,
+            sequenced: false,
+            sequences: (0, 0),
+            era: 0,
+            blockers: 0,
+            stamp: 0,
+            settled: false,
+            since: now,
+            parts: (0, 0),
+            op,
+            data,
+            generation,
+        }
+    }
+
     /// Forgets its sequence, for another try in another mode.
     pub fn reset(&mut self) {
         self.sequences = (0, 0);
@@ -133,42 +153,12 @@ impl Slots {
         }
         let at = self.free.pop().or_else(|| {
             let at = u16::try_from(self.slots.len()).ok()?;
-            self.slots.push(Slot {
-                who: Who::Nobody,
-                stage: Stage::Waiting,
-                aborted: false,
-                sequenced: false,
-                sequences: (0, 0),
-                era: 0,
-                blockers: 0,
-                stamp: 0,
-                settled: false,
-                since: now,
-                parts: (0, 0),
-                op: NO_OP,
-                data: Scatter::new(),
-                generation: 0,
-            });
+            self.slots.push(Slot::of(Who::Nobody, NO_OP, Scatter::new(), now, 0));
             Some(at)
         })?;
         let slot = &mut self.slots[usize::from(at)];
         let generation = slot.generation.wrapping_add(1);
-        *slot = Slot {
-            who,
-            stage: Stage::Waiting,
-            aborted: false,
-            sequenced: false,
-            sequences: (0, 0),
-            era: 0,
-            blockers: 0,
-            stamp: 0,
-            settled: false,
-            since: now,
-            parts: (0, 0),
-            op,
-            data,
-            generation,
-        };
+        *slot = Slot::of(who, op, data, now, generation);
         Some(at)
     }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::generation::Generation;
+use crate::record::{Fence, Formation, Side, State};
 use kagami_types::Epoch;
 use proptest::prelude::*;
 
