@@ -271,7 +271,13 @@ impl Superblock {
     fn decode(bytes: &[u8]) -> One {
         let Ok((raw, _)) = Raw::ref_from_prefix(bytes) else { return One::Unreadable };
         if raw.magic != MAGIC {
-            return if kagami_memory::is_zero(raw.as_bytes()) { One::Blank } else { One::Foreign };
+            let (all, own) = raw.as_bytes().split_at(LEN - 4);
+            return match (kagami_memory::is_zero(all), kagami_memory::is_zero(own)) {
+                (true, true) => One::Blank,
+                // Of the first one on a blank device, which has no record, a crash may have left the checksum alone.
+                (true, false) => One::Broken,
+                (false, _) => One::Foreign,
+            };
         }
         if crc::crc32c(&raw.as_bytes()[..LEN - 4]) != raw.crc.get() {
             return One::Broken;

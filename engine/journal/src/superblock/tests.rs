@@ -145,6 +145,27 @@ fn every_pair_of_places() {
     }
 }
 
+/// A crash may leave any of the first one's sectors on a blank device. Without a record that is never taken for something else's.
+#[test]
+fn a_torn_claim_is_never_foreign() {
+    let claim = Superblock { record: Vec::new(), parents: Vec::new(), ..sample() }.encode();
+    for kept in 0..1u32 << 8 {
+        let mut torn = [0; 4096];
+        for sector in (0..8).filter(|sector| kept & 1 << sector != 0) {
+            let span = sector * 512..sector * 512 + 512;
+            torn[span.clone()].copy_from_slice(&claim[span]);
+        }
+        for (first, second) in [(torn, [0; 4096]), ([0; 4096], torn)] {
+            let found = Superblock::choose(&first, &second);
+            match kept & 0x81 {
+                0 => assert_eq!(found, Found::Blank),
+                0x81 => assert!(matches!(found, Found::Ours(..))),
+                _ => assert_eq!(found, Found::Corrupt, "{kept:#x}"),
+            }
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -89,6 +89,7 @@ impl Difference {
         self.blocks = BitmapBlocks::new(self.group, 0, map);
         self.bits.iter_mut().for_each(Bits::clear);
         self.dirty.clear();
+        self.retry = None;
     }
 
     /// How many granules are in it.
@@ -220,12 +221,17 @@ impl Difference {
             return true;
         }
         if round.failed {
+            let round = self.round.take();
+            if self.set() == 0 {
+                // The set was given up meanwhile: nothing of it is written any more.
+                return true;
+            }
             // The other copy is whole; this one is written again.
             if self.retry.is_none() {
                 cx.actions.event("the journal does not take its bitmap");
             }
             self.retry = Some(cx.now + AGAIN);
-            for (block, first, _) in self.round.take().into_iter().flat_map(|round| round.blocks) {
+            for (block, first, _) in round.into_iter().flat_map(|round| round.blocks) {
                 self.dirty.insert(block, first);
             }
             return true;
@@ -304,7 +310,7 @@ impl Difference {
 
     pub(super) fn next_deadline(&self) -> Time {
         match self.retry {
-            Some(at) if self.round.is_none() && !self.dirty.is_empty() => at,
+            Some(at) if self.round.is_none() && self.set() != 0 && !self.dirty.is_empty() => at,
             _ => Time::NEVER,
         }
     }

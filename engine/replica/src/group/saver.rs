@@ -73,7 +73,8 @@ impl Saver {
     pub(super) fn save(&mut self) -> u64 {
         self.wanted = true;
         let last = self.writing.as_ref().map_or(&self.durable, |(_, writing)| writing);
-        last.block.version + 1
+        // The first write only claims the journal.
+        last.block.version + if last.block.version == 0 { 2 } else { 1 }
     }
 
     pub(super) fn is_durable(&self, version: u64) -> bool {
@@ -87,11 +88,20 @@ impl Saver {
         }
         let mut next = self.next.clone();
         next.block.version = self.durable.block.version + 1;
-        let Some(data) = pages(cx.pool, &next.encode()) else {
+        // A blank device gets a superblock without a record first: all of it is in its first sector but for the checksum, so
+        // however a crash tears it, it is not taken for something else's. What is torn from then on lies beside one that is
+        // whole.
+        let claim = self.durable.block.version == 0;
+        let bytes = if claim {
+            Superblock { record: Vec::new(), ..next.block.clone() }.encode()
+        } else {
+            next.encode()
+        };
+        let Some(data) = pages(cx.pool, &bytes) else {
             self.retry = Some(cx.now + AGAIN);
             return;
         };
-        self.wanted = false;
+        self.wanted = claim;
         self.retry = None;
         let op = DeviceOp::Write { at: next.block.place(), data, stable: true };
         let tag = cx.actions.journal(Owner::Group, op);

@@ -72,6 +72,13 @@ impl Boot {
             Found::Newer(version) => {
                 return Err(format!("its journal has format {version}, which this release does not know"));
             }
+            // Claimed, and nothing else: a crash came before the group's first record.
+            Found::Ours(block, _) if block.record.is_empty() && plan.create.is_some() => {
+                let side = plan.create.unwrap_or(Side::Primary);
+                let mut durable = blank(plan, side, cx)?;
+                durable.block.version = block.version;
+                durable
+            }
             Found::Ours(block, _) if block.group != plan.group || block.journal != plan.journal => {
                 match plan.create {
                     // A journal that served a group which was deleted may be used again.

@@ -75,6 +75,9 @@ struct Share {
     units: [u32; 2],
     /// The groups have been made durable, once.
     created: [bool; 2],
+    /// The array ran before. Only at run time a front is put before a volume that hosts use already, so a later start knows
+    /// nothing of what was written: it waits for the group.
+    ran: [bool; 2],
     /// The operator says that both halves are equal now.
     settled: bool,
 }
@@ -387,12 +390,14 @@ fn start_group(
             slots: volume.slots,
         };
         let reader = Some(array_name(1 - side).into());
-        let seed = Box::new(PairSeed { front, group: home, is_new: create.is_some() || !drill, reader });
+        let is_new = !share.ran[side] || !drill;
+        let seed = Box::new(PairSeed { front, group: home, is_new, reader });
         put(place.core, place.index, GroupControl::Pair { seed, answer: sync_channel(1).0 })?;
     }
     if drill {
         put(home.core, home.index, GroupControl::Start)?;
     }
+    share.ran[side] = true;
     share.units[side] = home.index;
     share.boxes.push(Arc::clone(boxes.get(home.core.index()).ok_or("no such core")?));
     Ok(())
@@ -543,11 +548,12 @@ impl Actor for Operator {
             if !self.done && now.nanos_since(self.calm) > SETTLED {
                 return Err(format!("the pair is not whole: {:#?}", self.seen));
             }
-            if self.is_equal(now) {
-                self.share.borrow_mut().settled = true;
-                self.done = true;
-                self.finished += 1;
-            } else {
+            // A host may still write after it has connected again.
+            let equal = self.is_equal(now);
+            self.finished += u64::from(equal && !self.done);
+            self.share.borrow_mut().settled = equal;
+            self.done = equal;
+            if !equal {
                 self.mend();
             }
             return Ok(next);
@@ -577,6 +583,7 @@ impl Actor for Operator {
         self.settling = true;
         self.done = false;
         self.next_order = world.now();
+        self.quiet = (u64::MAX, world.now());
         self.calm = world.now();
     }
 
