@@ -101,7 +101,7 @@ for stage in "${STAGES[@]}"; do
         passed=$((passed + 1))
         printf 'ok     %-10s %4d s\n' "$stage" $((SECONDS - started))
         # What the tests counted, for whoever reads only this.
-        grep -hE '^ +Summary|^test result:|^suite [0-9]|^badinput: [0-9]|^(vm|kill|manage|orders|link|moves|fuzz|fulldisk|badisk|default): passed' \
+        grep -hE '^ +Summary|^test result:|^suite [0-9]|^badinput: [0-9]|^(vm|kill|manage|orders|link|moves|pairs|fuzz|fulldisk|badisk|default): passed' \
             "$LOGS/$stage.log" | tail -n 12 | sed 's/^ */         /'
     else
         failed+=("$stage")

@@ -1,7 +1,19 @@
 #!/usr/bin/env bash
-# Pairs of volumes with real arrays: see prove.py.
+# Proves pairs of volumes with real arrays.
+#
+#   ci/replicate/run.sh                    all: the life of a pair (prove.py), a death at every step of it (steps.py)
+#   ci/replicate/run.sh prove steps        only these
+#   KILLS=1000 ci/replicate/run.sh steps   until there were so many SIGKILLs, each step in turn
 set -euo pipefail
 # shellcheck source=ci/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 need python3
-exec python3 "$ROOT/ci/replicate/prove.py" "$KAGAMID" "$KAGAMI" "$@"
+(($#)) || set -- prove steps
+for part in "$@"; do
+    began=$SECONDS
+    options=()
+    [[ $part != steps ]] || options=(--seconds "${STEPS_SECONDS:-60}" --kills "${KILLS:-0}")
+    python3 "$ROOT/ci/replicate/$part.py" "$KAGAMID" "$KAGAMI" "${options[@]}"
+    say "replicate: $part passed in $((SECONDS - began)) s"
+done
+say "pairs: passed in $SECONDS s"

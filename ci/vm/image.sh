@@ -17,7 +17,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 need cpio depmod modprobe busybox dash fio sqlite3 iscsid iscsiadm mkfs.ext4 mkfs.xfs sg_persist dmsetup dpkg-deb ldd
 
 OUT=$BUILD/vm
-MODULES=(crc32c_generic virtio_pci virtio_net iscsi_tcp sd_mod sg ext4 xfs scsi_dh_alua nvme dm-log-writes target_core_mod iscsi_target_mod)
+MODULES=(crc32c_generic virtio_pci virtio_net virtio_blk iscsi_tcp sd_mod sg ext4 xfs scsi_dh_alua nvme dm-log-writes target_core_mod iscsi_target_mod)
 PROGRAMS=(iscsid iscsiadm dash fio mkfs.ext4 e2fsck mkfs.xfs xfs_repair blkdiscard blockdev fstrim dmsetup sqlite3
     sg_persist sg_inq sg_vpd sg_unmap sg_readcap sg_sync sg_dd sg_raw sg_luns sg_opcodes sg_rtpg sg_logs sg_turs)
 mkdir -p "$OUT"

@@ -38,7 +38,7 @@ POWER_SECONDS=${POWER_SECONDS:-15}
 MIB=320
 NVME_MIB=96
 parts=(login filesystem io discard reserve digest chap restart end)
-[[ $TARGET != kagamid ]] || parts+=(far pair nvme lio pull power)
+[[ $TARGET != kagamid ]] || parts+=(far pair lio power nvme pull)
 PARTS=${VM_PARTS:-${parts[*]}}
 work=$(work_folder vm)
 qemu=
@@ -182,11 +182,10 @@ disk nvme files 2
 disks+=(-device "nvme,id=pull,serial=kagami-pull")
 disk pull pull 1
 disk pull pull2 2
-disks+=(-device "nvme,id=power,serial=kagami-power")
-number=0
+# Where it need not be NVMe.
 for name in power0 log0 power1 log1 kept; do
-    number=$((number + 1))
-    disk power "$name" $number
+    disks+=(-drive "if=none,id=$name,format=raw,discard=unmap,cache=unsafe,file=$work/$name.img"
+        -device "virtio-blk-pci,drive=$name,serial=$name")
 done
 
 # Words the kernel does not know, of the form name=value, become the first program's environment.
@@ -204,20 +203,23 @@ words=(
 # kernel then says of itself is not about kagamid; what kagamid leaves hanging, it says after two minutes (hung_task).
 # A device that does not answer is reset before kagamid gives it up (after 30 s).
 still="nowatchdog rcupdate.rcu_cpu_stall_suppress=1 nvme_core.io_timeout=12"
-# One processor for all of the emulator's threads. Its NVMe controller has shadow doorbells: it writes down how far it has
-# seen a queue, and then looks whether there is more, with no memory barrier between the two. Beside a guest that runs on
-# another processor it now and then misses what came in that moment, and the guest, which was told that the controller
-# was looking, does not ring: the queue stands still until the driver resets the controller. Threads that take turns on
-# one processor see each other's stores.
-processor=$(python3 -c 'import os; print(max(os.sched_getaffinity(0)))')
 mkfifo "$work/console"
-timeout --kill-after=5 "$LIMIT" taskset -c "$processor" qemu-system-x86_64 -accel tcg -cpu max -m 1024 -nodefaults -no-user-config -no-reboot \
+timeout --kill-after=5 "$LIMIT" qemu-system-x86_64 -accel tcg -cpu max -m 1024 -nodefaults -no-user-config -no-reboot \
     -display none -kernel "$BUILD/vm/vmlinuz" -initrd "$work/initrd" \
     -append "console=ttyS0 quiet panic=-1 random.trust_cpu=on $still ${words[*]}" \
     "${disks[@]}" \
     -netdev user,id=net -device virtio-net-pci,netdev=net,romfile= -serial stdio \
     >"$work/console" 2>"$work/qemu.log" </dev/null &
 qemu=$!
+
+# processors LIST: where all of the emulator's threads run. Its NVMe controller has shadow doorbells, and no way to be without:
+# it writes down how far it has seen a queue, and then looks whether there is more, with no memory barrier between the two.
+# Beside a guest that runs on another processor it now and then misses what came in that moment, and the guest, which was
+# told that the controller was looking, does not ring: the queue stands still until the driver resets the controller. Threads
+# that take turns on one processor see each other's stores. So the parts that use NVMe ask for one, and the others, which
+# would take several times as long there, for all.
+all_processors=$(python3 -c 'import os; print(",".join(map(str, sorted(os.sched_getaffinity(0)))))')
+processors() { pgrep -P "$qemu" | while read -r emulator; do taskset -a -c -p "$1" "$emulator" >/dev/null; done; }
 
 result='' restarts=0 trouble=0
 while IFS= read -r line; do
@@ -242,6 +244,8 @@ while IFS= read -r line; do
             sleep 2
             far_start
             ;;
+        *"VM-DO: one processor"*) processors "${all_processors##*,}" ;;
+        *"VM-DO: all processors"*) processors "$all_processors" ;;
         *"VM-DO: near KILL"*) target_kill ;;
         *"VM-DO: near START"*) target_start ;;
         *"VM-FAIL:"*) trouble=1 ;;

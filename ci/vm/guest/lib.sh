@@ -163,20 +163,46 @@ fio_verify() {
 # read_mib DEVICE SKIP COUNT
 read_mib() { dd if="$1" bs=1M skip="$2" count="$3" iflag=direct 2>/dev/null; }
 
+# random FILE BYTES: a file of random data. In one piece: busybox's head takes a byte at a time, which costs minutes here.
+random() { dd if=/dev/urandom of="$1" bs="$2" count=1 iflag=fullblock 2>/dev/null; }
+
+# sum_mib FILE SKIP COUNT: the sum of so many MiB of a file
+sum_mib() { dd if="$1" bs=1M skip="$2" count="$3" 2>/dev/null | sha256sum; }
+
 # discard_range DEVICE OPTION: of twelve written MiB the middle eight are discarded
 discard_range() {
     device=$1
     shift
-    head -c 12582912 /dev/urandom >/tmp/pattern
+    random /tmp/pattern 12582912
     dd if=/tmp/pattern of="$device" bs=1M oflag=direct 2>/dev/null || return 1
     blkdiscard "$@" -o 2M -l 8M "$device" || return 1
-    [ "$(read_mib "$device" 2 8 | tr -d '\0' | wc -c)" -eq 0 ] || { echo "not zero"; return 1; }
-    [ "$(read_mib "$device" 0 2 | sha256sum)" = "$(head -c 2097152 /tmp/pattern | sha256sum)" ] || { echo "before changed"; return 1; }
-    [ "$(read_mib "$device" 10 2 | sha256sum)" = "$(tail -c 2097152 /tmp/pattern | sha256sum)" ] || { echo "after changed"; return 1; }
+    [ "$(read_mib "$device" 2 8 | sha256sum)" = "$(sum_mib /dev/zero 0 8)" ] || { echo "not zero"; return 1; }
+    [ "$(read_mib "$device" 0 2 | sha256sum)" = "$(sum_mib /tmp/pattern 0 2)" ] || { echo "before changed"; return 1; }
+    [ "$(read_mib "$device" 10 2 | sha256sum)" = "$(sum_mib /tmp/pattern 10 2)" ] || { echo "after changed"; return 1; }
 }
 
 # number of connection errors the kernel has reported
 connection_errors() { dmesg | grep -c 'detected conn error'; }
+
+# Before the first command to the emulator's NVMe controllers, and after the last: see run.sh.
+one_processor() { echo "VM-DO: one processor"; sleep 1; }
+all_processors() { echo "VM-DO: all processors"; }
+
+# virtual SERIAL: the virtio disk with it; waits for it
+virtual() {
+    left=100
+    while [ $left -gt 0 ]; do
+        for folder in /sys/block/vd*; do
+            if [ "$(cat "$folder/serial" 2>/dev/null)" = "$1" ]; then
+                echo "/dev/$(basename "$folder")"
+                return 0
+            fi
+        done
+        left=$((left - 1))
+        sleep 0.2
+    done
+    return 1
+}
 
 # nvme_of SERIAL: the controller's name; waits for it
 nvme_of() {
@@ -225,7 +251,7 @@ fill() {
     mkdir -p "$folder/deep/er" || return 1
     while [ $number -lt 12 ]; do
         # Odd sizes, so that last blocks are partial.
-        head -c $((number * number * 8192 + number * 777 + 13)) /dev/urandom >"$folder/deep/er/f$number" || return 1
+        random "$folder/deep/er/f$number" $((number * number * 8192 + number * 777 + 13)) || return 1
         number=$((number + 1))
     done
     (cd "$folder" && find . -type f -exec sha256sum {} +) >/tmp/sums

@@ -2,6 +2,7 @@
 # written through poll queues) and a file with direct I/O, restarted under I/O by SIGTERM and by SIGKILL.
 # The initiator beside it logs in over loopback.
 
+one_processor
 away=$PORTAL
 PORTAL=127.0.0.1:3260
 target_here=iqn.2026-11.io.kagami:inside
@@ -78,7 +79,7 @@ for device in "$polled" "$filed"; do
 done
 
 # Nothing is lost over restarts. A kept pattern on the file, flushed, and writes under way on the device.
-head -c 4194304 /dev/urandom >/tmp/pattern
+random /tmp/pattern 4194304
 check "a pattern on the file" dd if=/tmp/pattern of="$filed" bs=256k oflag=direct conv=fsync
 fio_verify "$polled" --rw=randwrite --bs=4k --iodepth=8 --size=8M --sync=1 --rate=400k >/tmp/fio-inside.log 2>&1 &
 fio_job=$!
@@ -113,3 +114,4 @@ check "SIGTERM at rest: it ends with exit code 0" end_daemon TERM 0
 # The kernel lets go of the files of a ring a little after its process is gone.
 check "nobody holds its file system" wait_for 20 umount /mnt/inside
 PORTAL=$away
+all_processors

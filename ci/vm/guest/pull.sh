@@ -2,6 +2,7 @@
 # when the devices are there again the volumes go on with them, without a restart of the daemon. What hosts had written to
 # the cache of one, and had not flushed, is on it in the end.
 
+one_processor
 away=$PORTAL
 PORTAL=127.0.0.1:3262
 target_pull=iqn.2026-11.io.kagami:pull
@@ -55,7 +56,7 @@ pulled=/dev/$(disk pulled 0)
 cached=/dev/$(disk pulled 2)
 other=/dev/$(disk pulled 1)
 
-head -c 4194304 /dev/urandom >/tmp/pull/pattern
+random /tmp/pull/pattern 4194304
 write_pattern() { dd if=/tmp/pull/pattern of="$1" bs=64k oflag=direct conv=fsync; }
 same_as_pattern() { [ "$(read_mib "$1" 0 4 | sha256sum)" = "$(sha256sum </tmp/pull/pattern)" ]; }
 read_once() { dd if="$1" of=/dev/null bs=4k count=1 skip=3 iflag=direct; }
@@ -96,3 +97,4 @@ check "what was in the cache is on the device" same_as_pattern "/dev/${controlle
 grep volume /tmp/kagamid.log | sed 's/^/VM: /'
 rm -rf /tmp/pull
 PORTAL=$away
+all_processors
