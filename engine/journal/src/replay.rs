@@ -26,6 +26,12 @@ impl Replay {
         Self { layout, parser: Parser::new(group, layout, from), ask: from.offset, end }
     }
 
+    /// The same, where only the heads of entries are wanted: data that are damaged do not matter.
+    #[must_use]
+    pub fn heads_only(self) -> Self {
+        Self { parser: self.parser.heads_only(), ..self }
+    }
+
     /// The next read: a byte of the device and a length. Results must come to [`on_read`](Self::on_read) in the order in
     /// which they were asked for.
     pub fn next_read(&mut self) -> Option<(u64, u32)> {

@@ -6,8 +6,8 @@
 //!
 //! In `group/`: `saver` (superblock), `difference` (bitmap), `link` (pages), `fronts` (modes and flushes), `start` (what a
 //! journal device says, recovery), `program` (transitions, step by step),
-//! `decide` (what begins them), `bits` (the far bitmap), `paths` (source and sink), `orders`, `say` (page and
-//! report).
+//! `decide` (what begins them), `bits` (the far bitmap), `paths` (source and sink), `tally` (what is given up unrestored),
+//! `orders`, `say` (page and report).
 
 mod bits;
 mod changes;
@@ -22,6 +22,7 @@ mod program;
 mod saver;
 mod say;
 mod start;
+mod tally;
 
 pub use plan::{GroupPlan, Options, Overflow, PlannedVolume, VOLUMES};
 
@@ -47,6 +48,7 @@ use start::Boot;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tally::Tally;
 
 /// What a READ of the journal's logical unit by the peer gets.
 #[derive(Debug)]
@@ -117,6 +119,9 @@ struct Live {
     /// The sink waits for a page that is asked for from now on.
     sink_polls: Polls,
     sink_confirms: bool,
+    /// The own journal is damaged: what it has is not restored any more.
+    rotten: bool,
+    tally: Option<Box<Tally>>,
     /// What the sink is to come to.
     goal: Option<Goal>,
     running: Option<Running>,
@@ -433,10 +438,13 @@ impl Live {
                 }
             }
             Some(Owner::Recovery) => self.on_recovery_device(cx, tag, end),
-            Some(Owner::Group) if !self.saver.on_device(cx, tag, &end) => {
-                self.difference.on_device(cx, tag, &end);
+            Some(Owner::Group) => {
+                let taken = self.saver.on_device(cx, tag, &end) || self.on_tallied(cx, tag, &end);
+                if !taken {
+                    self.difference.on_device(cx, tag, &end);
+                }
             }
-            Some(Owner::Group) | None => {}
+            None => {}
         }
         self.turn(cx);
     }

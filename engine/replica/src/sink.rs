@@ -33,7 +33,7 @@ use copy::Copy;
 use fetch::Fetch;
 use figures::Meter;
 use flow::Bucket;
-use kagami_journal::{Bits, GRANULE, Layout};
+use kagami_journal::{Bits, Layout};
 use kagami_memory::Class;
 use kagami_types::{BlockError, JournalPos, Sequence, Time};
 use queue::{Bad, Queue};
@@ -452,13 +452,20 @@ impl Sink {
     fn rotten(&mut self, bad: Bad) {
         match bad {
             Bad::Device(error) => self.trouble(Trouble::Journal(error)),
-            Bad::Rotten { at, what } => {
-                let lost = self.restore.volumes().iter();
-                let lost =
-                    lost.map(|volume| (volume.index, vec![(0, volume.bytes().div_ceil(GRANULE))])).collect();
-                self.trouble(Trouble::Corrupt { at, what, lost });
-            }
+            Bad::Rotten { at, what } => self.trouble(Trouble::Corrupt { at, what }),
         }
+    }
+
+    /// Restore has come to its limit, or was beyond it before: it goes on when there is another.
+    #[must_use]
+    pub fn is_at_limit(&self) -> bool {
+        self.limit_told || self.limit_passed
+    }
+
+    /// There is a limit.
+    #[must_use]
+    pub fn is_limited(&self) -> bool {
+        self.restore.is_limited()
     }
 
     /// When [`Self::on_tick`] is due.

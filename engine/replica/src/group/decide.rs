@@ -89,8 +89,7 @@ impl Live {
             Aim::Finish { state, reason } => Program::Finish { state, reason },
             Aim::Follow(formation) => {
                 self.sink = None;
-                // What was read and cannot be restored is lost: all is copied.
-                let full = !reached || record.state == State::Smpl;
+                let full = record.state == State::Smpl;
                 Program::Follow { formation, full, far: FarBits::default() }
             }
             Aim::Swap(fence) if reached && record.refused != Some(fence.request) => Program::Commit(fence),
@@ -144,6 +143,14 @@ impl Live {
             Decision::Finish(state) => {
                 let reason = if reason.is_empty() { "split".to_owned() } else { reason };
                 if self.goal.is_some() { false } else { self.aim(cx, Aim::Finish { state, reason }) }
+            }
+            Decision::Swap(fence) if self.sink.as_ref().is_some_and(crate::Sink::is_limited) => {
+                // An operator holds restore back: this side would never be what the primary was.
+                self.complain(
+                    cx,
+                    "a swap is refused: restore has a limit (an order to restore without one lifts it)",
+                );
+                self.run(Program::Note(Note::Refused(fence.request)))
             }
             Decision::Swap(fence) => self.aim(cx, Aim::Swap(fence)),
             Decision::Refuse(request) => {

@@ -591,11 +591,19 @@ impl Live {
     /// What a takeover has, and what it gives up, as far as it is known.
     fn lost(&self, record: &Record, what: &str) -> String {
         let places = self.places();
-        let (sequence, time) = match record.takeover {
-            Some(takeover) => (takeover.sequence, takeover.time),
-            None => (places.read_sequence.max(places.restored_sequence), places.restored_time),
+        let held = self.sink.as_ref().filter(|sink| sink.is_at_limit()).map(crate::Sink::applied);
+        let (sequence, time) = match (record.takeover, held) {
+            (Some(takeover), _) => (takeover.sequence, takeover.time),
+            (None, Some(applied)) => applied,
+            (None, None) => (places.read_sequence.max(places.restored_sequence), places.restored_time),
         };
         let mut text = format!("{what} at {sequence}");
+        let behind = places.read_sequence.0.saturating_sub(sequence.0);
+        if behind > 0 && (held.is_some() || record.takeover.is_some()) {
+            text += &format!(
+                "; {behind} writes that were read lie behind the limit of restore, and are given up"
+            );
+        }
         if let Some(far) = self.link.far.as_deref().filter(|far| far.record.side == Side::Primary) {
             let writes = far.stable_sequence.0.saturating_sub(sequence.0);
             let bytes = far.stable.offset.saturating_sub(places.read.offset);

@@ -273,6 +273,12 @@ impl Live {
                 SinkEvent::Acquired(to) => self.orders.acquired = Some(to),
                 SinkEvent::LimitReached(sequence) | SinkEvent::LimitPassed(sequence) => {
                     self.orders.restored = Some(sequence);
+                    // What is beyond it stays away: the group goes on without.
+                    if let Some(sink) = self.sink.as_mut()
+                        && self.goal.as_ref().is_some_and(|goal| matches!(goal.what, Aim::Finish { .. }))
+                    {
+                        sink.finish(cx, true);
+                    }
                 }
                 SinkEvent::Paused(_) => {}
                 SinkEvent::Stopped => {
@@ -297,13 +303,7 @@ impl Live {
                 | Trouble::Swept { .. }
                 | Trouble::Copy { .. }
         );
-        if let Trouble::Corrupt { lost, .. } = trouble {
-            for (volume, runs) in lost {
-                for (from, to) in runs {
-                    self.difference.mark(*volume, *from, *to);
-                }
-            }
-        }
+        self.rotten |= matches!(trouble, Trouble::Corrupt { .. } | Trouble::Journal(_));
         let finishing = Goal::new(Aim::Finish { state: State::Psue, reason: trouble.to_string() });
         let goal = self.goal.get_or_insert(finishing);
         if far && !goal.stopping {
@@ -337,9 +337,11 @@ impl Live {
             Aim::Swap(fence) => sink.drain_to(cx, fence.sequence),
             Aim::Finish { .. } => {
                 match self.link.far.as_deref().and_then(|far| far_end(far, &self.saver.next.record)) {
-                    // There is more to come.
+                    // There is more to come, unless an operator holds it back.
                     Some(sequence)
-                        if self.link.error.is_empty() && self.saver.next.record.state == State::Pair =>
+                        if self.link.error.is_empty()
+                            && self.saver.next.record.state == State::Pair
+                            && !sink.is_at_limit() =>
                     {
                         sink.drain_to(cx, sequence);
                     }

@@ -492,7 +492,10 @@ impl Live {
             }
             (Program::Follow { .. }, 1) => self.stop_source(first),
             (Program::Follow { .. }, 2) => self.modes(cx, first, Mode::Secondary { reads: false }),
-            (Program::Follow { far, full, .. }, 3) => {
+            // What was read and is not restored, the primary may have freed.
+            (Program::Follow { full: false, .. }, 3) => self.tally(cx, first),
+            (Program::Follow { .. }, 3) => Go::On,
+            (Program::Follow { far, full, .. }, 4) => {
                 if first {
                     self.join_unconfirmed(cx);
                     if *full {
@@ -504,10 +507,11 @@ impl Live {
                 }
                 self.bits()
             }
-            (Program::Follow { formation, .. }, 4) => self.follow_change(cx, first, version, *formation),
+            (Program::Follow { formation, .. }, 5) => self.follow_change(cx, first, version, *formation),
             (Program::Follow { .. }, _) => {
                 self.drop_source();
                 self.drop_sink();
+                self.rotten = false;
                 self.serving = true;
                 self.reads_after = None;
                 self.begin_sink(cx);
@@ -531,7 +535,10 @@ impl Live {
                 Go::End
             }
 
-            (Program::Finish { state, .. }, 0) => {
+            // What the own journal has lost differs from now on.
+            (Program::Finish { .. }, 0) if self.rotten => self.tally(cx, first),
+            (Program::Finish { .. }, 0) => Go::On,
+            (Program::Finish { state, .. }, 1) => {
                 // Who is to be written needs a set that is durable before.
                 let tracks = *state == State::Psus { writable: true };
                 if first && self.difference.set() == 0 && (tracks || self.difference.count() > 0) {
@@ -540,8 +547,8 @@ impl Live {
                 }
                 self.bits()
             }
-            (Program::Finish { state, reason }, 1) => self.finish_change(cx, first, version, *state, reason),
-            (Program::Finish { .. }, 2) => {
+            (Program::Finish { state, reason }, 2) => self.finish_change(cx, first, version, *state, reason),
+            (Program::Finish { .. }, 3) => {
                 if first {
                     self.drop_sink();
                 }
@@ -555,22 +562,19 @@ impl Live {
                 Go::End
             }
 
-            (Program::TakeOver, 0) => {
+            // What was read, and is given up, the primary may have freed.
+            (Program::TakeOver, 0) => self.tally(cx, first),
+            (Program::TakeOver, 1) => {
                 if first {
                     if self.difference.set() == 0 {
                         self.difference.begin_set(Self::random_word(cx));
-                    }
-                    // What was read, and is given up, the other side may have freed.
-                    let places = self.places();
-                    if places.read_sequence > places.restored_sequence {
-                        self.difference.set_all();
                     }
                     self.difference.turn(cx);
                 }
                 self.bits()
             }
-            (Program::TakeOver, 1) => self.takeover_change(cx, first, version),
-            (Program::TakeOver, 2) => {
+            (Program::TakeOver, 2) => self.takeover_change(cx, first, version),
+            (Program::TakeOver, 3) => {
                 if first {
                     self.drop_sink();
                     self.reads_after = None;

@@ -344,6 +344,8 @@ impl Live {
             sink_saves: None,
             sink_polls: Polls::No,
             sink_confirms: false,
+            rotten: false,
+            tally: None,
             goal: None,
             running: None,
             orders: Orders::default(),

@@ -93,15 +93,12 @@ pub enum Trouble {
     /// The own journal fails.
     Journal(BlockError),
     /// The own journal has rotted between the time when it was read and confirmed and now. The volumes are the primary
-    /// before that; what follows was given up by the primary perhaps, so the difference must be copied.
+    /// before that; what follows was given up by the primary perhaps, so the group counts it as different.
     Corrupt {
         /// From that place on.
         at: u64,
         /// In words.
         what: String,
-        /// Which granules (first, behind the last) may differ from the primary's: as what follows the damage cannot be
-        /// relied on, all that there are.
-        lost: Vec<(VolumeIndex, Vec<(u64, u64)>)>,
     },
     /// A volume here refuses a write.
     Volume {
@@ -144,7 +141,7 @@ impl std::fmt::Display for Trouble {
                 write!(f, "the primary has freed its journal up to {out}, only {read} was read")
             }
             Self::Journal(error) => write!(f, "the journal here fails: {error}"),
-            Self::Corrupt { at, what, .. } => write!(f, "the journal here is damaged at {at}: {what}"),
+            Self::Corrupt { at, what } => write!(f, "the journal here is damaged at {at}: {what}"),
             Self::Volume { volume, blocks: (first, end), error } => {
                 write!(f, "volume {} refuses a write of blocks {first} to {end}: {error}", volume.0)
             }

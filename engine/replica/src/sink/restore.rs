@@ -152,10 +152,6 @@ impl Restore {
         self.limit != Limit::None
     }
 
-    pub(super) fn volumes(&self) -> &[SinkVolume] {
-        &self.volumes
-    }
-
     /// What failed for good is tried once more.
     pub(super) fn retry(&mut self) {
         if self.again == Some(Time::NEVER) {

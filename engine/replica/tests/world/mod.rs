@@ -283,6 +283,18 @@ impl World {
         self.queue.push(Due { at, number: self.number, array, boot, event });
     }
 
+    /// Goes on until that holds, for so long of its own time at most; whether it came about.
+    pub fn until(&mut self, most: Duration, holds: impl Fn(&Self) -> bool) -> bool {
+        let end = self.now + most;
+        while self.failure.is_none() && self.now < end {
+            if holds(self) {
+                return true;
+            }
+            self.step();
+        }
+        false
+    }
+
     /// The next thing happens.
     fn step(&mut self) {
         self.steps += 1;

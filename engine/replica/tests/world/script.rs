@@ -4,7 +4,7 @@ use super::plan::Plan;
 use super::rng::Rng;
 use super::{Event, World};
 use kagami_replica::action::OrderResult;
-use kagami_replica::{Loser, Order, Report, Side, State};
+use kagami_replica::{Loser, Order, Report, RestoreTo, Side, State};
 use kagami_types::Time;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,6 +22,8 @@ pub enum Phase {
     Mending,
     /// Hosts have stopped; the secondary catches up.
     Quiet,
+    /// A test is the operator.
+    Test,
     Over,
 }
 
@@ -35,6 +37,8 @@ pub struct Script {
     crash_in: u64,
     marker: Option<u64>,
     arrived: bool,
+    /// What became of orders: for a test.
+    pub answers: BTreeMap<u64, OrderResult>,
     last_mend: Time,
     pub crashes: u64,
     rounds: u64,
@@ -51,6 +55,7 @@ impl Script {
             crash_in: rng.skewed(5, 12_000),
             marker: None,
             arrived: false,
+            answers: BTreeMap::new(),
             last_mend: Time(0),
             crashes: 0,
             rounds: 0,
@@ -95,7 +100,7 @@ fn kind(order: &Order) -> String {
 }
 
 impl World {
-    fn reports(&self) -> [Option<Report>; 2] {
+    pub fn reports(&self) -> [Option<Report>; 2] {
         [0, 1].map(|array| {
             self.arrays[array].group.as_ref().and_then(|group| group.report(self.now, self.wall()))
         })
@@ -122,6 +127,9 @@ impl World {
 
     /// An order was answered.
     pub fn script_answered(&mut self, _array: usize, number: u64, result: OrderResult) {
+        if self.script.phase == Phase::Test {
+            self.script.answers.insert(number, result.clone());
+        }
         let Some((_, order)) = self.script.given.remove(&number) else { return };
         let code = result.exit_code();
         self.seen.note(format!("answer {} {code}", kind(&order)));
@@ -168,6 +176,7 @@ impl World {
                 if waited > self.plan.trouble {
                     self.cut_until = Time(0);
                     self.enter(Phase::Healing);
+                    self.lift(&reports);
                 } else {
                     self.trouble(&reports);
                 }
@@ -187,6 +196,7 @@ impl World {
                     self.settled(primary);
                     self.hosts.stopped = true;
                     self.enter(Phase::Quiet);
+                    self.lift(&reports);
                 } else if waited > Duration::from_secs(90) {
                     self.fail(format!("the pair does not heal: {reports:#?}"));
                 } else {
@@ -203,7 +213,7 @@ impl World {
                 self.enter(Phase::Mending);
             }
             Phase::Quiet => self.quiet(&reports, waited),
-            Phase::Over => {}
+            Phase::Over | Phase::Test => {}
         }
         self.later(wait, 0, Event::Operator);
     }
@@ -212,6 +222,15 @@ impl World {
     fn settled(&mut self, primary: usize) {
         if self.judge.writer[primary] && !self.judge.writer[1 - primary] {
             self.judge_paired(primary);
+        }
+    }
+
+    /// Nothing is held back at a secondary any more.
+    fn lift(&mut self, reports: &[Option<Report>; 2]) {
+        let secondary =
+            |report: &Option<Report>| report.as_ref().is_some_and(|it| it.side == Side::Secondary);
+        if let Some(array) = reports.iter().position(secondary) {
+            self.give(array, Order::Restore(RestoreTo::Read));
         }
     }
 
@@ -242,6 +261,14 @@ impl World {
                 let name = format!("m{}", self.rng.below(1000));
                 let wait = self.rng.percent(70);
                 self.give(array, Order::Marker { name, wait });
+            }
+            12 if self.plan.takeovers && side == Side::Secondary => {
+                let to = match self.rng.below(3) {
+                    0 => RestoreTo::Read,
+                    1 => RestoreTo::Marker(format!("m{}", self.rng.below(1000))),
+                    _ => RestoreTo::Time(self.wall() - self.rng.skewed(1, 50_000_000)),
+                };
+                self.give(array, Order::Restore(to));
             }
             8..12 => match state {
                 State::Psus { .. } | State::Psue | State::Ssws => {

@@ -1,0 +1,160 @@
+//! Entries that were read and are never restored cost what they are about, and no more: a takeover that stops before the
+//! damage, and a journal that has rotted at the secondary.
+
+mod world;
+
+use kagami_replica::{Loser, Options, Order, RestoreTo, State};
+use kagami_types::Time;
+use std::time::Duration;
+use world::World;
+use world::plan::Plan;
+use world::script::Phase;
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// Two volumes of 16 MiB and journals with room for much; nothing goes wrong that the test does not do.
+fn calm(seed: u64, options: Options) -> World {
+    let mut world = World::new(Plan {
+        volumes: 2,
+        blocks: 4096,
+        block_bytes: 4096,
+        journal_bytes: 64 << 20,
+        options: Options { order_wait: Duration::from_secs(20), ..options },
+        workers: 3,
+        think: 2000,
+        crashes: false,
+        cuts: false,
+        busy: 0,
+        bad_store: 0,
+        bad_journal: 0,
+        delay: 200,
+        loss: 0,
+        ..Plan::of(seed)
+    });
+    world.script.phase = Phase::Test;
+    paired(&mut world);
+    world
+}
+
+fn states(world: &World) -> [Option<State>; 2] {
+    world.reports().map(|report| report.map(|report| report.state))
+}
+
+fn paired(world: &mut World) {
+    let pair = [Some(State::Pair); 2];
+    assert!(world.until(LONG, |world| states(world) == pair), "{:?} {:#?}", world.failure, world.reports());
+}
+
+fn pass(world: &mut World, time: Duration) {
+    world.until(time, |_| false);
+    assert_eq!(world.failure, None);
+}
+
+/// Gives an order and waits for its answer: the exit code, and the text.
+fn ordered(world: &mut World, array: usize, order: Order) -> (u8, String) {
+    let number = world.order(array, order);
+    assert!(world.until(LONG, |world| world.script.answers.contains_key(&number)), "{:?}", world.failure);
+    let result = &world.script.answers[&number];
+    (result.exit_code(), result.text().to_owned())
+}
+
+/// Hosts stop, and all that they wrote arrives: then both sides are the same.
+fn equal_at_last(world: &mut World) {
+    world.hosts.stopped = true;
+    pass(world, Duration::from_millis(500));
+    let primary = usize::from(
+        world.reports()[1].as_ref().is_some_and(|report| report.side == kagami_replica::Side::Primary),
+    );
+    let marker = Order::Marker { name: "end".to_owned(), wait: true };
+    assert_eq!(ordered(world, primary, marker).0, 0);
+    pass(world, Duration::from_millis(200));
+    let (one, other) = (world.arrays[0].image(), world.arrays[1].image());
+    assert!(one == other, "the arrays differ: {}", world::history::difference(&one, &other));
+}
+
+/// What was read and not restored.
+fn behind(world: &World, array: usize) -> u64 {
+    let positions = world.reports()[array].as_ref().expect("a report").positions;
+    positions.read.saturating_sub(positions.restored)
+}
+
+#[test]
+fn a_takeover_that_stops_early_copies_only_the_difference_on_the_way_back() {
+    for seed in 1..6 {
+        let mut world = calm(seed, Options::default());
+        pass(&mut world, Duration::from_millis(300));
+        let number = world.order(1, Order::Restore(RestoreTo::Marker("damage".to_owned())));
+        pass(&mut world, Duration::from_millis(20));
+        assert_eq!(ordered(&mut world, 0, Order::Marker { name: "damage".to_owned(), wait: false }).0, 0);
+        assert!(world.until(LONG, |world| world.script.answers.contains_key(&number)));
+        assert!(world.until(LONG, |world| behind(world, 1) > 40 << 10), "nothing is held back");
+        let (code, text) = ordered(&mut world, 1, Order::Takeover { dry_run: true, force: false });
+        assert!(code == 0 && text.contains("behind the limit of restore"), "{text}");
+        // A swap would have to restore what the operator holds back.
+        let (code, text) = ordered(&mut world, 0, Order::Swap { dry_run: false });
+        assert!(matches!(code, 1 | 3), "{text}");
+        world.cut_until = Time(u64::MAX);
+        let (code, text) = ordered(&mut world, 1, Order::Takeover { dry_run: false, force: false });
+        assert_eq!(code, 11, "{text}");
+        let difference = world.reports()[1].as_ref().expect("a report").difference;
+        assert!((1..300).contains(&difference), "seed {seed}: {difference} of 512 granules differ");
+        world.cut_until = Time(0);
+        pass(&mut world, Duration::from_secs(3));
+        let (code, text) = ordered(&mut world, 1, Order::Resync { discard: Some(Loser::There) });
+        assert_eq!(code, 0, "{text}");
+        paired(&mut world);
+        equal_at_last(&mut world);
+    }
+}
+
+#[test]
+fn a_split_at_a_limit_ends_there() {
+    let mut world = calm(7, Options::default());
+    let number = world.order(1, Order::Restore(RestoreTo::Marker("stop".to_owned())));
+    pass(&mut world, Duration::from_millis(20));
+    assert_eq!(ordered(&mut world, 0, Order::Marker { name: "stop".to_owned(), wait: false }).0, 0);
+    assert!(world.until(LONG, |world| world.script.answers.contains_key(&number)));
+    assert!(world.until(LONG, |world| behind(world, 1) > 40 << 10));
+    let (code, text) = ordered(&mut world, 0, Order::Split { writable: false });
+    assert_eq!(code, 0, "{text}");
+    pass(&mut world, Duration::from_millis(100));
+    assert_eq!(ordered(&mut world, 0, Order::Resync { discard: None }).0, 0);
+    paired(&mut world);
+    equal_at_last(&mut world);
+}
+
+#[test]
+fn a_secondary_whose_journal_has_rotted_copies_what_its_entries_are_about() {
+    for seed in 11..15 {
+        let hold = Duration::from_secs(3600);
+        let mut world = calm(seed, Options { hold, ..Options::default() });
+        assert!(world.until(LONG, |world| behind(world, 1) > 100 << 10), "nothing is held back");
+        world.hosts.stopped = true;
+        pass(&mut world, Duration::from_millis(100));
+        world.crash(1);
+        assert!(world.until(LONG, |world| world.reports()[1].is_some()));
+        // The newest block that is no frame's head: it has data only.
+        let report = world.reports()[1].clone().expect("a report");
+        let block = |world: &World, offset: u64| {
+            let place = report.data_at + offset % report.data_len;
+            (place, world.arrays[1].journal.read(place, 4096))
+        };
+        let (_, head) = block(&world, report.positions.restored);
+        let blocks = (report.positions.restored / 4096..report.positions.read / 4096).rev();
+        let mut found =
+            blocks.map(|at| block(&world, at * 4096)).filter(|(_, bytes)| bytes[..8] != head[..8]);
+        let (place, mut bytes) = found.next().expect("data");
+        bytes[1000] ^= 16;
+        world.arrays[1].journal.write(place, &bytes, true);
+        let (code, text) = ordered(&mut world, 1, Order::Takeover { dry_run: false, force: false });
+        assert_eq!(code, 1, "{text}");
+        assert!(world.until(LONG, |world| states(world) == [Some(State::Psue); 2]), "{:?}", states(&world));
+        let difference = world.reports()[1].as_ref().expect("a report").difference;
+        assert!((1..300).contains(&difference), "seed {seed}: {difference} of 512 granules differ");
+        world.hosts.stopped = false;
+        assert_eq!(ordered(&mut world, 0, Order::Resync { discard: None }).0, 0);
+        let copied = |world: &World| world.reports()[1].as_ref().map_or(u64::MAX, |report| report.difference);
+        assert!(copied(&world) < 400, "seed {seed}: {} granules are copied", copied(&world));
+        paired(&mut world);
+    }
+}
