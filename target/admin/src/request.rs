@@ -165,6 +165,9 @@ pub struct VolumeCreate {
     /// Reported as thinly provisioned; as the device can, where it is not given.
     #[serde(default)]
     pub thin: Option<bool>,
+    /// Over how many cores its extents are dealt out, 1 to 64; one where it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spread: Option<u16>,
     /// Listed initiators that see it.
     #[serde(default)]
     pub initiators: Vec<String>,

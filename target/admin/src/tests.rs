@@ -24,6 +24,7 @@ fn golden_requests() {
         cache: None,
         read_only: false,
         thin: None,
+        spread: None,
         initiators: vec!["iqn.x".into()],
         adopt: false,
     };
@@ -128,7 +129,7 @@ proptest! {
         let place = if ram { Place::Ram } else { Place::DataFolder };
         let request = Request::VolumeCreate(VolumeCreate {
             name, lun, place, size_bytes, block_bytes: None, cache: None, read_only: false, thin: None,
-            initiators: vec![], adopt,
+            spread: lun, initiators: vec![], adopt,
         });
         let text = serde_json::to_vec(&Call::new(request.clone())).unwrap();
         prop_assert_eq!(parse_call(&text), Ok(request));

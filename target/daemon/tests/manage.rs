@@ -161,6 +161,7 @@ fn create(name: &str, place: Place, size: u64) -> Request {
         cache: None,
         read_only: false,
         thin: None,
+        spread: None,
         initiators: vec![],
         adopt: false,
     })
@@ -182,6 +183,54 @@ fn last_block(host: &mut Host, lun: u8) -> u64 {
 /// TEST UNIT READY.
 fn test(host: &mut Host, lun: u8) -> Option<(u8, u8, u8)> {
     host.command(lun, &[0; 6], &[], 0).sense_code()
+}
+
+/// The first two processors that this process may use, where there are two.
+fn two_processors() -> Option<[usize; 2]> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+    let runs = list.trim().split(',').filter_map(|run| {
+        let (first, last) = run.split_once('-').unwrap_or((run, run));
+        Some(first.parse::<usize>().ok()?..=last.parse().ok()?)
+    });
+    let mut all = runs.flatten();
+    Some([all.next()?, all.next()?])
+}
+
+#[test]
+fn a_volume_is_spread_when_it_is_made_and_stays_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let spread = |name: &str, cores| {
+        let Request::VolumeCreate(order) = create(name, Place::DataFolder, 16 << 20) else { unreachable!() };
+        Request::VolumeCreate(VolumeCreate { spread: Some(cores), ..order })
+    };
+    let cores = two_processors().unwrap_or([0, 0]);
+    let several = cores[0] != cores[1];
+    let list = if several { format!("cores = {cores:?}") } else { "cores = [0]".to_owned() };
+    fs::write(folder.path().join("k.toml"), CONFIG.replace("[array]", &format!("[array]\n{list}"))).unwrap();
+    let mut daemon = Daemon::start(folder.path());
+    daemon.refused(spread("wide", 0), 2, "1 to 64");
+    daemon.refused(spread("wide", 64), 3, "spread");
+    if !several {
+        return;
+    }
+    daemon.done(spread("wide", 2));
+    // Over the boundary between two extents, where the two cores meet.
+    let data: Vec<u8> = (0..8192u32).map(|n| (n * 11 % 249) as u8).collect();
+    let boundary = (4 << 20) / 512 - 8;
+    let mut host = Host::login(daemon.portal, TARGET);
+    host.ready(1);
+    assert_eq!(host.command(1, &write16(boundary, 16), &data, 8192).status, GOOD);
+    // SYNCHRONIZE CACHE (10).
+    let flush = [0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    assert_eq!(host.command(1, &flush, &[], 0).status, GOOD);
+    assert!(daemon.export().contains("spread = 2"), "{}", daemon.export());
+    daemon.signal(Signal::KILL);
+    drop(daemon);
+    let daemon = Daemon::start(folder.path());
+    let mut host = Host::login(daemon.portal, TARGET);
+    host.ready(1);
+    assert!(host.command(1, &read16(boundary, 16), &[], 8192).data == data, "other data");
 }
 
 #[test]

@@ -58,6 +58,7 @@ fn volume(command: &VolumeCommand) -> Result<Request, Refusal> {
             cache,
             read_only,
             thin,
+            spread,
             initiator,
             adopt,
             pool,
@@ -76,6 +77,7 @@ fn volume(command: &VolumeCommand) -> Result<Request, Refusal> {
             cache,
             read_only,
             thin,
+            spread,
             initiators: initiator,
             adopt,
         }),
@@ -200,11 +202,11 @@ mod tests {
     #[test]
     fn commands_become_requests() {
         let Request::VolumeCreate(create) =
-            asked(&["volume", "create", "db", "--size", "1MiB", "--path", "x"])
+            asked(&["volume", "create", "db", "--size", "1MiB", "--path", "x", "--spread", "2"])
         else {
             panic!("another request")
         };
-        assert_eq!(create.size_bytes, Some(1 << 20));
+        assert_eq!((create.size_bytes, create.spread), (Some(1 << 20), Some(2)));
         assert!(matches!(create.place, Place::Path(path) if path.starts_with('/') && path.ends_with("/x")));
         let Request::InitiatorSet(set) = asked(&["initiator", "set", "iqn.x", "--luns", "1,2"]) else {
             panic!("another request")

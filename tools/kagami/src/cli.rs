@@ -222,6 +222,9 @@ pub enum VolumeCommand {
         /// Report it as thinly provisioned, or not.
         #[arg(long)]
         thin: Option<bool>,
+        /// Deal its extents of 4 MiB out over so many cores, for a volume that is too hot for one.
+        #[arg(long, value_name = "CORES")]
+        spread: Option<u16>,
         /// A listed initiator that sees it; may be given several times.
         #[arg(long, value_name = "IQN")]
         initiator: Vec<String>,

@@ -509,6 +509,7 @@ impl Daemon {
                 cache: given.get_text(Tag::Cache).map(str::to_owned),
                 read_only: given.has(Tag::ReadOnly),
                 thin: None,
+                spread: None,
                 initiators: given.texts(Tag::Initiator).map(str::to_owned).collect(),
                 adopt: false,
             }),

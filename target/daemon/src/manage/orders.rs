@@ -169,6 +169,10 @@ impl Daemon {
         };
         volume.read_only = order.read_only;
         volume.thin = order.thin;
+        volume.spread = order.spread.unwrap_or(1);
+        if !(1..=64).contains(&volume.spread) {
+            return Err(Refusal::usage("a volume is spread over 1 to 64 cores"));
+        }
         let what = format!(
             "create volume {} ({lun}, {}{})",
             volume.name,

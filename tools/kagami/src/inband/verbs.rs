@@ -112,14 +112,15 @@ fn volume(command: &VolumeCommand) -> Result<Verb, Refusal> {
             cache,
             read_only,
             thin,
+            spread,
             initiator,
             adopt,
             pool,
         } => {
-            if path.is_some() || backend.is_some() || thin.is_some() || *adopt {
+            if path.is_some() || backend.is_some() || thin.is_some() || spread.is_some() || *adopt {
                 return Err(Refusal::usage(
-                    "orders make volumes in declared pools only: --path, --backend, --thin and --adopt are for \
-                     the admin socket",
+                    "orders make volumes in declared pools only: --path, --backend, --thin, --spread and --adopt \
+                     are for the admin socket",
                 ));
             }
             let length =
