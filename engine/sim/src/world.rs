@@ -351,6 +351,11 @@ impl World {
         })
     }
 
+    /// Has the array crash now, in the middle of what an actor does for it; without effect while it is down.
+    pub fn crash(&self) {
+        self.with(|state| state.events.put(state.now, Event::Crash));
+    }
+
     /// Has the actor run at that time or, where that is sooner, when it was to run anyway.
     pub fn wake_at(&self, actor: usize, at: Time) {
         self.with(|state| state.wake_actor(actor, at));

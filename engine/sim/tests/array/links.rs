@@ -19,11 +19,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Where the array of that number listens for the one before it.
-fn portal(array: u16) -> SocketAddr {
+pub(super) fn portal(array: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 3300 + array))
 }
 
-fn virtual_unit(
+pub(super) fn virtual_unit(
     volume: &Volume,
     row: usize,
     array: u16,

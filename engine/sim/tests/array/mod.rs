@@ -2,6 +2,8 @@
 //! `SimIo` in place of io_uring.
 
 mod broken;
+#[cfg(test)]
+mod inband;
 mod links;
 mod pairs;
 mod parts;
