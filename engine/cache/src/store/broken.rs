@@ -20,6 +20,10 @@ pub(super) enum Broken {
     KeepStale,
     /// A FUA write is done when it is in the cache.
     FuaInCache,
+    /// What an UNMAP was to overwrite is forgotten though the device has not done it.
+    ForgetUndone,
+    /// SYNCHRONIZE CACHE does not wait for what is kept back for an UNMAP.
+    FlushWithoutKept,
     /// COMPARE AND WRITE does not look at what is dirty.
     ThroughWithoutDrain,
 }

@@ -77,6 +77,8 @@ pub(super) struct Cached {
     pub(super) ranges: Ranges,
     /// Exclusive operations under way or waiting.
     pub(super) exclusive: u32,
+    /// Dirty pages that are kept back for one of these.
+    pub(super) kept: u32,
     /// Where an operation of the device's that timed out may still change something.
     pub(super) doubtful: Vec<Extent>,
 
@@ -145,6 +147,7 @@ impl Cached {
             serial: 0,
             ranges: Ranges::new(slots + MAX_APART),
             exclusive: 0,
+            kept: 0,
             doubtful: Vec::new(),
             waiting: VecDeque::with_capacity(slots),
             starved: VecDeque::with_capacity(slots),
@@ -297,6 +300,7 @@ impl Cached {
         (task.extent, task.step, task.through, task.blockers) = (extent, Step::Blocked, false, 0);
         (task.deadline, task.began) = (deadline, now);
         (task.fills, task.held, task.tries, task.narrow, task.fault) = (0, 0, 0, false, None);
+        task.keeps = false;
         task.pinned = extent.first();
         self.earliest = self.earliest.min(deadline);
         Ok(t)
@@ -450,6 +454,7 @@ impl Cached {
     /// Gives a task's outcome and frees its slot. Nothing is taken for it any more but what is under way.
     pub(super) fn finish(&mut self, cx: &mut StoreContext<'_>, t: u16, mut outcome: Outcome) {
         self.unpin(cx, t);
+        self.let_go(cx, t);
         let task = &mut self.tasks[usize::from(t)];
         debug_assert!(task.live, "a task that ends twice");
         let through = task.through;

@@ -29,6 +29,8 @@ pub struct StoreCounters {
     pub destage_ops: u64,
     /// Pages that destage made clean.
     pub destage_pages: u64,
+    /// Dirty pages that never went out, as UNMAP or WRITE SAME overwrote them on the device.
+    pub superseded: u64,
     /// Bytes that it wrote.
     pub destage_bytes: u64,
     /// Device writes of destage that failed.

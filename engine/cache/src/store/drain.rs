@@ -2,13 +2,14 @@
 //! does itself begin with one.
 //!
 //! A drain goes once over its pages in the order of addresses. What is dirty goes out in flights of its own; a page that is
-//! in another's flight is looked at again when that is over. What was written after the drain began (by the count of
+//! in another's flight is looked at again when that is over; so is one that is kept back for an operation of the device's,
+//! which overwrites it. What was written after the drain began (by the count of
 //! writes, not by time) is no matter to it, so it ends however much hosts write.
 
 use super::StoreContext;
 use super::broken::{self, Broken};
 use super::cached::{Cached, RETRY, Whose};
-use super::frame::{Extent, NEVER, NONE};
+use super::frame::{Extent, KEPT, NEVER, NONE};
 use super::task::{Drain, Flight, Step};
 use kagami_memory::Scatter;
 use kagami_types::{BlockCount, BlockError, BlockOp, Lba};
@@ -26,6 +27,11 @@ impl Cached {
 
     /// Begins a drain of what is dirty in those pages now.
     pub(super) fn begin_drain(&mut self, owner: u16, pages: Range<u64>, stable: bool) {
+        self.begin_drain_but(owner, pages, stable, 0..0);
+    }
+
+    /// The same, but the pages of `keep` are only taken out of destage: nothing of them is in a flight when it is over.
+    pub(super) fn begin_drain_but(&mut self, owner: u16, pages: Range<u64>, stable: bool, keep: Range<u64>) {
         self.serial += 1;
         let serial = self.serial;
         self.drains[usize::from(owner)] = Drain {
@@ -35,6 +41,7 @@ impl Cached {
             cursor: pages.start,
             stamp: self.clock,
             stable,
+            keep: (keep.start, keep.end),
             ..Drain::IDLE
         };
         self.active.push(owner);
@@ -54,9 +61,11 @@ impl Cached {
         let number = self.plan.number;
         let mut drain = self.drains[usize::from(owner)];
         let each = drain.stable;
+        // Others' kept pages are none of its: it has its own for itself.
+        let through = self.tasks.get(usize::from(owner)).is_some_and(|task| task.through);
         let mut steps = 0;
         while drain.cursor < drain.end {
-            if self.free_flights.is_empty() {
+            if self.free_flights.is_empty() && !drain.keeps(drain.cursor) {
                 break;
             }
             steps += 1;
@@ -80,13 +89,24 @@ impl Cached {
                 drain.needs_flush = true;
                 continue;
             };
-            if frame.flight != NONE {
+            if frame.flight == KEPT && (through || broken::is(Broken::FlushWithoutKept)) {
+                continue;
+            }
+            if frame.flight == NONE && drain.keeps(page) {
+                if frame.dirty != 0 {
+                    frame.flight = KEPT;
+                    self.kept += 1;
+                    self.tasks[usize::from(owner)].keeps = true;
+                    cx.cache.dirty.claim(number, page..page + 1);
+                }
+            } else if frame.flight != NONE {
                 // It may hold what this drain is for; and what is not in it comes after it.
                 frame.wanted = true;
                 drain.again = drain.again.min(page);
             } else if frame.dirty != 0 && frame.stamp <= drain.stamp {
                 self.drains[usize::from(owner)] = drain;
-                let end = self.fly(cx, page, drain.end, Some((owner, drain.serial)), drain.stable);
+                let last = if page < drain.keep.0 { drain.keep.0.min(drain.end) } else { drain.end };
+                let end = self.fly(cx, page, last, Some((owner, drain.serial)), drain.stable);
                 drain = self.drains[usize::from(owner)];
                 drain.cursor = end;
                 if drain.stable {

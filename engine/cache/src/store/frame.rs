@@ -14,6 +14,8 @@ const SECTOR_SHIFT: u32 = 9;
 pub(crate) const WHOLE: u8 = 0xff;
 /// No fill, no flight.
 pub(crate) const NONE: u16 = u16::MAX;
+/// In no flight, and not to go out in one: an operation that the device does is about to overwrite all of it.
+pub(crate) const KEPT: u16 = u16::MAX - 1;
 /// Later than every write.
 pub(crate) const NEVER: u64 = u64::MAX;
 
@@ -46,7 +48,7 @@ pub(crate) struct Frame {
     pub(crate) pins: u16,
     /// Which fill reads it.
     pub(crate) fill: u16,
-    /// Which flight writes it.
+    /// Which flight writes it; or that it is kept back.
     pub(crate) flight: u16,
     /// When the oldest write came that no flight has taken.
     pub(crate) stamp: u64,

@@ -17,7 +17,7 @@
 //!   version in a volatile cache is written to the medium before the read).
 //! - DPO (SBC-4 4.16): the pages are the first to go.
 //! - COMPARE AND WRITE, WRITE SAME, UNMAP, VERIFY and WRITE AND VERIFY have their pages to themselves; what is dirty
-//!   there goes to the device first, what they changed leaves the cache.
+//!   there goes to the device first, unless UNMAP or WRITE SAME overwrite all of it; what they changed leaves the cache.
 //! - Overlapping WRITEs take effect in the order in which they came, also when one waits for room.
 //! - An aborted WRITE is in the cache whole or not at all, and what hosts see does not change after the abort.
 //! - A WRITE that failed (FUA, or without the WCE bit) may be visible, and may reach the device later: SAM-5 leaves

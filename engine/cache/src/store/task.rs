@@ -62,6 +62,8 @@ pub(crate) struct Task {
     pub(crate) fault: Option<Fault>,
     /// Which of its ranges is drained next.
     pub(crate) range: usize,
+    /// Some dirty pages are kept back for it.
+    pub(crate) keeps: bool,
 }
 
 impl Task {
@@ -86,6 +88,7 @@ impl Task {
             queued: false,
             fault: None,
             range: 0,
+            keeps: false,
         }
     }
 
@@ -151,6 +154,8 @@ pub(crate) struct Drain {
     /// Each flight is to be stable by itself, and what went otherwise needs a flush.
     pub(crate) stable: bool,
     pub(crate) needs_flush: bool,
+    /// The pages from the first to before the second are kept back instead, as the owner overwrites them whole.
+    pub(crate) keep: (u64, u64),
     /// What failed lies between these bytes.
     pub(crate) fault: Option<(Extent, BlockError)>,
 }
@@ -166,6 +171,7 @@ impl Drain {
         flights: 0,
         stable: false,
         needs_flush: false,
+        keep: (0, 0),
         fault: None,
     };
 
@@ -178,6 +184,11 @@ impl Drain {
                 (hull, if extent.start < known.start { error } else { first })
             }
         });
+    }
+
+    /// Whether a page is to be kept back.
+    pub(crate) const fn keeps(&self, page: u64) -> bool {
+        self.keep.0 <= page && page < self.keep.1
     }
 
     pub(crate) const fn is_over(&self) -> bool {

@@ -3,11 +3,15 @@
 //! Such an operation has its pages to itself: it waits for those before it, what is dirty there goes to the device first,
 //! and whoever comes later waits for it. So a COMPARE AND WRITE compares with what hosts last wrote, and nothing comes
 //! between its halves. What it changed leaves the cache before anybody looks again.
+//!
+//! UNMAP and WRITE SAME overwrite their pages, so what is dirty in those that they cover whole need not go out before: it is
+//! kept back from destage, whose flights there end first; and only when the device has done the operation it is forgotten.
+//! Where the device fails, it is as dirty as before.
 
 use super::StoreContext;
 use super::broken::{self, Broken};
 use super::cached::{Cached, MAX_APART, Whose, ended};
-use super::frame::{Extent, PAGE_SHIFT};
+use super::frame::{Extent, KEPT, NEVER, NONE, PAGE_SHIFT};
 use super::task::Step;
 use crate::Slot;
 use kagami_memory::Scatter;
@@ -77,8 +81,8 @@ impl Cached {
         self.drain_next(cx, t);
     }
 
-    /// The pages of a task's range of that number.
-    fn pages_of(&self, t: u16, at: usize) -> Option<Range<u64>> {
+    /// The bytes of a task's range of that number.
+    fn range_of(&self, t: u16, at: usize) -> Option<Extent> {
         let task = &self.tasks[usize::from(t)];
         let extent = match &task.op {
             BlockOp::Unmap(ranges) if ranges.len() <= MAX_APART => {
@@ -90,7 +94,26 @@ impl Cached {
             _ if at == 0 => task.extent,
             _ => return None,
         };
+        Some(extent)
+    }
+
+    /// The pages of a task's range of that number.
+    fn pages_of(&self, t: u16, at: usize) -> Option<Range<u64>> {
+        let extent = self.range_of(t, at)?;
         Some(extent.first()..extent.last().max(extent.first()))
+    }
+
+    /// The pages of that range whose bytes the operation replaces, all of them.
+    fn overwrites(&self, t: u16, at: usize) -> Range<u64> {
+        let whole = match &self.tasks[usize::from(t)].op {
+            BlockOp::Unmap(ranges) => ranges.len() <= MAX_APART,
+            BlockOp::WriteSame { .. } => true,
+            _ => false,
+        };
+        match self.range_of(t, at) {
+            Some(extent) if whole => extent.whole_pages(),
+            _ => 0..0,
+        }
     }
 
     /// Drains the next of its ranges, or begins.
@@ -99,7 +122,8 @@ impl Cached {
         match self.pages_of(t, at) {
             Some(pages) if !broken::is(Broken::ThroughWithoutDrain) => {
                 self.tasks[usize::from(t)].range += 1;
-                self.begin_drain(t, pages, false);
+                let keep = self.overwrites(t, at);
+                self.begin_drain_but(t, pages, false, keep);
                 self.enqueue(t);
             }
             _ => {
@@ -136,6 +160,9 @@ impl Cached {
                 BlockOp::Unmap(_) | BlockOp::WriteSame { unmap: true, .. }
             );
             while let Some(pages) = self.pages_of(t, at) {
+                if result.is_ok() || broken::is(Broken::ForgetUndone) {
+                    self.forget_kept(cx, &pages);
+                }
                 self.forget(cx, &pages);
                 if gives_back {
                     self.space.discarded(pages.clone());
@@ -153,14 +180,79 @@ impl Cached {
         }
     }
 
-    /// Pages leave the cache: what the device has there is not what they hold.
+    /// What was kept back there is overwritten: it is not dirty any more.
+    fn forget_kept(&mut self, cx: &mut StoreContext<'_>, pages: &Range<u64>) {
+        if self.kept == 0 {
+            return;
+        }
+        let number = self.plan.number;
+        let (mut from, mut gone, mut wanted) = (pages.start, 0, false);
+        while let Some(run) = cx.cache.dirty.run_from(number, from..pages.end) {
+            from = run.end;
+            for page in run {
+                let Some(frame) = cx.cache.frame(number, page).filter(|frame| frame.flight == KEPT) else {
+                    continue;
+                };
+                (frame.flight, frame.dirty, frame.stamp) = (NONE, 0, NEVER);
+                wanted |= std::mem::take(&mut frame.wanted);
+                self.health.pages -= u32::from(std::mem::take(&mut frame.failed));
+                cx.cache.dirty.clear(number, page);
+                gone += 1;
+            }
+        }
+        self.kept -= gone;
+        self.throttle.credit(gone);
+        self.counters.superseded += u64::from(gone);
+        self.counters.failed = u64::from(self.health.pages);
+        self.counters.dirty = u64::from(cx.cache.dirty.len(number));
+        if cx.cache.dirty.is_empty(number) {
+            self.health.nothing_dirty();
+        }
+        if wanted {
+            self.look_again(pages);
+        }
+    }
+
+    /// What is still kept back for a task may go out again.
+    pub(super) fn let_go(&mut self, cx: &mut StoreContext<'_>, t: u16) {
+        if !std::mem::take(&mut self.tasks[usize::from(t)].keeps) {
+            return;
+        }
+        let number = self.plan.number;
+        let mut at = 0;
+        while let Some(pages) = self.pages_of(t, at) {
+            at += 1;
+            let (mut from, mut wanted) = (pages.start, false);
+            while let Some(run) = cx.cache.dirty.run_from(number, from..pages.end) {
+                from = run.end;
+                for page in run {
+                    let Some(frame) = cx.cache.frame(number, page).filter(|frame| frame.flight == KEPT)
+                    else {
+                        continue;
+                    };
+                    frame.flight = NONE;
+                    wanted |= std::mem::take(&mut frame.wanted);
+                    cx.cache.dirty.retry(number, page..page + 1);
+                    self.kept -= 1;
+                }
+            }
+            if wanted {
+                self.look_again(&pages);
+            }
+        }
+        // Background destage may have nothing else to wake it.
+        self.wake = cx.io.now();
+    }
+
+    /// Pages leave the cache: what the device has there is not what they hold. Of those that are still dirty (the device has
+    /// not done what would have overwritten them) everything else does.
     fn forget(&mut self, cx: &mut StoreContext<'_>, pages: &Range<u64>) {
         let number = self.plan.number;
         // To look at each slot in its order costs far less than to look a page up.
         if (pages.end - pages.start) * 16 <= u64::from(cx.cache.pages.capacity()) {
             for page in pages.clone() {
                 if let Some(slot) = cx.cache.find(number, page) {
-                    cx.cache.remove(slot);
+                    Self::forget_slot(cx, slot);
                 }
             }
             return;
@@ -168,7 +260,17 @@ impl Cached {
         let here = |slot: &Slot| pages.contains(&cx.cache.pages.key(*slot).page);
         let slots: Vec<Slot> = cx.cache.pages.slots_of(number).filter(here).collect();
         for slot in slots {
+            Self::forget_slot(cx, slot);
+        }
+    }
+
+    fn forget_slot(cx: &mut StoreContext<'_>, slot: Slot) {
+        let frame = &mut cx.cache.pages[slot];
+        if frame.dirty == 0 {
             cx.cache.remove(slot);
+        } else {
+            // A fill that has begun is of no use to it either.
+            (frame.valid, frame.fill) = (frame.dirty, NONE);
         }
     }
 

@@ -404,7 +404,10 @@ impl World {
             let mut device = self.bench.device.lock().unwrap();
             // Writes under way may have happened.
             for at in (0..device.waiting.len()).rev() {
-                let write = matches!(device.waiting[at].1, Op::Write { stable: false, .. });
+                let write = matches!(
+                    device.waiting[at].1,
+                    Op::Write { stable: false, .. } | Op::Discard(..) | Op::Zero(..)
+                );
                 if write && self.rng.one_in(2) {
                     device.happen(at);
                 }
@@ -471,13 +474,14 @@ struct Reached {
     conflicts: u64,
     copied: u64,
     through: u64,
+    superseded: u64,
     dead: u64,
 }
 
 thread_local! {
     static REACHED: std::cell::Cell<Reached> = const { std::cell::Cell::new(Reached {
         evictions: 0, throttled: 0, ahead_used: 0, partial: 0, fill_errors: 0, destage_errors: 0, timeouts: 0,
-        conflicts: 0, copied: 0, through: 0, dead: 0,
+        conflicts: 0, copied: 0, through: 0, superseded: 0, dead: 0,
     }) };
 }
 
@@ -497,6 +501,7 @@ impl World {
         all.conflicts += host.conflicts;
         all.copied += cache.copied_bytes;
         all.through += cache.through;
+        all.superseded += cache.superseded;
         all.dead += u64::from(dead);
         REACHED.set(all);
     }
@@ -536,7 +541,7 @@ fn hosts_see_what_they_may_expect() {
     }
     let reached = REACHED.get();
     let Reached { evictions, throttled, ahead_used, partial, fill_errors, destage_errors, .. } = reached;
-    let Reached { timeouts, conflicts, copied, through, dead, .. } = reached;
+    let Reached { timeouts, conflicts, copied, through, superseded, dead, .. } = reached;
     let all = [
         evictions,
         throttled,
@@ -548,6 +553,7 @@ fn hosts_see_what_they_may_expect() {
         conflicts,
         copied,
         through,
+        superseded,
         dead,
     ];
     assert!(all.iter().all(|&count| count > 0), "the seeds do not reach all: {reached:?}");
@@ -574,6 +580,8 @@ fn mistakes_are_found() {
         Broken::KeepStale,
         Broken::FuaInCache,
         Broken::ThroughWithoutDrain,
+        Broken::ForgetUndone,
+        Broken::FlushWithoutKept,
     ] {
         broken::set(Some(mistake));
         let found = (0..3000).find(|&seed| !run(seed));

@@ -316,6 +316,48 @@ fn unmap_and_write_same_leave_the_cache() {
 }
 
 #[test]
+fn what_an_unmap_overwrites_does_not_go_out_before() {
+    let mut bench = bench();
+    bench.put(0, &bytes(1, 16384));
+    // The first page and the last are partly its own, the range within the other changes nothing.
+    let op = BlockOp::Unmap(vec![range(4, 24), range(10, 2)]);
+    assert!(bench.submit(1, op, Scatter::new()).is_none());
+    assert_eq!(bench.device.lock().unwrap().writes(), [(0, 4096), (12288, 4096)]);
+    // What was written is to be stable, one way or the other.
+    let flush = BlockOp::Flush { lba: Lba(0), blocks: BlockCount(0) };
+    assert!(bench.submit(2, flush, Scatter::new()).is_none());
+    for _ in 0..2 {
+        bench.happen(0);
+    }
+    assert!(bench.done.is_empty() && bench.device.lock().unwrap().flushes == 0);
+    bench.settle();
+    assert_eq!((bench.result(1), bench.result(2)), (Ok(()), Ok(())));
+    let mut expected = bytes(1, 16384);
+    expected[2048..14336].fill(0);
+    let counters = bench.counters();
+    assert_eq!((counters.superseded, counters.destage_bytes), (2, 8192));
+    assert_eq!(bench.device.lock().unwrap().stable[..16384], expected);
+    assert_eq!(bench.fetch(0, 32), expected);
+    bench.assert_clean();
+}
+
+#[test]
+fn a_flight_ends_before_what_overwrites_its_pages() {
+    let mut bench = bench();
+    bench.put(8, &bytes(1, 4096));
+    assert!(bench.submit(1, write_fua(16, 8), bench.data(&bytes(2, 4096))).is_none());
+    assert_eq!(bench.waiting(), 1);
+    let same = BlockOp::WriteSame { lba: Lba(8), blocks: BlockCount(16), unmap: false, zeroes: true };
+    assert!(bench.submit(2, same, Scatter::new()).is_none());
+    assert_eq!(bench.device.lock().unwrap().writes(), [(8192, 4096)]);
+    bench.settle();
+    assert_eq!((bench.result(1), bench.result(2)), (Ok(()), Ok(())));
+    assert_eq!(bench.counters().superseded, 1);
+    assert_eq!(bench.device.lock().unwrap().medium[4096..12288], [0; 8192]);
+    bench.assert_clean();
+}
+
+#[test]
 fn verify_looks_at_the_medium() {
     let mut bench = bench();
     bench.put(0, &bytes(1, 4096));

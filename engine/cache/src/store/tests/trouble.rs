@@ -200,10 +200,29 @@ fn what_may_still_happen_is_not_cached() {
 }
 
 #[test]
+fn what_an_unmap_that_fails_was_to_overwrite_stays_dirty() {
+    let mut bench = bench();
+    bench.put(0, &bytes(1, 8192));
+    let op = BlockOp::Unmap(vec![super::support::range(0, 16)]);
+    assert!(bench.submit(1, op, Scatter::new()).is_none());
+    // The device has done it in part.
+    bench.device.lock().unwrap().medium[..4096].fill(0);
+    bench.fail(0, Errno::IO);
+    assert!(bench.result(1).is_err());
+    assert_eq!(bench.get(0, 16), bytes(1, 8192));
+    bench.pass(Duration::from_secs(10));
+    bench.settle();
+    assert_eq!(bench.device.lock().unwrap().medium[..8192], bytes(1, 8192));
+    assert_eq!(bench.counters().superseded, 0);
+    bench.assert_clean();
+}
+
+#[test]
 fn an_operation_whose_pages_cannot_be_destaged_is_not_begun() {
     let mut bench = bench();
     bench.put(0, &bytes(1, 4096));
-    let op = BlockOp::Unmap(vec![super::support::range(0, 80)]);
+    // It keeps half of the page.
+    let op = BlockOp::Unmap(vec![super::support::range(4, 80)]);
     assert!(bench.submit(1, op, Scatter::new()).is_none());
     bench.fail(0, Errno::IO);
     assert_eq!(bench.result(1), Err(BlockError::WriteMedium(Lba(0))));
