@@ -5,6 +5,9 @@
 //!
 //! - In [`Mode::Journaling`] a write takes its sequence, goes to the group, and reaches the store when it is stable in
 //!   the journal, overlapping ones in the order of their sequences. Nobody reads what is not in the journal.
+//! - With WCE=1 a WRITE without FUA is *promised*: answered as soon as it has its sequence (array.md 5). The front is its
+//!   cache until the store has it: whoever reads its blocks waits, a flush waits until the journal has it, and if the
+//!   journal ends before, it is written as the next mode says. What is promised is bounded; beyond that, writes wait.
 //! - COMPARE AND WRITE has its blocks to itself while it compares, then is journaled as the WRITE that it became, and
 //!   is done by the store as a COMPARE AND WRITE, so that no read sees half of it.
 //! - In [`Mode::Tracking`] a write waits until the bits of its granules are durable.
@@ -19,6 +22,7 @@
 mod admit;
 mod check;
 mod granules;
+mod promise;
 mod slots;
 mod store;
 #[cfg(test)]
@@ -27,8 +31,9 @@ mod tests;
 use crate::mail::{Mode, ToFront, ToGroup, VolumeIndex};
 use granules::Granules;
 use kagami_memory::Scatter;
-use kagami_types::{BlockCount, BlockError, BlockOp, BlockSize, LbaStatus, Time};
+use kagami_types::{BlockCount, BlockError, BlockOp, BlockSize, Lba, LbaStatus, Time};
 use kagami_volume::ranges::Ranges;
+use promise::Promises;
 use slots::{Slots, Stage, Who};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -86,6 +91,13 @@ pub enum Step {
     Mail(ToGroup),
     /// The store is to abort that operation; its outcome still comes.
     AbortStore(u64),
+    /// A write that was answered has failed, and is lost: a deferred error (SPC-5 4.4.7).
+    Deferred {
+        /// Its first block.
+        lba: Lba,
+        /// Why.
+        error: BlockError,
+    },
 }
 
 /// The front of a volume.
@@ -120,6 +132,8 @@ pub struct Front {
     retry_at: Time,
     /// Storage for those that an end lets go.
     freed: Vec<u16>,
+    /// Writes that hosts were answered before the store has them.
+    promises: Promises,
     /// Writes that are stable, or need not be, and not done by the store.
     applying: usize,
     /// The next number of those.
@@ -146,7 +160,7 @@ impl Front {
     #[must_use]
     pub fn new(mut plan: FrontPlan) -> Self {
         plan.slots = plan.slots.clamp(1, 32768);
-        let slots = usize::from(plan.slots);
+        let slots = usize::from(plan.slots) + usize::from(promise::MOST);
         Self {
             mode: Mode::NotReady,
             era: 0,
@@ -163,6 +177,7 @@ impl Front {
             backoff: VecDeque::new(),
             retry_at: Time::NEVER,
             freed: Vec::new(),
+            promises: Promises::default(),
             applying: 0,
             stamp: 0,
             taken: 0,
@@ -200,10 +215,14 @@ impl Front {
                 matches!(self.mode, Mode::Plain | Mode::Tracking | Mode::Fenced) && self.order.is_empty()
             }
             BlockOp::Read(..) | BlockOp::Verify { .. } => match self.mode {
-                Mode::Plain | Mode::Journaling | Mode::Tracking | Mode::Held { .. } | Mode::Fenced => true,
+                Mode::Plain | Mode::Journaling | Mode::Tracking | Mode::Held { .. } | Mode::Fenced => {
+                    !self.is_promised(op)
+                }
                 Mode::NotReady | Mode::Secondary { .. } | Mode::Stopped => false,
             },
-            BlockOp::Flush { .. } => matches!(self.mode, Mode::Plain | Mode::Tracking | Mode::Fenced),
+            BlockOp::Flush { .. } => {
+                matches!(self.mode, Mode::Plain | Mode::Tracking | Mode::Fenced) && self.promises.is_empty()
+            }
             BlockOp::LbaStatus { .. } => {
                 matches!(self.mode, Mode::Plain | Mode::Fenced) && self.order.is_empty()
             }
@@ -284,11 +303,18 @@ impl Front {
         if matches!(mode, Mode::Tracking | Mode::Plain | Mode::Stopped) {
             let journaled = std::mem::take(&mut self.journaled);
             for &slot in &journaled {
-                // It is neither blocked nor with the store, so only those behind it hear of this.
-                self.leave(now, slot);
+                // It is neither blocked nor with the store, so only those behind it hear of this. What was promised
+                // keeps its place: its blocks are not read before it is done.
+                if !self.slots.look(slot).is_promised() {
+                    self.leave(now, slot);
+                }
             }
             for &slot in &journaled {
                 self.slots.at(slot).reset();
+            }
+            // Flushes now wait for the store.
+            for &flush in &self.flushes {
+                self.slots.at(flush).sequences = (0, 0);
             }
             // Their sequences will never be stable: nobody is to wait for them.
             self.stable = self.stable.max(self.taken);
@@ -380,6 +406,17 @@ impl Front {
         if self.mode == Mode::Tracking {
             self.known.grow(self.plan.block_size.len(self.plan.blocks).0);
         }
+    }
+
+    /// Whether a WRITE without FUA may be answered before the journal has it: the WCE bit.
+    pub fn set_write_back(&mut self, write_back: bool) {
+        self.promises.allowed = write_back;
+    }
+
+    /// Writes that were answered and are neither in the store nor lost.
+    #[must_use]
+    pub fn promised(&self) -> usize {
+        self.promises.len()
     }
 
     /// Nothing of hosts or of the group is under way or waits.

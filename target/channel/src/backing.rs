@@ -111,7 +111,15 @@ impl Backing {
         match self {
             Self::Own(store) => store.take_deferred_error(),
             Self::Spread(spread) => spread.take_deferred_error(),
-            Self::Paired(paired) => paired.inner.take_deferred_error(),
+            Self::Paired(paired) => paired.take_deferred_error(),
+        }
+    }
+
+    /// Writes of hosts that were answered and that the store does not have yet.
+    pub(crate) fn promised(&self) -> usize {
+        match self {
+            Self::Own(_) | Self::Spread(_) => 0,
+            Self::Paired(paired) => paired.promised(),
         }
     }
 

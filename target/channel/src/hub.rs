@@ -539,9 +539,10 @@ impl<S: Send> Hub<S> {
         self.measure_shards();
     }
 
-    /// Tasks under way at units of this core.
+    /// Tasks under way at units of this core, and writes that were answered and are not in their stores.
     pub(crate) fn tasks_in_units(&self) -> usize {
-        self.units.iter().flatten().map(Unit::in_use).sum::<usize>() + self.far.in_use()
+        let of_unit = |unit: &Unit| unit.in_use() + unit.volume.promised();
+        self.units.iter().flatten().map(of_unit).sum::<usize>() + self.far.in_use()
     }
 
     /// A volume has grown (its back end already has).

@@ -11,6 +11,7 @@
 use crate::backing::Backing;
 use crate::message::{PairMail, UnitAddress};
 use crate::unit::UnitContext;
+use kagami_cache::store::DeferredError;
 use kagami_memory::Scatter;
 use kagami_replica::mail::{Mode, ToFront, VolumeIndex};
 use kagami_replica::{Front, FrontPlan, Step};
@@ -69,6 +70,8 @@ pub(crate) struct Paired {
     write_back: bool,
     /// The configuration says that it is read-only.
     read_only: bool,
+    /// A write that was answered and then lost: the first of which no host was told.
+    deferred: Option<DeferredError>,
 }
 
 impl Paired {
@@ -86,6 +89,7 @@ impl Paired {
         let outside = (inner.under_way(), serial);
         let index = plan.index;
         let mut front = Front::new(plan);
+        front.set_write_back(how.0);
         if outside.0 > 0 {
             front.wait_for_outside();
         }
@@ -105,6 +109,7 @@ impl Paired {
             outside,
             write_back,
             read_only,
+            deferred: None,
         }
     }
 
@@ -199,6 +204,16 @@ impl Paired {
         Aborted::Pending
     }
 
+    /// As [`Backing::take_deferred_error`].
+    pub(crate) fn take_deferred_error(&mut self) -> Option<DeferredError> {
+        self.deferred.take().or_else(|| self.inner.take_deferred_error())
+    }
+
+    /// Writes that were answered and that only the front has, or it and its group's journal.
+    pub(crate) fn promised(&self) -> usize {
+        self.front.promised()
+    }
+
     /// Mail from the group.
     pub(crate) fn on_mail(&mut self, cx: &mut UnitContext<'_>, mail: ToFront) {
         if matches!(mail, ToFront::Apply { .. } | ToFront::Mode { .. }) {
@@ -230,6 +245,7 @@ impl Paired {
     pub(crate) fn set_write_back(&mut self, cx: &mut UnitContext<'_>, write_back: bool) {
         if self.write_back != write_back {
             self.write_back = write_back;
+            self.front.set_write_back(write_back);
             self.inner.set_write_back(cx, self.wanted());
         }
     }
@@ -261,6 +277,9 @@ impl Paired {
                         cx.crossing.push((self.group.core, mail.into()));
                     }
                     Step::AbortStore(tag) => self.abort_store(cx, tag),
+                    Step::Deferred { lba, error } => {
+                        self.deferred.get_or_insert(DeferredError { error, lba });
+                    }
                 }
             }
             if let Some((call, outcome)) = self.at_once.pop_front() {

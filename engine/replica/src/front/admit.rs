@@ -21,6 +21,7 @@ impl Front {
     /// Whether nothing keeps that write back, but for others that wait.
     fn may_begin(&self, now: Time, slot: u16) -> bool {
         match self.mode {
+            _ if self.slots.look(slot).is_promised() => true,
             Mode::Journaling => {
                 let op = &self.slots.look(slot).op;
                 let alone = matches!(op, BlockOp::CompareAndWrite(..));
@@ -43,15 +44,17 @@ impl Front {
             Mode::Journaling => now < self.slow,
             _ => false,
         };
-        if held || self.waiting.is_empty() {
+        if held && self.promises.is_empty() || self.waiting.is_empty() {
             return;
         }
         let mut waiting = std::mem::take(&mut self.waiting);
         let mut kept = Vec::new();
         while let Some(slot) = waiting.pop_front() {
-            let op = &self.slots.look(slot).op;
-            let overtakes = kept.iter().any(|&other| check::overlap(op, &self.slots.look(other).op));
-            if overtakes || !self.may_begin(now, slot) {
+            let here = self.slots.look(slot);
+            let overtakes = |&other: &u16| check::overlap(&here.op, &self.slots.look(other).op);
+            // What was promised has its place before all of these.
+            let stays = !here.is_promised() && (held || kept.iter().any(overtakes));
+            if stays || !self.may_begin(now, slot) {
                 kept.push(slot);
             } else {
                 self.begin(now, slot);
@@ -66,13 +69,20 @@ impl Front {
     fn begin(&mut self, now: Time, slot: u16) {
         self.slots.at(slot).era = self.era;
         let blockless = !check::names_blocks(&self.slots.look(slot).op);
+        let promised = self.slots.look(slot).is_promised();
         let error = match self.mode {
             Mode::Plain => return self.enter(now, slot, Use::Write),
             Mode::Journaling | Mode::Tracking if blockless => return self.enter(now, slot, Use::Write),
             Mode::Journaling if matches!(self.slots.look(slot).op, BlockOp::CompareAndWrite(..)) => {
                 return self.compare(slot);
             }
-            Mode::Journaling => return self.journal(now, slot),
+            Mode::Journaling => {
+                self.journal(now, slot);
+                return self.promise(slot);
+            }
+            // The first takes no new writes, in the second the bits of these are durable: what was answered goes on.
+            Mode::Held { .. } if promised => return self.journal(now, slot),
+            Mode::Fenced if promised => return self.enter(now, slot, Use::Write),
             Mode::Tracking => return self.mark(now, slot),
             Mode::NotReady | Mode::Held { .. } => BlockError::BecomingReady,
             Mode::Fenced | Mode::Secondary { .. } => BlockError::WriteProtected,
@@ -181,14 +191,15 @@ impl Front {
             }
             _ => return,
         };
-        let was_alone = self.slots.look(slot).stage == Stage::Comparing;
+        let here = self.slots.look(slot);
+        let is_placed = here.stage == Stage::Comparing || here.is_promised();
         let taken = self.taken;
         let here = self.slots.at(slot);
         here.sequences = (first, taken);
         here.sequenced = true;
         here.stage = Stage::Journaled;
         here.era = self.era;
-        if !was_alone {
+        if !is_placed {
             let mut blockers = 0;
             let order = &mut self.order;
             check::runs(&self.slots.look(slot).op, |run| blockers += order.insert(slot, Use::Write, run));
@@ -252,6 +263,7 @@ impl Front {
             BlockOp::Flush { .. } => self.flush(now, slot),
             BlockOp::LbaStatus { .. } => self.enter(now, slot, Use::Write),
             BlockOp::Read(_, access) if access.fua => self.enter(now, slot, Use::Write),
+            _ if self.is_promised(&self.slots.look(slot).op) => self.enter(now, slot, Use::Write),
             _ if self.mode == (Mode::Secondary { reads: true }) => self.enter(now, slot, Use::Shared),
             _ => self.hand(now, slot),
         }
@@ -263,6 +275,7 @@ impl Front {
         let here = self.slots.at(slot);
         here.stage = Stage::Blocked;
         here.sequences = (0, if self.mode == Mode::Journaling { taken } else { 0 });
+        self.flush_waits(slot);
         self.flushes.push(slot);
         self.look_at_flushes(now);
     }

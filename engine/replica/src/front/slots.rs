@@ -12,6 +12,8 @@ pub(super) enum Who {
     Host(u64),
     /// The group; its tag.
     Group(u64),
+    /// A host that was answered already.
+    Promised,
 }
 
 /// How far it is.
@@ -50,6 +52,8 @@ pub(super) struct Slot {
     pub blockers: u32,
     /// Its place among what is applied; for a flush, what it waits for is before it.
     pub stamp: u64,
+    /// The number of a promised write; of a host's flush, that of the last one that it is about.
+    pub promise: u64,
     /// A flush that began when the mode held.
     pub settled: bool,
     /// When it came, or the last part of it was stored.
@@ -73,6 +77,7 @@ impl Slot {
             era: 0,
             blockers: 0,
             stamp: 0,
+            promise: 0,
             settled: false,
             since: now,
             parts: (0, 0),
@@ -85,14 +90,21 @@ impl Slot {
     /// Forgets its sequence, for another try in another mode.
     pub fn reset(&mut self) {
         self.sequences = (0, 0);
-        self.blockers = 0;
+        if !self.is_promised() {
+            self.blockers = 0;
+        }
+    }
+
+    /// A write whose host was answered. It is in the order for as long as it is here.
+    pub fn is_promised(&self) -> bool {
+        self.who == Who::Promised
     }
 
     /// A host's write that is past admission.
     pub fn is_host_write_under_way(&self) -> bool {
         let under_way =
             matches!(self.stage, Stage::Journaled | Stage::Blocked | Stage::Stored | Stage::Backoff);
-        matches!(self.who, Who::Host(_)) && self.op.writes() && under_way
+        matches!(self.who, Who::Host(_) | Who::Promised) && self.op.writes() && under_way
     }
 
     /// Whether it is applied in order, and flushes wait for it.
@@ -108,6 +120,7 @@ pub(super) struct Slots {
     free: Vec<u16>,
     hosts: u16,
     group: u16,
+    promised: u16,
     most_hosts: u16,
     most_group: u16,
     /// Storage of lists that are used again.
@@ -126,6 +139,7 @@ impl Slots {
             free: Vec::with_capacity(room),
             hosts: 0,
             group: 0,
+            promised: 0,
             most_hosts: hosts,
             most_group: group,
             spare: Vec::new(),
@@ -133,7 +147,7 @@ impl Slots {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.hosts == 0 && self.group == 0
+        self.hosts == 0 && self.group == 0 && self.promised == 0
     }
 
     pub fn has_room_for_host(&self) -> bool {
@@ -168,6 +182,7 @@ impl Slots {
         match std::mem::replace(&mut slot.who, Who::Nobody) {
             Who::Host(_) => self.hosts -= 1,
             Who::Group(_) => self.group -= 1,
+            Who::Promised => self.promised -= 1,
             Who::Nobody => {}
         }
         self.free.push(at);
@@ -177,6 +192,20 @@ impl Slots {
             self.spare.push(data);
         }
         std::mem::replace(&mut slot.op, NO_OP)
+    }
+
+    /// A host's write is promised: that host may have as many others as before.
+    pub fn promise(&mut self, at: u16, number: u64) {
+        self.hosts -= 1;
+        self.promised += 1;
+        let slot = self.at(at);
+        slot.who = Who::Promised;
+        slot.promise = number;
+    }
+
+    /// An empty list, with storage where some was given back.
+    pub fn storage(&mut self) -> Scatter {
+        self.spare.pop().unwrap_or_default()
     }
 
     /// A slot that is known to be there.
@@ -198,7 +227,7 @@ impl Slots {
 
     /// The same, at most so many bytes.
     pub fn share_part(&mut self, at: u16, offset: usize, most: usize) -> Scatter {
-        let mut list = self.spare.pop().unwrap_or_default();
+        let mut list = self.storage();
         let data = &self.slots[usize::from(at)].data;
         list.push_range(data, offset, data.len_bytes().saturating_sub(offset).min(most));
         list

@@ -53,7 +53,12 @@ impl Front {
     pub(super) fn enter(&mut self, now: Time, slot: u16, how: Use) {
         let mut blockers = 0;
         let order = &mut self.order;
-        check::runs(&self.slots.look(slot).op, |run| blockers += order.insert(slot, how, run));
+        let here = self.slots.look(slot);
+        if here.is_promised() {
+            blockers = here.blockers;
+        } else {
+            check::runs(&here.op, |run| blockers += order.insert(slot, how, run));
+        }
         if self.slots.look(slot).op.writes() {
             self.applying += 1;
             self.stamp += 1;
@@ -105,7 +110,7 @@ impl Front {
             let host = matches!(here.who, Who::Host(_));
             // After journaling has ended, the store has to answer for what it was given.
             let journaled = host && self.mode == Mode::Journaling && here.sequences.1 > 0;
-            if here.blockers > 0 || journaled && here.sequences.1 > self.stable {
+            if if journaled { here.sequences.1 > self.stable } else { here.blockers > 0 } {
                 at += 1;
                 continue;
             }
@@ -167,7 +172,8 @@ impl Front {
             _ => return,
         }
         let must = here.sequenced || matches!(here.who, Who::Group(_));
-        if result == Err(BlockError::Busy) && must && now < here.since + RETRY_LIMIT {
+        let patient = now < here.since + RETRY_LIMIT || here.is_promised();
+        if result == Err(BlockError::Busy) && must && patient {
             here.stage = Stage::Backoff;
             self.backoff.push_back(slot);
             self.retry_at = self.retry_at.min(now + RETRY);
@@ -214,6 +220,13 @@ impl Front {
             });
         }
         let old = here.is_host_write_under_way() && era != self.era;
+        let promise = here.is_promised().then(|| {
+            let lost = match (&here.op, result) {
+                (BlockOp::Write(range, _), Err(error)) => Some((range.lba, error)),
+                _ => None,
+            };
+            (here.promise, here.data.len_bytes(), lost)
+        });
         let flushed = matches!(here.op, BlockOp::Flush { lba: Lba(0), blocks: BlockCount(0) });
         if flushed && here.settled && result.is_ok() && era == self.era && self.mode == Mode::Journaling {
             self.covered = true;
@@ -228,7 +241,11 @@ impl Front {
             Who::Group(tag) => {
                 self.steps.push_back(Step::Mail(ToGroup::Applied { tag, result, data, status }));
             }
-            Who::Nobody => {}
+            Who::Promised | Who::Nobody => {}
+        }
+        if let Some((number, bytes, lost)) = promise {
+            self.kept(number, bytes, lost);
+            self.look_at_flushes(now);
         }
         if old {
             self.old -= 1;

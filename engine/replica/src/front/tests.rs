@@ -3,6 +3,7 @@
 #![allow(clippy::cast_possible_truncation, reason = "the numbers of these tests are small")]
 
 mod model;
+mod promises;
 mod rules;
 
 use super::{Front, FrontPlan, Step};
@@ -29,6 +30,7 @@ struct Bench {
     done: VecDeque<(u64, Result<(), BlockError>, Scatter)>,
     mail: VecDeque<ToGroup>,
     aborted: Vec<u64>,
+    deferred: Vec<(u64, BlockError)>,
     tickets: u64,
 }
 
@@ -51,6 +53,7 @@ impl Bench {
             done: VecDeque::new(),
             mail: VecDeque::new(),
             aborted: Vec::new(),
+            deferred: Vec::new(),
             tickets: 0,
         }
     }
@@ -73,6 +76,7 @@ impl Bench {
                 Step::Done { tag, result, data, .. } => self.done.push_back((tag, result, data)),
                 Step::Mail(mail) => self.mail.push_back(mail),
                 Step::AbortStore(tag) => self.aborted.push(tag),
+                Step::Deferred { lba, error } => self.deferred.push((lba.0, error)),
             }
         }
     }
@@ -151,6 +155,7 @@ impl Bench {
         assert!(self.store.is_empty(), "the store was asked for {:?}", self.store);
         assert!(self.done.is_empty(), "ended: {:?}", self.done);
         assert!(self.mail.is_empty(), "the group heard {:?}", self.mail);
+        assert!(self.deferred.is_empty(), "lost: {:?}", self.deferred);
     }
 }
 

@@ -117,13 +117,15 @@ impl World {
         });
         let fronts = (0..plan.volumes as u8)
             .map(|index| {
-                Front::new(FrontPlan {
+                let mut front = Front::new(FrontPlan {
                     index: VolumeIndex(index),
                     block_size: BlockSize::from_bytes(plan.block_bytes).expect("one of two"),
                     blocks: BlockCount(plan.blocks),
                     sequencer: group.sequencer(),
                     slots: 64,
-                })
+                });
+                front.set_write_back(plan.write_back);
+                front
             })
             .collect();
         let here = &mut self.arrays[array];
@@ -152,6 +154,8 @@ impl World {
         }
         here.journal.crash(&mut self.rng);
         let under_way = std::mem::take(&mut here.under_way);
+        self.judge_torn(array, &under_way);
+        let here = &mut self.arrays[array];
         for volume in 0..here.stores.len() {
             let mine: Vec<Changes> = under_way
                 .iter()

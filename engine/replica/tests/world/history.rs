@@ -118,6 +118,13 @@ impl Lineage {
         }
     }
 
+    /// A host's write was with a store when its array crashed: of one without the journal, some may be there.
+    pub fn torn(&mut self, op: u64) {
+        let is_journaled =
+            self.journaled.contains(&op) || self.now.entries.values().any(|entry| entry.op == op);
+        self.tracked |= !self.journaling && !is_journaled;
+    }
+
     /// The group has given up journaling: what is not stable is not in the history.
     pub fn suspend(&mut self) {
         if !self.journaling {

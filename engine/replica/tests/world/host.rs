@@ -17,6 +17,11 @@ pub struct HostOp {
     pub op: BlockOp,
     /// Sequences that it took.
     pub sequences: Vec<u64>,
+    /// The store has it.
+    pub stored: bool,
+    /// Writes that its volume had promised when it came: tag and last sequence. A read is not to miss those that it
+    /// overlaps, nor a flush any.
+    pub after: Vec<(u64, u64)>,
 }
 
 #[derive(Debug)]
@@ -24,6 +29,8 @@ pub struct Hosts {
     targets: Vec<usize>,
     pub ops: BTreeMap<u64, HostOp>,
     pub by_stamp: HashMap<u64, u64>,
+    /// Writes that were answered before the store had them.
+    pub promised: BTreeMap<u64, HostOp>,
     pub peers: BTreeMap<u64, PeerOp>,
     tags: u64,
     stamps: u64,
@@ -37,6 +44,7 @@ impl Hosts {
             targets: vec![0; plan.workers],
             ops: BTreeMap::new(),
             by_stamp: HashMap::new(),
+            promised: BTreeMap::new(),
             peers: BTreeMap::new(),
             tags: 0,
             stamps: 0,
@@ -59,6 +67,7 @@ impl Hosts {
         for op in self.ops.values_mut().filter(|op| op.array == array) {
             op.array = usize::MAX;
         }
+        self.promised.retain(|_, op| op.array != array);
         self.peers.retain(|_, op| op.array != 1 - array);
     }
 
@@ -67,15 +76,22 @@ impl Hosts {
         let stamp = changes.iter().map(|change| change.1).find(|stamp| *stamp != 0);
         if let Some(stamp) = stamp {
             let tag = self.by_stamp.get(&stamp)?;
-            let found = self.ops.get(tag)?;
+            let found = self.ops.get(tag).or_else(|| self.promised.get(tag))?;
             return (found.array == array && found.volume == volume).then_some(*tag);
         }
+        // Only plain writes are promised, and these have stamps.
         let same = |other: &&u64| {
             let other = &self.ops[*other];
             other.array == array && other.volume == volume && other.op == *op
         };
         self.ops.keys().find(same).copied()
     }
+}
+
+/// Whether a block of a read was to be written by a write.
+fn meets(read: &BlockOp, write: &BlockOp) -> bool {
+    let BlockOp::Read(range, _) = read else { return false };
+    (range.lba.0..range.lba.0 + u64::from(range.blocks)).any(|block| hits(write, block))
 }
 
 fn hits(op: &BlockOp, block: u64) -> bool {
@@ -154,7 +170,15 @@ impl World {
             86..95 => BlockOp::Read(range(fit(64)), access(fua)),
             _ => BlockOp::Flush { lba: Lba(0), blocks: BlockCount(0) },
         };
-        let host = HostOp { worker, array, volume, op: op.clone(), sequences: Vec::new() };
+        let concerns = |write: &HostOp| {
+            let here = write.array == array && write.volume == volume;
+            here && (matches!(op, BlockOp::Flush { .. }) || meets(&op, &write.op))
+        };
+        let promised = self.hosts.promised.iter().filter(|(_, write)| concerns(write));
+        let after =
+            promised.map(|(tag, write)| (*tag, write.sequences.iter().max().copied().unwrap_or(0))).collect();
+        let host =
+            HostOp { worker, array, volume, op: op.clone(), sequences: Vec::new(), stored: false, after };
         self.hosts.ops.insert(tag, host);
         self.hosts.by_stamp.insert(stamp, tag);
         self.submit(array, volume, tag, op, &bytes);
@@ -211,6 +235,8 @@ impl World {
         if op.op.writes() && result.is_ok() {
             self.hosts.written += 1;
             self.judge_answer(array, tag, &op);
+        } else if result.is_ok() {
+            self.judge_after(array, &op);
         }
         if matches!(op.op, BlockOp::Read(..)) && result.is_ok() {
             store::stamps(&store::bytes(data), self.plan.block_bytes as usize);
@@ -224,6 +250,21 @@ impl World {
                 self.again(worker, 20_000);
             }
             _ => self.again(worker, self.plan.think),
+        }
+    }
+
+    /// A front says that a write is lost that was answered.
+    pub fn deferred(&mut self, array: usize, volume: usize, lba: Lba, error: BlockError) {
+        self.seen.note(format!("promised write lost: {error:?}"));
+        let lost = |op: &HostOp| {
+            op.array == array
+                && op.volume == volume
+                && matches!(op.op, BlockOp::Write(range, _) if range.lba == lba)
+        };
+        let found = self.hosts.promised.iter().find(|(_, op)| lost(op)).map(|(tag, _)| *tag);
+        // One that a store has half done counts as stored.
+        if found.and_then(|tag| self.hosts.promised.remove(&tag)).is_none() && !self.judge.unclear {
+            self.fail(format!("array {array} has lost a write that it did not promise"));
         }
     }
 

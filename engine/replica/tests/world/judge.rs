@@ -10,7 +10,7 @@ use kagami_memory::Scatter;
 use kagami_replica::mail::{Change, Mode};
 use kagami_replica::{Order, Record, Side, State};
 use kagami_types::{BlockOp, Time};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -227,6 +227,16 @@ impl World {
         self.judge.lineage[1 - primary] = None;
     }
 
+    /// These writes were with the stores when the array crashed.
+    pub fn judge_torn(&mut self, array: usize, under_way: &BTreeMap<(usize, u64), Changes>) {
+        let Some(lineage) = &mut self.judge.lineage[array] else { return };
+        for (_, stamp) in under_way.values().flatten() {
+            if let Some(tag) = self.hosts.by_stamp.get(stamp) {
+                lineage.torn(*tag);
+            }
+        }
+    }
+
     pub fn judge_crash(&mut self, array: usize) {
         self.judge.writer[array] = false;
         self.judge.fresh[array] = true;
@@ -282,7 +292,8 @@ impl World {
         let Some(tag) = tag else {
             return self.fail(format!("sequence {sequence} is of no host: {change:?}"));
         };
-        if let Some(op) = self.hosts.ops.get_mut(&tag) {
+        let hosts = &mut self.hosts;
+        if let Some(op) = hosts.ops.get_mut(&tag).or_else(|| hosts.promised.get_mut(&tag)) {
             op.sequences.push(sequence);
         }
         match &mut self.judge.lineage[array] {
@@ -294,13 +305,46 @@ impl World {
     /// Something has reached a store.
     pub fn judge_written(&mut self, array: usize, volume: usize, op: &BlockOp, changes: &Changes) {
         let Some(tag) = self.hosts.writer(array, volume, op, changes) else { return };
+        if self.hosts.promised.remove(&tag).is_none()
+            && let Some(op) = self.hosts.ops.get_mut(&tag)
+        {
+            op.stored = true;
+        }
         if let Some(lineage) = &mut self.judge.lineage[array] {
             lineage.written(tag, volume, changes);
         }
     }
 
+    /// A host hears that its read or flush is done.
+    pub fn judge_after(&mut self, array: usize, op: &HostOp) {
+        for &(tag, sequence) in &op.after {
+            let is_missing = self.hosts.promised.contains_key(&tag);
+            if !matches!(op.op, BlockOp::Flush { .. }) {
+                if is_missing {
+                    return self.fail(format!("a read missed write {tag}, which was answered before"));
+                }
+                continue;
+            }
+            let Some(lineage) = &mut self.judge.lineage[array] else { continue };
+            if is_missing && sequence > lineage.stable {
+                return self.fail(format!("write {tag} was answered, and a flush after it missed it"));
+            }
+            if lineage.now.entries.get(&sequence).is_some_and(|entry| entry.op == tag) {
+                lineage.acknowledged = lineage.acknowledged.max(sequence);
+            }
+        }
+    }
+
     /// A host hears that its write is done.
     pub fn judge_answer(&mut self, array: usize, tag: u64, op: &HostOp) {
+        if !op.stored && !op.sequences.is_empty() {
+            if !self.plan.write_back || !matches!(op.op, BlockOp::Write(_, access) if !access.fua) {
+                return self.fail(format!("write {tag} is answered, and the store does not have it"));
+            }
+            self.seen.note("promised write");
+            self.hosts.promised.insert(tag, op.clone());
+            return;
+        }
         let Some(lineage) = &mut self.judge.lineage[array] else { return };
         let Some(last) = op.sequences.iter().max() else { return };
         if lineage.now.entries.get(last).is_some_and(|entry| entry.op == tag) {

@@ -459,6 +459,7 @@ impl World {
                     self.done(array, volume, tag, result, &data, status)
                 }
                 Step::AbortStore(_) => {}
+                Step::Deferred { lba, error } => self.deferred(array, volume, lba, error),
                 Step::Mail(mail) => {
                     if let ToGroup::Append { sequence, change, data, .. } = &mail {
                         self.judge_append(array, volume, sequence.0, change, data);

@@ -47,6 +47,8 @@ pub struct Plan {
     /// How long things go wrong.
     pub trouble: Duration,
     pub most_steps: u64,
+    /// Stores have caches: hosts may be answered before the journal has their writes.
+    pub write_back: bool,
     pub sabotage: Sabotage,
 }
 
@@ -99,6 +101,7 @@ impl Plan {
             loss: if rng.percent(40) { 100 } else { 0 },
             trouble: Duration::from_millis(rng.between(500, 4000)),
             most_steps: 1_000_000,
+            write_back: Rng::new(seed ^ 0xcac4e).percent(60),
             sabotage: Sabotage::None,
         }
     }

@@ -79,9 +79,11 @@ fn apply(image: &mut [u16], change: &Change, data: &[u8]) {
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(write_back: bool) -> Self {
+        let mut bench = Bench::with(Mode::Journaling);
+        bench.front.set_write_back(write_back);
         Self {
-            bench: Bench::with(Mode::Journaling),
+            bench,
             store: vec![0; BLOCKS as usize],
             entries: Vec::new(),
             stable: 0,
@@ -239,8 +241,11 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn what_is_stored_is_what_was_journaled_in_that_order(all in prop::collection::vec(moves(), 1..120)) {
-        let mut w = World::new();
+    fn what_is_stored_is_what_was_journaled_in_that_order(
+        all in prop::collection::vec(moves(), 1..120),
+        write_back: bool,
+    ) {
+        let mut w = World::new(write_back);
         for step in all {
             match step {
                 Move::Write { lba, blocks } => {
@@ -350,8 +355,9 @@ proptest! {
     #[test]
     fn while_journaling_the_store_is_a_replay_of_the_journal(
         all in prop::collection::vec(moves(), 1..120),
+        write_back: bool,
     ) {
-        let mut w = World::new();
+        let mut w = World::new(write_back);
         for step in all {
             match step {
                 Move::Write { lba, blocks } => {
