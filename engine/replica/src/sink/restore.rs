@@ -182,6 +182,8 @@ impl Restore {
     /// How far entries may be applied by now: from `from` on, which may be already.
     pub(super) fn reach(&mut self, queue: &Queue, from: (u64, Sequence), brake: &Brake) -> Reach {
         let mut reach = Reach { end: from.0, sequence: from.1, limited: false, old_enough: None };
+        self.find_marker(queue, brake);
+        let hold = self.hold(brake);
         for held in queue.iter() {
             if held.end.offset > brake.read {
                 return reach;
@@ -203,7 +205,6 @@ impl Restore {
                         reach.limited = true;
                         return reach;
                     }
-                    let hold = u64::try_from(brake.hold.as_nanos()).unwrap_or(u64::MAX);
                     let due = head.time.saturating_add(hold);
                     if hold > 0 && due > brake.clock {
                         reach.old_enough = Some(due);
@@ -220,6 +221,27 @@ impl Restore {
             }
         }
         reach
+    }
+
+    /// How long entries wait, in nanoseconds. What an order has named is not held back.
+    fn hold(&self, brake: &Brake) -> u64 {
+        match self.limit {
+            Limit::Sequence(_) | Limit::Offset(_) | Limit::Time(_) => 0,
+            Limit::None | Limit::Marker(_) => u64::try_from(brake.hold.as_nanos()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// A marker that an order has named is looked for among what the holding time keeps back. Until it is found, entries go on
+    /// to wait: a name that nobody gave must not bring them through.
+    fn find_marker(&mut self, queue: &Queue, brake: &Brake) {
+        if brake.hold.is_zero() || !matches!(self.limit, Limit::Marker(_)) {
+            return;
+        }
+        let stable = queue.iter().filter(|held| held.end.offset <= brake.read);
+        let mut entries = stable.flat_map(|held| &held.entries);
+        if let Some((head, _)) = entries.find(|(head, data)| self.is_marker_of_limit(head, data)) {
+            self.limit = Limit::Sequence(head.sequence);
+        }
     }
 
     fn is_behind_limit(&self, frame_end: u64, head: &EntryHead) -> bool {

@@ -97,6 +97,31 @@ fn restore_stops_at_its_limit() {
 }
 
 #[test]
+fn what_an_order_names_is_not_held_back() {
+    let mut world = World::new(1, false);
+    world.options.hold = Duration::from_secs(3600);
+    world.begin();
+    with_writes(&mut world, 5);
+    world.far.append(EntryKind::Marker, 0, 0, 0, b"noon");
+    with_writes(&mut world, 5);
+    world.settle();
+    world.call(|sink, cx| sink.set_limit(cx, Limit::Marker(b"midnight".to_vec())));
+    world.settle();
+    assert_eq!(world.sink.applied().0, Sequence::ZERO, "a name that nobody gave");
+    world.call(|sink, cx| sink.set_limit(cx, Limit::Marker(b"noon".to_vec())));
+    world.settle();
+    assert_eq!(world.sink.applied().0, Sequence(6));
+    world.check_image(Sequence(6));
+    let time = world.far.history[7].0.time;
+    world.call(|sink, cx| sink.set_limit(cx, Limit::Time(time)));
+    world.settle();
+    assert_eq!(world.sink.applied().0, Sequence(8));
+    world.call(|sink, cx| sink.set_limit(cx, Limit::None));
+    world.settle();
+    assert_eq!(world.sink.applied().0, Sequence(8), "what nobody names waits");
+}
+
+#[test]
 fn what_has_rotten_here_is_never_skipped() {
     let mut world = World::new(1, false);
     world.options.hold = Duration::from_secs(3600);
