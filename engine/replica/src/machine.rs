@@ -151,8 +151,14 @@ fn secondary(own: &Record, alone: bool, far: &StatusPage) -> Decision {
             theirs.fence.map_or(Decision::Nothing, |fence| Decision::Refuse(fence.request))
         }
         State::Smpl => Decision::Nothing,
+        // One that will name a formation with which this side is to give up what it has.
+        _ if theirs.state == State::Copy && theirs.discards => Decision::Nothing,
         _ => match own.generation.relation(&theirs.generation) {
             Relation::Neither => Decision::SplitBrain,
+            // It went on knowing of this side, and this side was not told to discard.
+            Relation::Ancestor if own.state == State::Ssws || (own.writable() && alone) => {
+                Decision::SplitBrain
+            }
             _ => Decision::Nothing,
         },
     }
@@ -243,7 +249,9 @@ fn resync(own: &Record, alone: bool, far: Option<&StatusPage>, discard: Option<L
         }
     }
     if matches!(own.state, State::Copy | State::Pair) {
-        return Verdict::Already("the pair is not suspended");
+        // The other side has been written since the order that began this, and waits for somebody to say what is lost.
+        let stuck = discard == Some(Loser::There) && waits_for_discard(own, far);
+        return if stuck { Verdict::Accepted } else { Verdict::Already("the pair is not suspended") };
     }
     let Some(far) = far else { return Verdict::Unreachable("a resync needs the other array") };
     let theirs = &far.record;
@@ -276,6 +284,14 @@ fn resync(own: &Record, alone: bool, far: Option<&StatusPage>, discard: Option<L
         },
         (Side::Secondary, ..) => Verdict::Forward,
     }
+}
+
+/// Whether a primary's copy does not begin because the other side would give up what it alone has.
+fn waits_for_discard(own: &Record, far: Option<&StatusPage>) -> bool {
+    let Some((formation, far)) = own.formation.zip(far) else { return false };
+    let follows = far.record.formation.is_some_and(|theirs| theirs.request == formation.request);
+    let copies = own.side == Side::Primary && own.state == State::Copy;
+    copies && !formation.discard && !follows && far.record.side == Side::Secondary && far.record.writable()
 }
 
 fn swap(own: &Record, far: Option<&StatusPage>) -> Verdict {

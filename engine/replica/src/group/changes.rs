@@ -4,6 +4,7 @@ use super::Live;
 use super::program::{Go, follow};
 use crate::context::Context;
 use crate::generation::ANCESTORS;
+use crate::machine::{Decision, decide};
 use crate::record::{Fence, Formation, Side, State, Takeover};
 use crate::source::SourcePlan;
 use kagami_journal::BLOCK;
@@ -18,6 +19,12 @@ impl Live {
         version: &mut u64,
         discard: bool,
     ) -> Go {
+        // A takeover that came to be known after the order was accepted: nobody has said that this side is to win.
+        let alone = self.difference.count() > 0 && self.record().bits != 0;
+        let taken = |far| decide(self.record(), alone, far) == Decision::Overtaken;
+        if first && !discard && self.link.far.as_deref().is_some_and(taken) {
+            return Go::Drop;
+        }
         let far = self.link.far.as_deref().map(|far| (far.record.generation.clone(), far.data_len));
         let epoch = Epoch(Self::random_word(cx));
         let new = Self::random_id(cx);

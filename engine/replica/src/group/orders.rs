@@ -5,7 +5,7 @@
 
 use super::Live;
 use super::paths::Aim;
-use super::program::Program;
+use super::program::{Note, Program};
 use crate::action::{Action, OrderResult};
 use crate::context::Context;
 use crate::machine::{Decision, Verdict, accept};
@@ -454,6 +454,10 @@ impl Live {
             }
             Order::Resync { discard } => {
                 self.set(at, At::Resyncs);
+                if record.state == State::Copy {
+                    self.begin(Program::Note(Note::Discards));
+                    return Next::Moved;
+                }
                 self.begin(Program::Begin { discard: *discard == Some(Loser::There) });
                 Next::Moved
             }

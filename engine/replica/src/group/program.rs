@@ -69,6 +69,8 @@ pub(super) enum Note {
     Formed,
     /// A swap is refused for good.
     Refused(u128),
+    /// The formation that is named lets the other side give up what it alone has.
+    Discards,
 }
 
 /// The far bitmap, as it is being read.
@@ -602,6 +604,11 @@ impl Live {
                         next.record.bits = 0;
                     }
                     Note::Refused(request) => next.record.refused = Some(request),
+                    Note::Discards => {
+                        if let Some(formation) = &mut next.record.formation {
+                            formation.discard = true;
+                        }
+                    }
                 })
             }
             (Program::Note(note), _) => {

@@ -2,6 +2,8 @@
 //!
 //! `KAGAMI_BLESS=1 cargo test -p kagami-replica --lib machine` writes the tables anew; then read the difference.
 
+mod both;
+
 use super::*;
 use crate::generation::Generation;
 use crate::order::RestoreTo;
@@ -314,6 +316,34 @@ fn a_takeover_is_always_found() {
         ssws.formation = Some(Formation { discard: true, ..formation(NEW) });
         assert!(matches!(decide(&overtaken, true, &page(ssws)), Decision::Follow(_)), "{name}");
     }
+}
+
+/// A resync was begun while the writable secondary had nothing of its own, and then it was written.
+#[test]
+fn a_copy_that_waits_for_a_discard_can_be_told_so() {
+    let order = Order::Resync { discard: Some(Loser::There) };
+    let mut own = record(Side::Primary, State::Copy);
+    own.formation = Some(formation(NEW));
+    let far = page(record(Side::Secondary, State::Psus { writable: true }));
+    assert_eq!(accept(&own, false, Some(&far), &order), Verdict::Accepted);
+    assert!(matches!(accept(&own, false, Some(&far), &Order::Resync { discard: None }), Verdict::Already(_)));
+    own.formation = Some(Formation { discard: true, ..formation(NEW) });
+    assert!(matches!(accept(&own, false, Some(&far), &order), Verdict::Already(_)));
+}
+
+/// Who goes on knowing of a takeover does not make it unseen where it was.
+#[test]
+fn a_side_that_was_taken_over_sees_that_the_other_goes_on() {
+    let (_, alone, _) = generations();
+    let ssws = Record { generation: alone.clone(), ..record(Side::Secondary, State::Ssws) };
+    let mut far = record(Side::Primary, State::Psue);
+    far.generation = alone.child(9);
+    assert_eq!(decide(&ssws, false, &page(far.clone())), Decision::SplitBrain);
+    // It is about to say that this side discards.
+    (far.state, far.discards, far.formation) = (State::Copy, true, None);
+    assert_eq!(decide(&ssws, true, &page(far.clone())), Decision::Nothing);
+    far.formation = Some(Formation { discard: true, ..formation(NEW) });
+    assert!(matches!(decide(&ssws, true, &page(far)), Decision::Follow(_)));
 }
 
 #[test]
