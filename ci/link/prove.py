@@ -5,8 +5,8 @@
 
 Verified load through a virtual volume while its link, of several connections, is cut, and while either array is killed
 over and over; a link that is down and one that hangs; a chain of three
-arrays with both links cut; two arrays that map each other; a far volume that grows; CHAP both ways; a far array that is
-no kagamid, where tgtd is installed.
+arrays with both links cut; two arrays that map each other; a far volume that grows; commands that are about more than
+one host: reservations, mode pages, START STOP UNIT; CHAP both ways; a far array that is no kagamid, where tgtd is installed.
 """
 
 import argparse
@@ -23,6 +23,10 @@ import tempfile
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(HERE.parent.parent / "tools" / "python"))
+import kagami_orders  # noqa: E402
+
 IQN = "iqn.2026-11.io.kagami"
 
 
@@ -292,6 +296,67 @@ class Proof:
         took = self.ready(near, 30, f"total {80 << 20}", 10)
         return f"seen after {took:.1f} s"
 
+    def commands(self) -> str:
+        near, far, _ = self.two("2s")
+
+        def host(array: Array, lun: int, name: str) -> "kagami_orders.IscsiDevice":
+            return kagami_orders.IscsiDevice("127.0.0.1", array.port, array.iqn, lun, f"iqn.1993-08.org.debian:01:{name}")
+
+        def ends(device, cdb: list[int], wanted: str, **data) -> bytes:
+            status, sense, read = device.command(bytes(cdb), **data)
+            said = f"{status:x}" + (f" {sense[2] & 15:x}/{sense[12]:02x}{sense[13]:02x}" if status == 2 else "")
+            if said != wanted:
+                raise Failed(f"{bytes(cdb).hex()} ended with {said}, not with {wanted}")
+            return read
+
+        a, b, direct = host(near, 30, "a"), host(near, 30, "b"), host(far, 1, "direct")
+        ready, write, read = [0] * 6, [0x2A] + [0] * 7 + [1, 0], [0x28] + [0] * 7 + [1, 0]
+        sector = bytes(512)
+        # Mode pages: WCE is the far unit's own, and everybody but who changed it is told.
+        caching = [0x1A, 0x08, 0x08, 0, 255, 0]
+        page = bytearray(ends(a, caching, "0", read=255))
+        page = page[: page[0] + 1]
+        was, page[0], page[2] = page[6] & 4, 0, 0
+        page[6] ^= 4
+        ends(a, [0x15, 0x10, 0, 0, len(page), 0], "0", write=bytes(page))
+        ends(a, ready, "0")
+        for other in (b, direct):
+            ends(other, ready, "2 6/2a01")
+            ends(other, ready, "0")
+        for device in (a, b, direct):
+            if ends(device, caching, "0", read=255)[6] & 4 == was:
+                raise Failed("WCE did not change for everybody")
+        # Reservations are not made through it, and hold against it.
+        for cdb in ([0x16] + [0] * 5, [0x17] + [0] * 5, [0x5E] + [0] * 6 + [0, 8, 0], [0xA3, 0x0A] + [0] * 6 + [0, 8, 0, 0]):
+            ends(a, cdb, "2 5/2000", read=8 if cdb[0] in (0x5E, 0xA3) else 0)
+        ends(a, [0x5F] + [0] * 7 + [24, 0], "2 5/2000", write=bytes(24))
+        ends(direct, [0x16] + [0] * 5, "0")
+        for device in (a, b):
+            ends(device, write, "18", write=sector)
+            ends(device, read, "18", read=512)
+        ends(direct, write, "0", write=sector)
+        ends(direct, [0x17] + [0] * 5, "0")
+        for device in (a, b):
+            ends(device, write, "0", write=sector)
+        # Stopped by one, stopped for all; the link serves it, also a new one, so that any of them can start it.
+        ends(b, [0x1B] + [0] * 5, "0")
+        for device in (a, b, direct):
+            ends(device, read, "2 2/0402", read=512)
+        near.end()
+        near.start()
+        deadline = time.monotonic() + 10
+        while near_again := host(near, 30, "a"):
+            status, sense, _ = near_again.command(bytes(read), read=512)
+            if status == 2 and (sense[2], sense[12], sense[13]) == (2, 4, 2):
+                break
+            if time.monotonic() > deadline:
+                raise Failed(f"a unit that was stopped, over a new link: {status:x} {sense.hex()}")
+            time.sleep(0.1)
+        ends(near_again, [0x1B, 0, 0, 0, 1, 0], "0")
+        for device in (near_again, direct):
+            ends(device, read, "0", read=512)
+        return "mode pages told to all, reservations refused and heeded, stopped and started over a new link"
+
     def secrets(self) -> str:
         far, near = self.array("two"), self.array("one")
         for name in ("near", "far"):
@@ -379,7 +444,7 @@ def main() -> int:
     work = pathlib.Path(tempfile.mkdtemp(prefix="kagami-link."))
     proof = Proof(arguments.kagamid, arguments.bench, arguments.time, arguments.kills, work)
     code = 0
-    parts = (proof.cuts, proof.kills, proof.down, proof.chain, proof.loop, proof.growth, proof.secrets, proof.others)
+    parts = (proof.cuts, proof.kills, proof.down, proof.chain, proof.loop, proof.growth, proof.commands, proof.secrets, proof.others)
     for part in parts:
         if arguments.only and part.__name__ not in arguments.only:
             continue

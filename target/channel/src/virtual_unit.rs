@@ -99,6 +99,7 @@ pub(crate) enum Owner {
         nexus: NexusId,
         started: Time,
         kind: DataKind,
+        tells: Option<Attention>,
     },
     /// The daemon's, by number.
     Daemon(u64),
@@ -196,7 +197,7 @@ impl VirtualUnit {
                 return None;
             }
         };
-        let Forward { transfer, repeatable, writes, blocks } = forward;
+        let Forward { transfer, repeatable, writes, tells, blocks } = forward;
         if self.link.is_looped() {
             // LOGICAL UNIT NOT READY, MANUAL INTERVENTION REQUIRED.
             return Some(Reply { task, end: Ending::check(0x2, 0x04, 0x03), data: command.data, wanted: 0 });
@@ -222,7 +223,7 @@ impl VirtualUnit {
             command.data.truncate(usize::try_from(transfer.bytes).unwrap_or(usize::MAX));
         }
         let request = Request {
-            owner: Owner::Host { task, nexus, started: cx.now, kind: transfer.kind },
+            owner: Owner::Host { task, nexus, started: cx.now, kind: transfer.kind, tells },
             cdb: command.cdb,
             attribute: command.attribute,
             repeatable,
@@ -380,7 +381,7 @@ impl VirtualUnit {
     #[inline]
     fn done(&mut self, done: Done<Owner>, now: Time, metrics: Option<&VolumeMetrics>) -> Option<Reply> {
         let Done { owner, outcome, mut data, wanted, .. } = done;
-        let Owner::Host { task, started, kind, .. } = owner else {
+        let Owner::Host { task, nexus, started, kind, tells } = owner else {
             match owner {
                 Owner::Group(whose) => self.ended(whose, outcome, data, now),
                 Owner::Daemon(number) => {
@@ -400,6 +401,9 @@ impl VirtualUnit {
             Outcome::Aborted => Ending::Aborted,
         };
         let good = matches!(end, Ending::Good);
+        if let (true, Some(attention)) = (good, tells) {
+            self.front.establish_all(Some(nexus), attention);
+        }
         if let Some(metrics) = metrics {
             let (bytes, took) = (if good { wanted } else { 0 }, now.nanos_since(started));
             match kind {

@@ -4,7 +4,7 @@
 //! says that something about it has changed.
 
 use crate::link::{Event, Link, State};
-use crate::receive::{Broken, attention};
+use crate::receive::{Broken, attention, is_stopped};
 use crate::task::{Owner, Stage};
 use kagami_iscsi::pdu::TaskAttribute;
 use kagami_memory::Scatter;
@@ -179,7 +179,8 @@ impl<T: Copy> Link<T> {
                 }
                 listed(&learning.list, code).map_or(Step::Ready, Step::Page)
             }
-            Step::Ready if !good => return Err(Broken("the far unit is not ready")),
+            // Commands pass to a unit that was stopped: one of them starts it.
+            Step::Ready if !good && !is_stopped(sense) => return Err(Broken("the far unit is not ready")),
             Step::Ready => Step::Capacity16,
             Step::Capacity16 if !good => Step::Capacity10,
             Step::Capacity16 | Step::Capacity10 if !good => {

@@ -18,6 +18,7 @@ const MOST_CONTROL_DATA: u32 = 16 << 10;
 /// CHECK CONDITION.
 const CHECK_CONDITION: u8 = 2;
 /// UNIT ATTENTION.
+const NOT_READY: u8 = 2;
 const UNIT_ATTENTION: u8 = 6;
 /// Times that one command is sent again because of unit attentions that are not its host's.
 const MOST_DEFERRED: u8 = 16;
@@ -525,14 +526,23 @@ fn sense_of(segment: &[u8]) -> Option<Box<[u8]>> {
 
 /// Additional sense code and qualifier, where it is a current UNIT ATTENTION (SPC-5 4.4).
 pub(crate) fn attention(sense: Option<&[u8]>) -> Option<u16> {
-    let sense = sense?;
+    key_and_code(sense?).and_then(|(key, code)| (key == UNIT_ATTENTION).then_some(code))
+}
+
+/// Whether it says that the unit was stopped and waits for START STOP UNIT: NOT READY, INITIALIZING COMMAND REQUIRED.
+pub(crate) fn is_stopped(sense: Option<&[u8]>) -> bool {
+    sense.and_then(key_and_code) == Some((NOT_READY, 0x0402))
+}
+
+/// Sense key, and additional sense code with its qualifier, of a current error.
+fn key_and_code(sense: &[u8]) -> Option<(u8, u16)> {
     let byte = |at: usize| sense.get(at).copied().unwrap_or(0);
     let (key, code, qualifier) = match byte(0) & 0x7f {
         0x70 => (byte(2) & 0x0f, byte(12), byte(13)),
         0x72 => (byte(1) & 0x0f, byte(2), byte(3)),
         _ => return None,
     };
-    (key == UNIT_ATTENTION).then(|| u16::from_be_bytes([code, qualifier]))
+    Some((key, u16::from_be_bytes([code, qualifier])))
 }
 
 /// Whether a command's end tells its host that nothing of it was done: a unit attention, BUSY, RESERVATION CONFLICT, TASK

@@ -252,6 +252,27 @@ fn it_learns_what_the_far_unit_is_before_it_passes_anything_on() {
 }
 
 #[test]
+fn a_unit_that_was_stopped_is_served_and_can_be_started() {
+    let mut world = World::new(Rules::default());
+    world.far.stopped = true;
+    world.connect();
+    world.settle(usize::MAX, 8192);
+    assert_eq!(world.link.status().phase, Phase::Serving);
+    world.read(1, 0, 8).unwrap();
+    world.settle(usize::MAX, 8192);
+    let Outcome::Status(2, Some(sense)) = world.outcome(1) else { panic!() };
+    assert_eq!((sense[2], sense[12], sense[13]), (2, 0x04, 0x02), "the far unit says why");
+    let mut start = world.request(2, 0x1b, 0, 0);
+    (start.cdb[4], start.blocks, start.expects) = (1, None, 0);
+    world.link.submit(start, world.now).map_err(|(refusal, _)| refusal).unwrap();
+    world.settle(usize::MAX, 8192);
+    assert_eq!(world.outcome(2), &GOOD);
+    world.read(3, 0, 8).unwrap();
+    world.settle(usize::MAX, 8192);
+    assert_eq!(world.outcome(3), &GOOD);
+}
+
+#[test]
 fn a_path_that_leads_back_is_refused() {
     let rules = Rules { arrays: vec![2, 3, 1], ..Rules::default() };
     let mut world = World::new(rules);

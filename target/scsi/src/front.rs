@@ -4,7 +4,9 @@
 //! array's. The array itself answers what must not depend on the link or is about its own nexuses:
 //! REPORT LUNS, INQUIRY (with what was learnt from the far unit), REQUEST SENSE, REPORT SUPPORTED
 //! OPERATION CODES, and unit attentions, of which each of its hosts has its own. Reservations are
-//! refused, as all hosts share one nexus at the far array; so are mode changes.
+//! refused, as all hosts share one nexus at the far array, which could not tell who holds one; so are
+//! reports of target port groups, which are the far array's own ports. What each command meets with is
+//! in a table in `docs/operations.md`, which the tests compare with the opcode table.
 //!
 //! Called by the channel controller of the core where the virtual volume lives. The link to the far
 //! array is not its business: it is told what was learnt.
@@ -65,6 +67,8 @@ pub struct Forward {
     pub repeatable: bool,
     /// It changes blocks.
     pub writes: bool,
+    /// What hosts hear of it, but the one that gave it, once it is done well: at the far array they are one nexus.
+    pub tells: Option<Attention>,
     /// Which blocks it is about, the first and how many; `None`: none, or not known from the CDB.
     pub blocks: Option<(u64, u64)>,
 }
@@ -198,8 +202,9 @@ impl Front {
         let block_size = self.identity.as_ref().map_or(BlockSize::B512, |known| known.block_size);
         Admission::Forward(Forward {
             transfer: transfer(cdb, block_size),
-            repeatable: row.op != Op::CompareAndWrite,
+            repeatable: is_repeatable(row),
             writes: row.writes(),
+            tells: (row.op == Op::ModeSelect).then_some(Attention::ModeChanged),
             blocks: blocks(row, cdb),
         })
     }
@@ -308,6 +313,12 @@ impl Front {
     pub fn lost() -> Sense {
         Sense::new(SenseKey::AbortedCommand, Asc::COMMUNICATION_FAILURE)
     }
+}
+
+/// May it be sent again after a session was lost, when nobody knows whether it was executed? Not where it
+/// would undo what others did meanwhile.
+fn is_repeatable(row: &Row) -> bool {
+    !matches!(row.op, Op::CompareAndWrite | Op::ModeSelect | Op::StartStop)
 }
 
 /// What a virtual volume serves: what is passed on, and what its array answers.

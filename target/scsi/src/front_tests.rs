@@ -83,16 +83,64 @@ fn what_can_be_passed_on_is_and_says_what_it_touches() {
 }
 
 #[test]
-fn reservations_and_mode_changes_are_refused_and_not_advertised() {
+fn reservations_are_refused_and_not_advertised() {
     let mut front = front();
-    for cdb in [&[0x5f, 0][..], &[0x5e, 0], &[0x16], &[0x17], &[0x15, 0x10], &[0x1b], &[0xee]] {
+    for cdb in [&[0x5f, 0][..], &[0x5e, 0], &[0x16], &[0x17], &[0x56], &[0x57], &[0xa3, 0x0a], &[0xee]] {
         assert_eq!(ask(&mut front, HOST, cdb), Answer::Sense(5, 0x2000), "{cdb:02x?}");
     }
     let all = ask(&mut front, HOST, &[0xa3, 0x0c, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0]);
     let Answer::Data(all) = all else { panic!() };
     let opcodes: Vec<u8> = all[4..].chunks(8).map(|descriptor| descriptor[0]).collect();
     assert!(opcodes.contains(&0x28) && opcodes.contains(&0x12) && opcodes.contains(&0x89));
-    assert!([0x5f, 0x5e, 0x16, 0x15, 0x55].iter().all(|refused| !opcodes.contains(refused)));
+    assert!([0x5f, 0x5e, 0x16, 0x17, 0x56, 0x57].iter().all(|refused| !opcodes.contains(refused)));
+}
+
+#[test]
+fn mode_changes_are_passed_on_once_and_told_to_the_others() {
+    let mut front = front();
+    for cdb in [&[0x15, 0x10, 0, 0, 24, 0][..], &[0x55, 0x10, 0, 0, 0, 0, 0, 0, 28, 0]] {
+        let Answer::Forward(select) = ask(&mut front, HOST, cdb) else { panic!("{cdb:02x?}") };
+        assert!(!select.repeatable && !select.writes && select.blocks.is_none());
+        assert_eq!(select.tells, Some(Attention::ModeChanged));
+        assert!(select.transfer.bytes >= 24);
+    }
+    let Answer::Forward(stop) = ask(&mut front, HOST, &[0x1b]) else { panic!() };
+    assert!(!stop.repeatable && stop.tells.is_none() && stop.transfer.bytes == 0);
+    let Answer::Forward(read) = ask(&mut front, HOST, &[0x28]) else { panic!() };
+    assert!(read.repeatable && read.tells.is_none());
+}
+
+/// The table in the documentation has every command of the opcode table, in the row of what becomes of it.
+#[test]
+fn the_documentation_says_what_becomes_of_every_command() {
+    let docs = include_str!("../../../docs/operations.md");
+    let mut front = front();
+    let mut rows = [
+        ("passed on, and again after the link was lost", String::new()),
+        (
+            "passed on, never again: ABORTED COMMAND (0Bh/08h/00h) where nobody knows what became of it",
+            String::new(),
+        ),
+        ("answered by this array, whatever the link does", String::new()),
+        ("refused: ILLEGAL REQUEST, INVALID COMMAND OPERATION CODE (05h/20h/00h)", String::new()),
+    ];
+    for row in &crate::opcodes::ROWS {
+        let mut cdb = [0; 16];
+        (cdb[0], cdb[1]) = (row.opcode, row.service_action.unwrap_or(0));
+        let place = match ask(&mut front, HOST, &cdb) {
+            Answer::Forward(forward) if forward.repeatable => 0,
+            Answer::Forward(_) => 1,
+            Answer::Sense(5, 0x2000) => 3,
+            _ => 2,
+        };
+        let names = &mut rows[place].1;
+        names.push_str(if names.is_empty() { "" } else { ", " });
+        names.push_str(row.name);
+    }
+    for (what, names) in rows {
+        let line = format!("| {what} | {names} |");
+        assert!(docs.contains(&line), "docs/operations.md lacks:\n{line}");
+    }
 }
 
 #[test]

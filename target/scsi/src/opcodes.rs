@@ -34,7 +34,8 @@ pub static ROWS: [Row; 53] = [
         .allocates(3, 2),
     Row::new(Op::ModeSelect, "MODE SELECT(6)", &[0x15, 0x11, 0, 0, 0xff, 0], Gates::SELECT)
         .accepting(SCSI2_LUN)
-        .takes(4, 1),
+        .takes(4, 1)
+        .forwarded(),
     Row::new(Op::Reserve, "RESERVE(6)", &[0x16, 0, 0, 0, 0, 0], Gates::REPORT).accepting(SCSI2_LUN),
     Row::new(Op::Release, "RELEASE(6)", &[0x17, 0, 0, 0, 0, 0], Gates::REPORT).accepting(SCSI2_LUN),
     Row::new(Op::ModeSense, "MODE SENSE(6)", &[0x1a, 0x08, 0xff, 0xff, 0xff, 0], Gates::SENSE)
@@ -48,6 +49,7 @@ pub static ROWS: [Row; 53] = [
         Gates::ATTENTION.union(Gates::RESERVED),
     )
     .accepting(SCSI2_LUN)
+    .forwarded()
     .seconds(120),
     Row::new(Op::ReadCapacity10, "READ CAPACITY(10)", &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0], Gates::REPORT)
         .accepting(SCSI2_LUN)
@@ -114,7 +116,8 @@ pub static ROWS: [Row; 53] = [
     .forwarded()
     .seconds(120),
     Row::new(Op::ModeSelect, "MODE SELECT(10)", &[0x55, 0x11, 0, 0, 0, 0, 0, 0xff, 0xff, 0], Gates::SELECT)
-        .takes(7, 2),
+        .takes(7, 2)
+        .forwarded(),
     Row::new(Op::Reserve, "RESERVE(10)", &[0x56, 0, 0, 0, 0, 0, 0, 0, 0, 0], Gates::REPORT),
     Row::new(Op::Release, "RELEASE(10)", &[0x57, 0, 0, 0, 0, 0, 0, 0, 0, 0], Gates::REPORT),
     Row::new(

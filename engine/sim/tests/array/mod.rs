@@ -314,7 +314,7 @@ pub fn run_as(
     let restless = setup.unrest.is_some();
     let (chap, resets) = (rng.one_in(4), rng.one_in(3) || restless);
     let resets = resets && !setup.changes && !setup.heads;
-    // Hosts cannot reserve or change modes through a virtual volume, and links have no secret here.
+    // Hosts cannot reserve through a virtual volume, and links have no secret here.
     let far = setup.links.is_some() || setup.pairs.is_some();
     let chap = chap && !far;
     let cores = u16::try_from(rng.between(1, 3)).unwrap_or(1);

@@ -70,6 +70,8 @@ pub struct Far {
     pub blocks: u64,
     /// Conditions that it reports next, the first first.
     pub conditions: Vec<u16>,
+    /// It was stopped: NOT READY, INITIALIZING COMMAND REQUIRED, until START STOP UNIT starts it.
+    pub stopped: bool,
     /// Commands are not answered, and not executed.
     pub holds_answers: bool,
     /// Writes of that byte are not.
@@ -97,6 +99,7 @@ impl Far {
             disk: vec![0; 256 * BLOCK],
             blocks: 256,
             conditions: Vec::new(),
+            stopped: false,
             holds_answers: false,
             hold: None,
             holds_aborts: false,
@@ -282,6 +285,10 @@ impl Far {
             sense.splice(0..0, [0, 18]);
             return self.respond(itt, 2, &sense, out);
         }
+        if self.stopped && matches!(cdb[0], 0x00 | 0x28 | 0x2a) {
+            let sense = [0, 18, 0x70, 0, 2, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x04, 0x02, 0, 0, 0, 0];
+            return self.respond(itt, 2, &sense, out);
+        }
         let first = u32::from_be_bytes([cdb[2], cdb[3], cdb[4], cdb[5]]) as usize * BLOCK;
         let len = usize::from(u16::from_be_bytes([cdb[7], cdb[8]])) * BLOCK;
         let held = self.holds_answers || self.hold.is_some_and(|byte| data.first() == Some(&byte));
@@ -291,6 +298,10 @@ impl Far {
         let answer = match cdb[0] {
             0x12 => self.inquiry(&cdb),
             0x00 => Vec::new(),
+            0x1b => {
+                self.stopped = cdb[4] & 1 == 0;
+                Vec::new()
+            }
             0x9e => {
                 let mut answer = (self.blocks - 1).to_be_bytes().to_vec();
                 answer.extend_from_slice(&512u32.to_be_bytes());
