@@ -264,6 +264,22 @@ def crowd(tool, tokyo, hosts):
     assert all(f"crowd{number}" in names for number in range(hosts)), names
 
 
+def others(programs, folder):
+    """Completions and pages of the other programs."""
+    for program, options, verb in programs:
+        for shell, sign in (("bash", "COMPREPLY"), ("zsh", f"#compdef {program.name}"), ("fish", f"complete -c {program.name}")):
+            said = subprocess.run([program, f"{options}completions", shell], stdout=subprocess.PIPE, check=True, text=True).stdout
+            assert sign in said and verb in said, (program.name, shell)
+            if shell == "bash":
+                subprocess.run(["bash", "-n"], input=said, text=True, check=True)
+        pages = folder / f"man-{program.name}"
+        pages.mkdir()
+        subprocess.run([program, f"{options}man", pages], check=True)
+        assert (pages / f"{program.name}.1").read_text().find(verb) > 0, program.name
+        failed = subprocess.run([program, f"{options}man", pages / "none"], capture_output=True, text=True)
+        assert failed.returncode == 1 and "must exist" in failed.stderr and failed.stderr.count("\n") == 1, failed
+
+
 def shells(program, folder):
     for shell, check in (("bash", ["bash", "-n"]), ("zsh", None), ("fish", None)):
         script = folder / f"kagami.{shell}"
@@ -315,6 +331,8 @@ def main():
             killed(tool, tokyo, folder)
             crowd(tool, tokyo, args.hosts)
             pages = shells(kagami, folder)
+            others([(kagamid, "--", "config")] + [(bench, "", "verify") for bench in [kagamid.parent / "kagami-bench"] if bench.exists()],
+                   folder)
         finally:
             for array in running:
                 array.kill()

@@ -3,8 +3,9 @@
 use crate::error::Error;
 use crate::initiator::Connector;
 use crate::units;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use kagami_initiator::Url;
+use kagami_shell::Shell;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -45,6 +46,21 @@ pub enum Command {
     Sessions(Box<SessionsArgs>),
     /// Carry connections over a line of a given delay and bandwidth, which can be cut.
     Relay(RelayArgs),
+    /// Print what completes this tool's command line in a shell.
+    #[command(
+        after_help = "Example:\n  kagami-bench completions zsh > /usr/share/zsh/vendor-completions/_kagami-bench"
+    )]
+    Completions {
+        /// For which shell.
+        shell: Shell,
+    },
+    /// Write the man pages, one for each command, into a folder.
+    #[command(after_help = "Example:\n  kagami-bench man /usr/local/share/man/man1")]
+    Man {
+        /// An existing folder.
+        #[arg(value_hint = ValueHint::DirPath)]
+        folder: PathBuf,
+    },
 }
 
 /// Where to connect and how.

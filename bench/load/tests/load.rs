@@ -34,6 +34,18 @@ fn the_report_has_its_keys() {
 }
 
 #[test]
+fn unit_attentions_before_a_run_are_taken() {
+    let target = FakeTarget::start(8192, 512);
+    target.disk.lock().unwrap().attentions = 3;
+    assert_eq!(load(&target, &[])["errors"], 0);
+    assert_eq!(target.disk.lock().unwrap().attentions, 0);
+    // Not for ever.
+    target.disk.lock().unwrap().attentions = 1000;
+    let output = bench(&["load", &target.url(), "--time", "100ms"]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("READ CAPACITY"), "{output:?}");
+}
+
+#[test]
 fn all_shapes_of_writes_arrive() {
     let target = FakeTarget::start(8192, 4096);
     // Immediate data only; unsolicited data; R2Ts for the rest.

@@ -1,6 +1,7 @@
 //! The command line.
 
-use clap::Parser;
+use clap::{Parser, ValueHint};
+use kagami_shell::Shell;
 use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
@@ -16,6 +17,8 @@ Examples:
       Check the file alone, for an editor or a pipeline.
   kagamid --config tokyo.toml --adopt db
       Accept that the device of volume db is another one than recorded.
+  kagamid --completions bash > /usr/share/bash-completion/completions/kagamid
+      Have the shell complete this command line. --man FOLDER writes the man page.
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 refused in this state (in use).";
 
@@ -42,6 +45,14 @@ pub struct Cli {
     /// Accept that the device of this volume is not the recorded one; may be given several times.
     #[arg(long, value_name = "VOLUME", conflicts_with = "check")]
     pub adopt: Vec<String>,
+
+    /// Print what completes this command line in a shell, and serve nothing.
+    #[arg(long, value_name = "SHELL", exclusive = true)]
+    pub completions: Option<Shell>,
+
+    /// Write the man page into this folder, which must exist, and serve nothing.
+    #[arg(long, value_name = "FOLDER", exclusive = true, value_hint = ValueHint::DirPath)]
+    pub man: Option<PathBuf>,
 }
 
 #[cfg(test)]
@@ -54,5 +65,7 @@ mod tests {
         Cli::command().debug_assert();
         assert!(Cli::try_parse_from(["kagamid", "--offline"]).is_err());
         assert!(Cli::try_parse_from(["kagamid", "--check", "--json"]).is_ok());
+        assert!(Cli::try_parse_from(["kagamid", "--completions", "fish"]).is_ok());
+        assert!(Cli::try_parse_from(["kagamid", "--completions", "fish", "--check"]).is_err());
     }
 }

@@ -1,6 +1,7 @@
 //! The command line.
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use kagami_shell::Shell;
 use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
@@ -77,13 +78,6 @@ pub struct InbandArgs {
     /// again: what was done is not done twice.
     #[arg(long, global = true, value_name = "FILE")]
     pub record: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Shell {
-    Bash,
-    Zsh,
-    Fish,
 }
 
 #[derive(Clone, Debug, Subcommand)]

@@ -10,7 +10,6 @@
 //! | `pair` | groups of pairs: both arrays asked and ordered |
 //! | `demo` | two arrays, a pair, load, a swap and back |
 //! | `top` | the live view |
-//! | `shell` | completions and man pages |
 //! | `print` | answers as tables or JSON |
 //!
 //! It decides nothing: what is allowed, and why not, the array says. Errors are one line on
@@ -23,11 +22,10 @@ mod demo;
 mod inband;
 mod pair;
 mod print;
-mod shell;
 mod top;
 mod via;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use kagami_admin::request::EventsAfter;
 use kagami_admin::{Refusal, Reply, Request};
 use std::io::Write;
@@ -48,10 +46,17 @@ fn main() -> ExitCode {
     }
 }
 
+/// What a shell wants to know is written without an array.
+fn written(result: Result<(), String>) -> Result<u8, Refusal> {
+    result.map(|()| 0).map_err(Refusal::failed)
+}
+
 fn run(cli: &cli::Cli) -> Result<u8, Refusal> {
     match &cli.command {
-        cli::Command::Completions { shell } => return shell::completions(*shell).map(|()| 0),
-        cli::Command::Man { folder } => return shell::man(folder).map(|()| 0),
+        cli::Command::Completions { shell } => {
+            return written(kagami_shell::completions(cli::Cli::command(), *shell));
+        }
+        cli::Command::Man { folder } => return written(kagami_shell::man(cli::Cli::command(), folder)),
         cli::Command::Demo { kagamid, keep, load } => return demo::run(kagamid.as_deref(), *keep, load),
         cli::Command::Top { every, once } => return top::run(cli, every, *once),
         _ => {}

@@ -92,6 +92,29 @@ pub fn simple(
     }
 }
 
+/// As often a command is given again that a unit attention condition ended: a logical unit has about fifteen kinds of
+/// them, and reports each once.
+const ATTENTIONS: u32 = 32;
+
+/// [`simple`], given again where a unit attention came in between: the unit was resized, say, or is back from a loss of
+/// its link.
+fn attended(
+    connection: &mut Connection,
+    window: &mut Window,
+    buffer: &mut [u8],
+    command: &Command,
+    timeout: Duration,
+) -> Result<(Outcome, Vec<u8>), Error> {
+    let mut left = ATTENTIONS;
+    loop {
+        let (outcome, data) = simple(connection, window, buffer, command, timeout)?;
+        match outcome.status {
+            Status::Check(sense) if sense.is_unit_attention() && left > 0 => left -= 1,
+            _ => return Ok((outcome, data)),
+        }
+    }
+}
+
 /// Clears the unit attentions of a logical unit and asks for its size and cache mode.
 ///
 /// # Errors
@@ -122,7 +145,7 @@ pub fn probe(
             std::thread::sleep(Duration::from_millis(10));
         }
     }
-    let (outcome, data) = simple(connection, window, buffer, &Command::read_capacity(wire), timeout)?;
+    let (outcome, data) = attended(connection, window, buffer, &Command::read_capacity(wire), timeout)?;
     let last = data.first_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes));
     let size = data.get(8..12).and_then(|bytes| bytes.first_chunk::<4>()).map(|b| u32::from_be_bytes(*b));
     let (Status::Good, Some(last), Some(block_size)) = (outcome.status, last, size) else {
@@ -131,7 +154,7 @@ pub fn probe(
     if !block_size.is_power_of_two() || !(512..=65_536).contains(&block_size) {
         return Err(Error::Failed(format!("{lun} has blocks of {block_size} bytes")));
     }
-    let (outcome, data) = simple(connection, window, buffer, &Command::caching_page(wire), timeout)?;
+    let (outcome, data) = attended(connection, window, buffer, &Command::caching_page(wire), timeout)?;
     let page = data.get(3).map(|descriptors| 4 + usize::from(*descriptors));
     let page = page.and_then(|at| data.get(at..)).unwrap_or_default();
     let write_cache = match (outcome.status, page) {

@@ -34,6 +34,8 @@ pub struct Disk {
     pub ignore_flush: bool,
     pub writes: u64,
     pub null: bool,
+    /// So many commands more end with a unit attention that come after TEST UNIT READY.
+    pub attentions: u32,
 }
 
 impl Disk {
@@ -97,6 +99,7 @@ impl FakeTarget {
             ignore_flush: false,
             writes: 0,
             null: false,
+            attentions: 0,
         }));
         let (stop, crash) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let logins = Arc::new(AtomicU64::new(0));
@@ -279,6 +282,10 @@ impl Connection {
         let lba = usize::try_from(u64::from_be_bytes(*cdb[2..].first_chunk().unwrap())).unwrap();
         let blocks = u32::from_be_bytes(*cdb[10..].first_chunk().unwrap()) as usize;
         match cdb[0] {
+            0x9e | 0x1a if disk.attentions > 0 => {
+                disk.attentions -= 1;
+                self.attention(itt);
+            }
             0x88 => {
                 let range = lba * disk.block_size..(lba + blocks) * disk.block_size;
                 self.data_in(itt, &disk.cache[if disk.null { 0..range.len() } else { range }]);
@@ -382,6 +389,15 @@ impl Connection {
     fn good(&mut self, itt: u32) {
         let answer = self.response(itt, 0);
         self.output.extend_from_slice(answer.as_bhs().bytes());
+    }
+
+    /// CAPACITY DATA HAS CHANGED.
+    fn attention(&mut self, itt: u32) {
+        let mut answer = self.response(itt, 2);
+        answer.data_len = U24::new(20);
+        self.output.extend_from_slice(answer.as_bhs().bytes());
+        let sense = [0, 18, 0x70, 0, 6, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x2a, 0x09, 0, 0, 0, 0];
+        self.output.extend_from_slice(&sense);
     }
 
     fn data_in(&mut self, itt: u32, data: &[u8]) {
