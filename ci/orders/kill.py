@@ -2,7 +2,7 @@
 """Gives orders through a command device while the array is killed, over and over, and checks that every change was
 made once or not at all, as its result says.
 
-    ci/orders/kill.py KAGAMID [--time SECONDS] [--kills N] [--hosts N] [--far]
+    ci/orders/kill.py KAGAMID [--time SECONDS] [--kills N] [--hosts N] [--far] [--forget]
 
 Each host makes a volume of a name that nobody else uses, makes it larger, and removes it, each by one record that it gives
 again, the same bytes, until it has a result: in another slot, over another session, to the array that was started
@@ -14,6 +14,9 @@ again. So a change may have been made before the kill, with the result lost. Wha
 
 With --far there are two arrays, and the hosts reach only the first one: orders are for the second, written to the first
 one's own command device, which passes them on, or to the virtual volume of the second one's. Either is killed.
+
+With --forget the array loses, at each kill, what it remembers of orders: this must be found out, so then the exit
+code 0 says that it was.
 """
 
 import argparse
@@ -24,6 +27,7 @@ import random
 import secrets
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -140,6 +144,29 @@ class Array:
             raise SystemExit(f"kill: the array ended with {self.process.returncode}")
 
 
+def forget(log):
+    """Takes the results of orders out of a log of tables: their records become of a kind that nobody knows, with the flag
+    that has an array keep such a record and go on (docs/formats.md, tables)."""
+    data = bytearray(log.read_bytes())
+    at, forgotten = 64, 0
+    while data[at:at + 4] == b"KTXN":
+        length, = struct.unpack_from("<I", data, at + 4)
+        body, record = at + 32, at + 32
+        while record < body + length:
+            kind, _, flags = struct.unpack_from("<HHB", data, record)
+            if kind == 6 and flags & 2:
+                struct.pack_into("<H", data, record, 0x7006)
+                forgotten += 1
+            record += 5
+            for _ in ("key", "payload"):
+                record += 4 + struct.unpack_from("<I", data, record)[0]
+        struct.pack_into("<I", data, at + 24, orders.crc32c(data[body:body + length]))
+        struct.pack_into("<I", data, at + 28, orders.crc32c(data[at:at + 28]))
+        at = (body + length + 7) & ~7
+    log.write_bytes(data)
+    return forgotten
+
+
 class Giver:
     """A host that does not lose heart: it gives a record again until it has a result."""
 
@@ -243,6 +270,7 @@ def main():
     parser.add_argument("--kills", type=int, default=0, help="at least so many")
     parser.add_argument("--hosts", type=int, default=6)
     parser.add_argument("--far", action="store_true", help="orders for a second array, by the first one only")
+    parser.add_argument("--forget", action="store_true", help="an array that forgets must be found out")
     arguments = parser.parse_args()
     work = tempfile.TemporaryDirectory(prefix="kagami-orders-", dir=os.environ.get("BUILD_WORK"))
     folder = Path(work.name)
@@ -278,6 +306,8 @@ def main():
         victim = random.choice(arrays)
         victim.kill()
         kills += 1
+        if arguments.forget:
+            forget(victim.folder / "data" / "tables.log")
         victim.start()
     stop.set()
     for thread in threads:
@@ -294,11 +324,19 @@ def main():
         if there != told:
             failures.append(f"there are {sorted(there.items() - told.items())}, missing {sorted(told.items() - there.items())}")
     for one in arrays:
-        one.stop()
+        # Whoever failed may have ended right after a start, before signals are heard.
+        one.end() if failures else one.stop()
     for what, generations in audit(folder).items():
         if len(generations) > 1:
             failures.append(f"made twice: {what} at {sorted(generations)}")
     said = ", ".join(f"{value} {key}" for key, value in counts.items() if value)
+    if arguments.forget:
+        work.cleanup()
+        if not failures:
+            print("an array that forgets what came of orders was not found out", file=sys.stderr)
+            return 1
+        print(f"an array that forgets is found out after {kills} kills: {failures[0]}")
+        return 0
     print(f"orders under SIGKILL: {kills} kills of {len(arrays)}, {arguments.hosts} hosts; {said}")
     if failures:
         print("\n".join(failures), file=sys.stderr)
