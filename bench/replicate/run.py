@@ -3,9 +3,10 @@
 
     bench/replicate/run.py                         every row, once
     bench/replicate/run.py write lag --rounds 3    some rows, three times
+    bench/replicate/run.py catch-up --folder /mnt/tmpfs --cache 1GiB    volumes and journals in RAM
 
 Rows:
-  write       4 KiB random writes: the same volume unpaired and paired, in turns (WCE=0, and WCE=1 at a limited rate)
+  write       4 KiB random writes: a volume that is not paired and one that is, in turns (WCE=0, and WCE=1 at a limited rate)
   lag         lag at a steady load, on loopback and over a line of 50 ms round trip
   slow        host writes while the line hangs, and while the far array catches up
   catch-up    a line of 2 Gb/s and 50 ms: how busy it is while the far array catches up; and loopback without a limit
@@ -14,7 +15,8 @@ Rows:
   swap        how long hosts' commands are held by a swap of a drained pair
 
 Two arrays, a line and a generator on two cores measure the scheduler as well: rates are limited, and CPU time is that of each
-process. Builds what it measures; uses 127.0.0.1 only; leaves nothing behind. `--folder` says where volumes and journals lie.
+process. Builds what it measures; uses 127.0.0.1 only; leaves nothing behind. `--folder` says where volumes and journals lie,
+`--far-folder` those of array two: on one disk, both arrays' journals and volumes share what it can do.
 """
 
 import argparse
@@ -30,7 +32,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 IQN = "iqn.2026-11.io.kagami"
-DB, JOURNAL, FORWARD, THROUGH, ORDERS = 0, 20, 30, 31, 9
+DB, SOLO, JOURNAL, FORWARD, THROUGH, ORDERS = 0, 2, 20, 30, 31, 9
 EXIT_DONE = (0, 10, 11, 12)
 
 CONFIG = """
@@ -55,6 +57,13 @@ lun = 1
 name = "ram"
 backend = "ram"
 size = "64MiB"
+
+[[volume]]
+lun = {solo}
+name = "solo"
+path = "{work}/solo"
+size = "{size}"
+cache = "{mode}"
 
 [[volume]]
 lun = {orders}
@@ -98,12 +107,13 @@ class Array:
 
     def __init__(self, bench, name, peer, port, peer_port, core):
         self.bench, self.name, self.port = bench, name, port
-        self.work = pathlib.Path(tempfile.mkdtemp(prefix=f"kagami-{name}.", dir=bench.options.folder))
         options = bench.options
+        folder = options.far_folder if name == "two" and options.far_folder else options.folder
+        self.work = pathlib.Path(tempfile.mkdtemp(prefix=f"kagami-{name}.", dir=folder))
         text = CONFIG.format(
             name=name, peer=peer, iqn=IQN, work=self.work, port=port, peer_port=peer_port, core=core,
             size=options.size, journal_size=options.journal, mode=bench.mode, cache=options.cache,
-            db=DB, journal=JOURNAL, forward=FORWARD, through=THROUGH, orders=ORDERS,
+            db=DB, solo=SOLO, journal=JOURNAL, forward=FORWARD, through=THROUGH, orders=ORDERS,
         )
         (self.work / "kagami.toml").write_text(text)
         self.log = open(self.work / "log", "w+", encoding="utf-8")
@@ -239,12 +249,12 @@ class Bench:
             time.sleep(0.02)
         return time.monotonic() - began
 
-    def fill(self, array, mebibytes):
+    def fill(self, array, mebibytes, lun=DB):
         """Writes the start of the volume once, in order."""
         count = mebibytes << 20
         self.load(
             array, "--read", 0, "--block", "256KiB", "--pattern", "seq", "--connections", 1, "--depth", 8,
-            seconds=max(1, count // (256 << 20)),
+            "--span", count, lun=lun, seconds=max(1, count // (256 << 20)),
         )
 
 
@@ -258,19 +268,40 @@ def per_io(array, run):
     return report, (array.cpu() - cpu) * 1e6 / max(1, report["commands"])
 
 
+def median(reports, key):
+    return statistics.median(report[key] for report, _ in reports)
+
+
 def row_write(bench):
-    for mode, words in (("writethrough", RANDOM), ("writeback", (*RANDOM, "--rate", bench.options.rate))):
-        one, _ = bench.arrays(mode=mode)
-        bench.fill(one, 64)
-        alone, alone_cpu = per_io(one, lambda: bench.load(one, *words))
+    options = bench.options
+    random = ("--read", 0, "--block", "4KiB", "--connections", 2, "--depth", options.depth // 2, "--span", options.span)
+    for mode, words in (("writethrough", random), ("writeback", (*random, "--rate", options.rate))):
+        one, two = bench.arrays(mode=mode)
+        mebibytes = max(1, options.span >> 20)
+        bench.fill(one, mebibytes), bench.fill(one, mebibytes, lun=SOLO)
         bench.pair()
-        paired, paired_cpu = per_io(one, lambda: bench.load(one, *words))
-        wce = 0 if mode == "writethrough" else 1
+        runs, far = {SOLO: [], DB: []}, []
+        for _ in range(options.turns):
+            for lun, reports in runs.items():
+                cpu = two.cpu()
+                reports.append(per_io(one, lambda lun=lun: bench.load(one, *words, lun=lun)))
+                if lun == DB:
+                    far.append((two.cpu() - cpu) * 1e6 / max(1, reports[-1][0]["commands"]))
+                # What this has left dirty is not to be destaged beside the next.
+                time.sleep(options.pause)
+        figures = {}
+        for lun, reports in runs.items():
+            cpu = statistics.median(cpu for _, cpu in reports)
+            figures[lun] = median(reports, "iops"), median(reports, "latency_p50_us"), median(reports, "latency_p99_us"), cpu
+        alone, paired = figures[SOLO], figures[DB]
+        state, errors = one.status()["state"], sum(report["errors"] for report, _ in runs[SOLO] + runs[DB])
+        shown = [f"{i:,.0f} IOPS p50 {p50:.0f} p99 {p99:.0f} us, {cpu:.1f} us CPU" for i, p50, p99, cpu in (alone, paired)]
         print(
-            f"write WCE={wce}: unpaired {alone['iops']:,.0f} IOPS p99 {alone['latency_p99_us']:.0f} us {alone_cpu:.1f} us CPU;"
-            f" PAIR {paired['iops']:,.0f} IOPS p99 {paired['latency_p99_us']:.0f} us {paired_cpu:.1f} us CPU;"
-            f" IOPS x {paired['iops'] / alone['iops']:.2f}, p99 x {paired['latency_p99_us'] / alone['latency_p99_us']:.2f},"
-            f" CPU x {paired_cpu / alone_cpu:.2f}; errors {paired['errors']}"
+            f"write WCE={0 if mode == 'writethrough' else 1}, depth {options.depth}: unpaired {shown[0]}; {state} {shown[1]}"
+            f" and {statistics.median(far):.1f} at the far array;"
+            f" IOPS x {paired[0] / alone[0]:.2f}, p99 x {paired[2] / alone[2]:.2f}, CPU x {paired[3] / alone[3]:.2f};"
+            f" medians of {options.turns}; errors {errors}",
+            flush=True,
         )
         bench.close()
 
@@ -437,6 +468,11 @@ def main():
     parser.add_argument("--cache", default="256MiB")
     parser.add_argument("--fill", type=int, default=512, help="MiB that are written before a formation copy")
     parser.add_argument("--behind", type=int, default=400, help="MiB that the far array has to catch up")
+    parser.add_argument("--depth", type=int, default=32, help="commands at a time in row 'write'")
+    parser.add_argument("--turns", type=int, default=3, help="of unpaired and paired in row 'write'")
+    parser.add_argument("--pause", type=float, default=1, help="seconds between these")
+    parser.add_argument("--span", type=int, default=64 << 20, help="bytes that row 'write' writes to: within what may be dirty")
+    parser.add_argument("--far-folder", help="where those of array two lie, if elsewhere")
     parser.add_argument("--folder", help="where volumes and journals lie")
     parser.add_argument("--port", type=int, default=13941)
     parser.add_argument("--binaries", type=pathlib.Path, help="where kagamid, kagami and kagami-bench are; built otherwise")

@@ -5,6 +5,9 @@
 
 use std::collections::VecDeque;
 
+/// Buffers that a line keeps for later.
+const KEPT: usize = 64;
+
 /// How wide a direction is, and until when it is taken.
 #[derive(Debug)]
 pub(super) struct Width {
@@ -35,6 +38,8 @@ pub(super) struct Line {
     room: usize,
     chunks: VecDeque<Chunk>,
     queued: usize,
+    /// Buffers that came out, to be used again: to make new ones costs as much as to copy into them.
+    spare: Vec<Vec<u8>>,
     /// The sender has said all; the other side is told when everything has come out.
     pub(super) ended: bool,
 }
@@ -43,12 +48,13 @@ pub(super) struct Line {
 struct Chunk {
     due: u64,
     bytes: Vec<u8>,
+    len: usize,
     out: usize,
 }
 
 impl Line {
     pub(super) fn new(delay: u64, room: usize) -> Self {
-        Self { delay, room, chunks: VecDeque::new(), queued: 0, ended: false }
+        Self { delay, room, chunks: VecDeque::new(), queued: 0, spare: Vec::new(), ended: false }
     }
 
     /// How many bytes may go in now.
@@ -56,15 +62,34 @@ impl Line {
         if self.ended { 0 } else { self.room.saturating_sub(self.queued) }
     }
 
-    pub(super) fn push(&mut self, bytes: Vec<u8>, width: &mut Width, now: u64) {
-        self.queued += bytes.len();
-        let due = width.pass(bytes.len(), now).saturating_add(self.delay);
-        self.chunks.push_back(Chunk { due, bytes, out: 0 });
+    /// A buffer of that length for [`push`](Self::push), with anything in it.
+    pub(super) fn buffer(&mut self, len: usize) -> Vec<u8> {
+        let mut bytes = self.spare.pop().unwrap_or_default();
+        bytes.resize(len, 0);
+        bytes
+    }
+
+    /// A buffer that is not used after all.
+    pub(super) fn keep(&mut self, bytes: Vec<u8>) {
+        if self.spare.len() < KEPT {
+            self.spare.push(bytes);
+        }
+    }
+
+    /// The first `len` bytes of a buffer go in.
+    pub(super) fn push(&mut self, bytes: Vec<u8>, len: usize, width: &mut Width, now: u64) {
+        let len = len.min(bytes.len());
+        self.queued += len;
+        let due = width.pass(len, now).saturating_add(self.delay);
+        self.chunks.push_back(Chunk { due, bytes, len, out: 0 });
     }
 
     /// The bytes that have arrived and are not taken yet.
     pub(super) fn front(&self, now: u64) -> Option<&[u8]> {
-        self.chunks.front().filter(|chunk| chunk.due <= now).and_then(|chunk| chunk.bytes.get(chunk.out..))
+        self.chunks
+            .front()
+            .filter(|chunk| chunk.due <= now)
+            .and_then(|chunk| chunk.bytes.get(chunk.out..chunk.len))
     }
 
     /// So many of them were taken.
@@ -72,8 +97,10 @@ impl Line {
         let Some(chunk) = self.chunks.front_mut() else { return };
         chunk.out += len;
         self.queued = self.queued.saturating_sub(len);
-        if chunk.out >= chunk.bytes.len() {
-            self.chunks.pop_front();
+        if chunk.out >= chunk.len
+            && let Some(chunk) = self.chunks.pop_front()
+        {
+            self.keep(chunk.bytes);
         }
     }
 
@@ -95,13 +122,14 @@ mod tests {
     #[test]
     fn bytes_come_out_after_the_delay() {
         let (mut line, mut width) = (Line::new(100, 1000), Width::new(0));
-        line.push(vec![1, 2, 3], &mut width, 5);
+        line.push(vec![1, 2, 3, 4], 3, &mut width, 5);
         assert_eq!(line.front(104), None);
         assert_eq!(line.front(105), Some(&[1, 2, 3][..]));
         line.took(2);
         assert_eq!(line.front(105), Some(&[3][..]));
         line.took(1);
         assert_eq!((line.due(), line.room()), (None, 1000));
+        assert_eq!(line.buffer(4), [1, 2, 3, 4], "the same again");
     }
 
     #[test]
@@ -110,7 +138,7 @@ mod tests {
         let mut lines = [Line::new(0, 4000), Line::new(0, 4000)];
         for _ in 0..2 {
             for line in &mut lines {
-                line.push(vec![0; 1000], &mut width, 0);
+                line.push(vec![0; 1000], 1000, &mut width, 0);
             }
         }
         // A byte a nanosecond: the fourth chunk has left after 4 us.
@@ -122,7 +150,7 @@ mod tests {
     #[test]
     fn a_full_line_takes_no_more_and_an_ended_one_nothing() {
         let (mut line, mut width) = (Line::new(0, 10), Width::new(0));
-        line.push(vec![0; 12], &mut width, 0);
+        line.push(vec![0; 12], 12, &mut width, 0);
         assert_eq!(line.room(), 0);
         line.took(12);
         assert_eq!(line.room(), 10);

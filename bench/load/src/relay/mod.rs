@@ -221,16 +221,23 @@ impl Pair {
     fn read(&mut self, side: usize, width: &mut Width, now: u64) -> bool {
         let line = &mut self.lines[side];
         while line.room() > 0 {
-            let mut bytes = vec![0; CHUNK.min(line.room())];
-            match self.ends[side].read(&mut bytes) {
-                Ok(0) => line.ended = true,
-                Ok(len) => {
-                    bytes.truncate(len);
-                    line.push(bytes, width, now);
+            let mut bytes = line.buffer(CHUNK.min(line.room()));
+            let failed = match self.ends[side].read(&mut bytes) {
+                Ok(0) => {
+                    line.ended = true;
+                    continue;
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return false,
+                Ok(len) => {
+                    line.push(bytes, len, width, now);
+                    continue;
+                }
+                Err(error) => error.kind(),
+            };
+            line.keep(bytes);
+            match failed {
+                ErrorKind::WouldBlock => break,
+                ErrorKind::Interrupted => {}
+                _ => return false,
             }
         }
         true
