@@ -5,6 +5,7 @@ import os
 import pathlib
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -216,6 +217,8 @@ class Host:
 
     def __init__(self, array, lun):
         self.array, self.lun = array, lun
+        # Where the array may die, what is answered has to be stable: FUA.
+        self.fua = False
         self.content = {}
         self.stamp = 0
 
@@ -231,7 +234,8 @@ class Host:
         # In doubt until it is answered: one or the other.
         old = self.content.get(at, {bytes(BLOCK)})
         self.content[at] = old | {data}
-        device.write(at * BLOCK, data)
+        blocks = BLOCK // device.block
+        device.good(struct.pack(">BBQIxx", 0x8A, 0x08 if self.fua else 0, at * blocks, blocks), write=data)
         self.content[at] = {data}
 
     def check(self, what, array, data):

@@ -15,13 +15,13 @@ import sys
 import time
 
 sys.dont_write_bytecode = True
-from arrays import Failed, Host, Load, prove, same  # noqa: E402
+from arrays import MIB, Failed, Host, Load, prove, same  # noqa: E402
 
 
 class Proof:
     def __init__(self, site):
         self.site, self.say, self.cut = site, site.say, site.cut
-        self.tokyo, self.osaka = site.array("tokyo"), site.array("osaka")
+        self.tokyo, self.osaka = (site.array(name, journal=32 * MIB) for name in ("tokyo", "osaka"))
         site.link(self.tokyo, self.osaka)
         for here, there in ((self.tokyo, self.osaka), (self.osaka, self.tokyo)):
             here.groups["erp"] = (there.name, "")
@@ -86,7 +86,9 @@ class Proof:
         self.flushed("after the resync")
 
         for victim in (self.secondary, self.primary):
-            loads = [Load(host, 31 + n) for n, host in enumerate(self.hosts)]
+            for host in self.hosts:
+                host.fua = victim is self.primary
+            loads = [Load(host, 31 + n, pause=0.002) for n, host in enumerate(self.hosts)]
             time.sleep(0.5)
             victim.end(signal.SIGKILL)
             time.sleep(0.3)
@@ -98,8 +100,10 @@ class Proof:
             self.primary.state("PAIR", "PSUE", recovering=False)
             self.say(f"{victim.name} killed under load and back")
         self.flushed("after the kills")
+        for host in self.hosts:
+            host.fua = False
 
-        loads = [Load(host, 57 + n) for n, host in enumerate(self.hosts)]
+        loads = [Load(host, 57 + n, pause=0.002) for n, host in enumerate(self.hosts)]
         for _ in range(3):
             time.sleep(0.3)
             self.cut()

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # Proves pairs of volumes with real arrays.
 #
-#   ci/replicate/run.sh                    all: the life of a pair (prove.py), a death at every step of it (steps.py)
+#   ci/replicate/run.sh                    all: the life of a pair (prove.py), a death at every step of it (steps.py), full and
+#                                          failing journals and disks (trouble.py), orders as an operator gives them (cycle.py)
 #   ci/replicate/run.sh prove steps        only these
 #   KILLS=1000 ci/replicate/run.sh steps   until there were so many SIGKILLs, each step in turn
 set -euo pipefail
 # shellcheck source=ci/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
-need python3
-(($#)) || set -- prove steps
+need python3 mkfs.ext4 mount losetup nbdkit nbdfuse
+(($#)) || set -- prove steps trouble
 for part in "$@"; do
     began=$SECONDS
     options=()

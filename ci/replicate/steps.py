@@ -25,71 +25,11 @@ import threading
 import time
 
 sys.dont_write_bytecode = True
-from arrays import BLOCK, MIB, Array, Busy, Failed, Problem, SlotTaken, prove, same, wait  # noqa: E402
+from arrays import MIB, Array, Failed, prove, same, wait  # noqa: E402
+from story import LUNS, Story, prefix  # noqa: E402
 
-LUNS = (0, 1)
 # Exit codes of an order that may be given again: not yet, or out of reach, or nobody there.
 AGAIN = (1, 4, 5)
-
-
-class Story(threading.Thread):
-    """One host that writes the volumes in turn, each write after the one before was answered.
-
-    While a group journals, what is answered is in the journal; outside, it may be in the cache only, so there it is
-    written with FUA.
-    """
-
-    def __init__(self, array, seed, journaled=False, pause=0.001):
-        super().__init__(daemon=True)
-        self.array, self.draw, self.pause, self.flags = array, random.Random(seed), pause, 0 if journaled else 0x08
-        self.writes, self.answered, self.running, self.trouble = [], 0, True, None
-        self.start()
-
-    def run(self):
-        try:
-            devices = [self.array.device(lun, timeout=20.0) for lun in LUNS]
-            while self.running:
-                lun = len(self.writes) % len(LUNS)
-                at = self.draw.randrange(devices[lun].size // BLOCK)
-                data = f"{self.array.name}:{lun}:{at}:{time.time_ns()};".encode().ljust(64, b".") * (BLOCK // 64)
-                self.writes.append((lun, at, data))
-                blocks = BLOCK // devices[lun].block
-                devices[lun].good(struct.pack(">BBQIxx", 0x8A, self.flags, at * blocks, blocks), write=data)
-                self.answered += 1
-                time.sleep(self.pause)
-        except (Problem, Busy, SlotTaken, OSError) as trouble:
-            self.trouble = trouble
-
-    def stop(self):
-        self.running = False
-        self.join(60)
-        if self.is_alive():
-            raise Failed(f"a write at {self.array.name} is not answered")
-
-
-def prefix(what, truth, writes, found, least):
-    """What was found must be the first so many writes over what was there before, for a number from `least` on."""
-    versions = {}
-    for number, (lun, at, data) in enumerate(writes, 1):
-        old = truth[lun][at * BLOCK:(at + 1) * BLOCK]
-        versions.setdefault((lun, at), [(0, old)]).append((number, data))
-    low, high = (least, "what was answered"), (len(writes), "what was written")
-    for lun in LUNS:
-        for at in range(len(truth[lun]) // BLOCK):
-            block = found[lun][at * BLOCK:(at + 1) * BLOCK]
-            known = versions.get((lun, at)) or [(0, truth[lun][at * BLOCK:(at + 1) * BLOCK])]
-            which = [number for number, (_, data) in enumerate(known) if data == block]
-            if not which:
-                raise Failed(f"{what}: LUN {lun} block {at} holds {block[:32]!r}, which was never there; known: "
-                             f"{[(number, data[:32]) for number, data in known]}")
-            place = f"LUN {lun} block {at}"
-            low = max(low, (known[which[-1]][0], place))
-            if which[-1] + 1 < len(known):
-                high = min(high, (known[which[-1] + 1][0] - 1, place))
-    if low[0] > high[0]:
-        raise Failed(f"{what}: not a prefix of {len(writes)} writes: at least {low[0]} ({low[1]}), "
-                     f"at most {high[0]} ({high[1]})")
-    return high[0]
 
 
 class Watch(threading.Thread):
@@ -301,7 +241,7 @@ class Steps:
         self.equal(what)
 
     def swap(self, order="swap", at_secondary=False):
-        story = Story(self.primary, self.draw.random(), journaled=True)
+        story = Story(self.primary, self.draw.random())
         time.sleep(0.05)
         at = self.secondary if at_secondary else self.primary
         primary, secondary = self.primary, self.secondary
@@ -326,7 +266,7 @@ class Steps:
         self.equal(what)
 
     def takeover(self):
-        story = Story(self.primary, self.draw.random(), journaled=True)
+        story = Story(self.primary, self.draw.random(), fua=False)
         time.sleep(0.1)
         least = story.answered
         self.primary.kagami("marker", "erp", f"t{time.monotonic_ns()}", "--wait")
