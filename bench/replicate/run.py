@@ -11,7 +11,6 @@ Rows:
   slow        host writes while the line hangs, and while the far array catches up
   catch-up    a line of 2 Gb/s and 50 ms: how busy it is while the far array catches up; and loopback without a limit
   formation   speed of the formation copy, of allocated and of empty regions, and what hosts lose meanwhile
-  forward     CPU time of 4 KiB commands through a virtual volume against served ones
   swap        how long hosts' commands are held by a swap of a drained pair
 
 Two arrays, a line and a generator on two cores measure the scheduler as well: rates are limited, and CPU time is that of each
@@ -32,7 +31,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 IQN = "iqn.2026-11.io.kagami"
-DB, SOLO, JOURNAL, FORWARD, THROUGH, ORDERS = 0, 2, 20, 30, 31, 9
+DB, SOLO, JOURNAL, THROUGH, ORDERS = 0, 2, 20, 31, 9
 EXIT_DONE = (0, 10, 11, 12)
 
 CONFIG = """
@@ -51,12 +50,6 @@ name = "db"
 path = "{work}/db"
 size = "{size}"
 cache = "{mode}"
-
-[[volume]]
-lun = 1
-name = "ram"
-backend = "ram"
-size = "64MiB"
 
 [[volume]]
 lun = {solo}
@@ -81,14 +74,7 @@ size = "{journal_size}"
 name = "{peer}"
 portal = "127.0.0.1:{peer_port}"
 iqn = "{iqn}:{peer}"
-luns = [1]
 orders = "forward"
-
-[[virtual]]
-lun = {forward}
-peer = "{peer}"
-mapped_lun = 1
-name = "far-ram"
 
 [[virtual]]
 lun = {through}
@@ -113,7 +99,7 @@ class Array:
         text = CONFIG.format(
             name=name, peer=peer, iqn=IQN, work=self.work, port=port, peer_port=peer_port, core=core,
             size=options.size, journal_size=options.journal, mode=bench.mode, cache=options.cache,
-            db=DB, solo=SOLO, journal=JOURNAL, forward=FORWARD, through=THROUGH, orders=ORDERS,
+            db=DB, solo=SOLO, journal=JOURNAL, through=THROUGH, orders=ORDERS,
         )
         (self.work / "kagami.toml").write_text(text)
         self.log = open(self.work / "log", "w+", encoding="utf-8")
@@ -416,18 +402,6 @@ def row_formation(bench):
     )
 
 
-def row_forward(bench):
-    one, two = bench.arrays()
-    for kind, read in (("read", 100), ("write", 0)):
-        words = ("--read", read, "--block", "4KiB", "--connections", 2, "--depth", 16, "--rate", bench.options.rate)
-        served, served_cpu = per_io(one, lambda: bench.load(one, *words, lun=1))
-        through, through_cpu = per_io(one, lambda: bench.load(one, *words, lun=FORWARD))
-        print(
-            f"forward, {kind}: served {served['iops']:,.0f} IOPS {served_cpu:.2f} us CPU,"
-            f" through {through['iops']:,.0f} IOPS {through_cpu:.2f} us: x {through_cpu / served_cpu:.2f}"
-        )
-
-
 def row_swap(bench):
     one, two = bench.arrays()
     bench.pair()
@@ -453,7 +427,7 @@ def row_swap(bench):
 
 ROWS = {
     "write": row_write, "lag": row_lag, "slow": row_slow, "catch-up": row_catch_up,
-    "formation": row_formation, "forward": row_forward, "swap": row_swap,
+    "formation": row_formation, "swap": row_swap,
 }
 
 
