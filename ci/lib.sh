@@ -24,9 +24,15 @@ need() {
     done
 }
 
-# A TCP port on loopback that nothing uses just now.
+# A TCP port on loopback that nothing uses just now, and that the kernel gives to nobody by itself: whoever listens there
+# finds it free when it is started again.
 free_port() {
-    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+    local port
+    while :; do
+        port=$((20000 + RANDOM % 12000))
+        port_open "$port" || break
+    done
+    printf '%s\n' "$port"
 }
 
 # wait_until SECONDS COMMAND...: true as soon as the command is, false after so many seconds.
