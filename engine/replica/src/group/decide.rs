@@ -146,26 +146,16 @@ impl Live {
             }
             Decision::Swap(fence) if self.sink.as_ref().is_some_and(crate::Sink::is_limited) => {
                 // An operator holds restore back: this side would never be what the primary was.
-                self.complain(
-                    cx,
-                    "a swap is refused: restore has a limit (an order to restore without one lifts it)",
-                );
-                self.run(Program::Note(Note::Refused(fence.request)))
+                let refused = self.refuse(cx, fence.request);
+                if refused {
+                    let why =
+                        "a swap is refused: restore has a limit (an order to restore without one lifts it)";
+                    self.complain(cx, why);
+                }
+                refused
             }
             Decision::Swap(fence) => self.aim(cx, Aim::Swap(fence)),
-            Decision::Refuse(request) => {
-                if let Some(goal) = self.goal.take_if(|goal| matches!(goal.what, Aim::Swap(_))) {
-                    if goal.stopping {
-                        // Too late: it is about to be done.
-                        self.goal = Some(goal);
-                        return false;
-                    }
-                    if let Some(sink) = &mut self.sink {
-                        sink.go_on(cx);
-                    }
-                }
-                self.run(Program::Note(Note::Refused(request)))
-            }
+            Decision::Refuse(request) => self.refuse(cx, request),
             Decision::Regain => self.run(Program::Regain),
             Decision::Unfence => self.run(Program::Unfence),
             Decision::Yield(formation) => self.run(Program::Yield(formation)),
@@ -174,6 +164,21 @@ impl Live {
                 self.run(Program::Overtaken { reason })
             }
         }
+    }
+
+    /// Promises never to do that swap, and sets out for none any more: whoever hears of the promise serves again. Not so
+    /// where one is about to be done.
+    fn refuse(&mut self, cx: &mut Context<'_>, request: u128) -> bool {
+        if let Some(goal) = self.goal.take_if(|goal| matches!(goal.what, Aim::Swap(_))) {
+            if goal.stopping {
+                self.goal = Some(goal);
+                return false;
+            }
+            if let Some(sink) = &mut self.sink {
+                sink.go_on(cx);
+            }
+        }
+        self.run(Program::Note(Note::Refused(request)))
     }
 
     /// Why the group cannot go on.

@@ -15,7 +15,7 @@ use crate::page::{ORDERS, PageAnswer, PageOrder, StatusPage};
 use crate::record::{Record, Side, State};
 use crate::sink::Limit;
 use crate::source::SourcePlan;
-use kagami_journal::EntryKind;
+use kagami_journal::{Ending, EntryKind};
 use kagami_types::{JournalPos, Sequence, Time};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -99,6 +99,8 @@ pub(super) struct Orders {
     looked: Time,
     /// Every row of the decision table that was seen: for coverage.
     pub(super) seen: Vec<(Side, State, &'static str)>,
+    /// What recovery found where the journal ended: for coverage.
+    pub(super) ending: Option<Ending>,
 }
 
 enum Next {
@@ -172,6 +174,15 @@ impl super::Group {
         match &self.stage {
             super::Stage::Live(live) => &live.orders.seen,
             _ => &[],
+        }
+    }
+
+    /// What was where this life's recovery found its journal to end, where there was one: for coverage in tests.
+    #[must_use]
+    pub fn ending(&self) -> Option<Ending> {
+        match &self.stage {
+            super::Stage::Live(live) => live.orders.ending,
+            _ => None,
         }
     }
 }
@@ -351,13 +362,17 @@ impl Live {
             At::Cancels if late => Next::Answer(OrderResult::TimedOut(
                 "the other array has not given up the swap yet, and this side stays stopped".to_owned(),
             )),
-            At::TakesOver if record.state == State::Ssws => {
+            At::TakesOver if record.state == State::Ssws || self.orders.ended == Some(Ended::TakenOver) => {
                 Next::Answer(OrderResult::TakenOver(self.lost(&record, "taken over")))
             }
             // The primary had stopped for a swap meanwhile.
             At::TakesOver if record.side == Side::Primary => Next::Answer(OrderResult::Swapped),
             At::TakesOver if self.goal.is_none() && self.orders.ended.is_none() => {
-                // Something else came first.
+                // Something else came first. Then it is not what it was when the order was accepted.
+                let alone = self.difference.count() > 0 && record.bits != 0;
+                if let Verdict::Refused(why) = accept(&record, alone, self.link.fresh(cx.now, FRESH), &what) {
+                    return Next::Answer(OrderResult::Refused(why.to_owned()));
+                }
                 let force = matches!(what, Order::Takeover { force: true, .. });
                 if self.aim(cx, Aim::TakeOver { force }) { Next::Moved } else { Next::Stay }
             }

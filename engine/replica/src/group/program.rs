@@ -254,6 +254,7 @@ impl Live {
             }
             (Program::Recover(recovering), 2) => {
                 let Some(found) = recovering.found.take() else { return Go::Drop };
+                self.orders.ending = Some(found.ending);
                 self.sequencer.fetch_max(found.sequence.0, std::sync::atomic::Ordering::AcqRel);
                 let epoch = Epoch(Self::random_word(cx));
                 let block = &self.saver.durable().block;

@@ -27,6 +27,8 @@ pub struct Array {
     /// When the last mail arrives, to and from each front.
     pub mail_at: Vec<(Time, Time)>,
     pub deleted: bool,
+    /// The life of which recovery was looked at.
+    pub recovered: u32,
     /// The last mode that the group gave its fronts in this life.
     pub mode: Option<Mode>,
 }
@@ -64,6 +66,7 @@ impl Array {
             writing: BTreeMap::new(),
             mail_at: vec![(Time(0), Time(0)); plan.volumes],
             deleted: false,
+            recovered: 0,
             mode: None,
         }
     }
@@ -85,6 +88,15 @@ impl World {
             return;
         }
         self.note(format!("array {array} starts"));
+        if let (Some(one), other) = (self.durable(array), self.durable(1 - array)) {
+            self.see_swap(&one, other.as_ref());
+            if let Some(other) = other {
+                self.see_swap(&other, Some(&one));
+            }
+            if !self.arrays[1 - array].up || self.now < self.cut_until {
+                self.see_swap(&one, None);
+            }
+        }
         let plan = &self.plan;
         let id = |number: u128| Uuid::from_u128(number);
         let own = array as u128;
@@ -171,4 +183,18 @@ impl World {
         let down = Duration::from_millis(self.rng.skewed(1, 1500));
         self.later(down, array, super::Event::Boot);
     }
+}
+
+/// A superblock that does not say up to where entries may have been applied.
+pub fn without_target(bytes: &[u8]) -> Vec<u8> {
+    let kagami_journal::Found::Ours(mut block, _) = kagami_journal::Superblock::choose(bytes, &[0; 4096])
+    else {
+        return bytes.to_vec();
+    };
+    block.restore_target = block.restored;
+    // Behind the record lies the sequence that goes with it.
+    if let Some(target) = block.record.get_mut(1024..1032) {
+        target.copy_from_slice(&block.restored_sequence.0.to_le_bytes());
+    }
+    block.encode().to_vec()
 }

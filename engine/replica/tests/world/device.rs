@@ -20,7 +20,7 @@ pub struct Device {
     bytes: u64,
     /// Says that it has made stable what it has not.
     pub lies: bool,
-    /// Bytes at which writes are dropped, from and to.
+    /// Bytes of the bitmaps, from and to, where only the first write of each set is done.
     pub drops: Option<(u64, u64)>,
     /// Operations fail.
     pub broken: bool,
@@ -81,7 +81,10 @@ impl Device {
         );
         for (index, chunk) in bytes.chunks(BLOCK).enumerate() {
             let number = at / 4096 + index as u64;
-            if self.drops.is_some_and(|(from, to)| (from..to).contains(&(number * 4096))) {
+            let old = self.drops.filter(|(from, to)| (*from..*to).contains(&(number * 4096)));
+            // A set that begins is written; what comes into it later is not.
+            let set = |block: &[u8]| block[24..32].to_vec();
+            if old.and_then(|_| self.visible(number)).is_some_and(|block| set(&block[..]) == set(chunk)) {
                 continue;
             }
             let block: Block = Box::new(chunk.try_into().expect("a block"));
@@ -112,6 +115,15 @@ impl Device {
             }
             !versions.is_empty()
         });
+    }
+
+    /// Bits there are not what they were, stable or not.
+    pub fn rot(&mut self, at: u64, bits: u8) {
+        let (block, byte) = (at / 4096, (at % 4096) as usize);
+        let versions = self.pending.get_mut(&block).into_iter().flatten().map(|(_, bytes)| bytes);
+        for bytes in versions.chain(self.durable.get_mut(&block)) {
+            bytes[byte] ^= bits;
+        }
     }
 
     /// A write that was under way when it crashed.

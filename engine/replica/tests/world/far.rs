@@ -3,8 +3,8 @@
 use super::plan::Sabotage;
 use super::{Event, World};
 use kagami_memory::Scatter;
-use kagami_replica::PeerRead;
 use kagami_replica::action::{FarEnd, FarOp, FarUnit};
+use kagami_replica::{PeerRead, Side, State, StatusPage};
 use kagami_types::{Access, BlockError, BlockOp, BlockRange, Lba, LbaStatus, Time};
 use std::time::Duration;
 
@@ -35,6 +35,31 @@ impl World {
     fn one_way(&mut self) -> Duration {
         let delay = self.plan.delay;
         Duration::from_micros(delay + self.rng.skewed(0, delay * 2))
+    }
+
+    /// A page, as a broken array would say it.
+    fn bent(&self, bytes: Vec<u8>) -> Vec<u8> {
+        let bends = matches!(
+            self.plan.sabotage,
+            Sabotage::EarlyPurge | Sabotage::EarlyMarker | Sabotage::TwoPrimaries
+        );
+        let Some(mut page) = bends.then(|| StatusPage::decode(&bytes).ok()).flatten() else { return bytes };
+        let reads = page.record.side == Side::Secondary && page.record.state == State::Pair;
+        if !reads {
+            return bytes;
+        }
+        let other = self.arrays.iter().filter_map(|array| array.group.as_ref()?.source());
+        let end = other.map(kagami_replica::Source::stable).max_by_key(|(at, _)| at.offset);
+        let fences = self.arrays.iter().filter_map(|array| array.group.as_ref()?.record()?.fence);
+        match (self.plan.sabotage, end) {
+            (Sabotage::EarlyPurge, Some((at, sequence))) => {
+                (page.reading.read, page.reading.read_sequence) = (at, sequence);
+            }
+            (Sabotage::EarlyMarker, Some((_, sequence))) => page.reading.restored_sequence = sequence,
+            (Sabotage::TwoPrimaries, _) => page.record.refused = fences.last().map(|fence| fence.request),
+            _ => {}
+        }
+        page.encode().to_vec()
     }
 
     fn is_cut(&self) -> bool {
@@ -77,7 +102,11 @@ impl World {
         match (unit, op) {
             (FarUnit::Journal, FarOp::Read { at, len }) => {
                 match self.group(array, |group, cx| group.on_peer_read(cx, at, len)) {
-                    Some(PeerRead::Bytes(data)) => self.far_back(array, tag, boot, FarEnd::Good(data)),
+                    Some(PeerRead::Bytes(data)) => {
+                        let bytes = self.bent(super::store::bytes(&data));
+                        let data = self.data(&bytes);
+                        self.far_back(array, tag, boot, FarEnd::Good(data));
+                    }
                     Some(PeerRead::Device { at, len }) => {
                         let wait = Duration::from_nanos(self.rng.skewed(10_000, 200_000));
                         self.later(wait, array, Event::PeerDevice { tag, boot, at, len });
@@ -89,7 +118,10 @@ impl World {
                 }
             }
             (FarUnit::Journal, FarOp::Write { at, data }) => {
-                let bytes = super::store::bytes(&data);
+                let bytes = self.bent(super::store::bytes(&data));
+                if let Ok(page) = StatusPage::decode(&bytes) {
+                    self.see_page(array, &page);
+                }
                 match self.group(array, |group, cx| group.on_peer_write(cx, at, &bytes)) {
                     Some(true) => self.far_back(array, tag, boot, FarEnd::Good(Scatter::new())),
                     Some(false) => self.far_back(array, tag, boot, FarEnd::Refused("not so".to_owned())),
@@ -100,9 +132,8 @@ impl World {
                 let block = u64::from(self.plan.block_bytes);
                 let (op, bytes) = match op {
                     FarOp::Read { at, len } => {
-                        let fua = self.plan.sabotage != Sabotage::EarlyReads;
                         let range = BlockRange { lba: Lba(at / block), blocks: len / self.plan.block_bytes };
-                        (BlockOp::Read(range, Access { dpo: false, fua }), Vec::new())
+                        (BlockOp::Read(range, Access { dpo: false, fua: true }), Vec::new())
                     }
                     FarOp::Status { at } => {
                         (BlockOp::LbaStatus { lba: Lba(at / block), descriptors: 8 }, Vec::new())

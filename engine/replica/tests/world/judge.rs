@@ -5,7 +5,7 @@ use super::array::Array;
 use super::history::{Entry, Lineage, difference};
 use super::host::HostOp;
 use super::store::{self, Changes, Image};
-use kagami_journal::{Found, Superblock};
+use kagami_journal::{BitmapBlocks, BitmapMap, Bits, Found, GRANULE, Superblock};
 use kagami_memory::Scatter;
 use kagami_replica::mail::{Change, Mode};
 use kagami_replica::{Order, Record, Side, State};
@@ -36,6 +36,10 @@ pub struct Judge {
     pub two_since: Time,
     /// What was answered when an order was given.
     at_order: HashMap<u64, u64>,
+    /// The first sequence that each host's operation took, and at which array.
+    sequences: HashMap<u64, (usize, u64)>,
+    /// The last that was durable.
+    superblocks: [Option<Superblock>; 2],
 }
 
 fn is_writer(mode: Mode) -> bool {
@@ -55,6 +59,8 @@ impl Judge {
             forced: false,
             required: 0,
             at_order: HashMap::new(),
+            sequences: HashMap::new(),
+            superblocks: [None, None],
         }
     }
 
@@ -292,6 +298,7 @@ impl World {
         let Some(tag) = tag else {
             return self.fail(format!("sequence {sequence} is of no host: {change:?}"));
         };
+        self.judge.sequences.entry(tag).or_insert((array, sequence));
         let hosts = &mut self.hosts;
         if let Some(op) = hosts.ops.get_mut(&tag).or_else(|| hosts.promised.get_mut(&tag)) {
             op.sequences.push(sequence);
@@ -382,8 +389,91 @@ impl World {
     /// before the order came to its turn: of that one the marker says nothing.
     pub fn judge_marker(&mut self, number: u64, sequence: u64) {
         if let Some(answered) = self.judge.at_order.remove(&number) {
+            self.seen.note("marker judged");
             self.judge.required = self.judge.required.max(answered.min(sequence));
         }
+    }
+
+    /// A secondary applies entries only where it is durable that it may have done so.
+    pub fn judge_restores(&mut self, array: usize, bytes: &[u8]) {
+        let record = self.arrays[array].group.as_ref().and_then(|group| group.record());
+        let restores = record.is_some_and(|record| {
+            record.side == Side::Secondary && record.state == State::Pair && record.consistent
+        });
+        let Some(block) = self.judge.superblocks[array].as_ref().filter(|_| restores) else { return };
+        let target =
+            block.record.get(1024..1032).and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
+        let stamps = store::stamps(bytes, self.plan.block_bytes as usize);
+        let tag = stamps.first().and_then(|stamp| self.hosts.by_stamp.get(stamp));
+        let Some((from, sequence)) = tag.and_then(|tag| self.judge.sequences.get(tag)) else { return };
+        if *from != array && target.is_some_and(|target| *sequence > target) {
+            self.fail(format!("array {array} applies {sequence}, and may only apply up to {target:?}"));
+        }
+    }
+
+    /// What an array durably is.
+    pub fn durable(&self, array: usize) -> Option<Record> {
+        let device = &self.arrays[array].journal;
+        let (first, second) = (device.durable(0, 4096), device.durable(4096, 4096));
+        let Found::Ours(block, _) = Superblock::choose(&first, &second) else { return None };
+        Record::decode(&block.record).ok()
+    }
+
+    /// Where both sides stand still and differ, bits say so, on one journal or the other.
+    pub fn judge_bitmap(&mut self) {
+        if self.judge.unclear || !self.arrays.iter().all(|array| array.up && array.is_still()) {
+            return;
+        }
+        let block = |array: usize| {
+            let device = &self.arrays[array].journal;
+            match Superblock::choose(&device.durable(0, 4096), &device.durable(4096, 4096)) {
+                Found::Ours(block, _) => Record::decode(&block.record).ok().map(|record| (block, record)),
+                _ => None,
+            }
+        };
+        let Some((one, other)) = block(0).zip(block(1)) else { return };
+        let stopped = |record: &Record| {
+            matches!(record.state, State::Psus { .. } | State::Psue | State::Ssws) && record.bits != 0
+        };
+        let sides = [&one, &other];
+        if !sides.iter().all(|(_, record)| stopped(record)) || one.1.side == other.1.side {
+            return;
+        }
+        let behind = |(block, record): &(Box<Superblock>, Record)| {
+            record.side == Side::Secondary
+                && (!record.consistent || block.read_sequence > block.restored_sequence)
+        };
+        if sides.iter().any(|side| behind(side)) {
+            return;
+        }
+        let granule_blocks = (GRANULE / u64::from(self.plan.block_bytes)) as usize;
+        let granules: Vec<u64> =
+            (0..self.plan.volumes).map(|_| self.plan.blocks.div_ceil(granule_blocks as u64)).collect();
+        let none: Vec<Bits> = granules.iter().map(|granules| Bits::new(*granules)).collect();
+        let mut bits = none.clone();
+        for (array, (block, record)) in sides.into_iter().enumerate() {
+            let Some(map) = BitmapMap::new(&block.layout, &granules) else { return };
+            let decoder_blocks = map.blocks();
+            let mut decoder = BitmapBlocks::new(block.group, record.bits, map);
+            let mut own = none.clone();
+            for number in 0..decoder_blocks {
+                let device = &self.arrays[array].journal;
+                let copies =
+                    [0, 1].map(|copy| device.durable(BitmapMap::place(&block.layout, copy, number), 4096));
+                decoder.decode(number, &copies[0], &copies[1], &mut own);
+            }
+            bits.iter_mut().zip(&own).for_each(|(all, own)| all.union(own));
+        }
+        let (near, far) = (self.arrays[0].image(), self.arrays[1].image());
+        for (volume, (near, far)) in near.iter().zip(&far).enumerate() {
+            let differs = near.iter().zip(far).enumerate().filter(|(_, (one, other))| one != other);
+            for (at, _) in differs {
+                if !bits[volume].contains((at / granule_blocks) as u64) {
+                    return self.fail(format!("block {at} of volume {volume} differs, and no bit says so"));
+                }
+            }
+        }
+        self.seen.note("bitmap judged");
     }
 
     /// What a superblock says is durable now: nothing is freed that the reader does not have.
@@ -395,14 +485,23 @@ impl World {
             let record = Record::decode(&block.record).ok()?;
             Some((*block, record))
         };
+        let theirs = read(1 - array);
         let Some((ours, our)) = read(array) else { return };
+        if let Some(before) = self.judge.superblocks[array].replace(ours.clone()) {
+            self.see_superblock(&before, &ours);
+            let back =
+                ours.sequence < before.sequence || ours.stable < before.stable || ours.out < before.out;
+            if before.epoch == ours.epoch && before.group == ours.group && back {
+                return self.fail(format!("array {array} counts back in an epoch: {before:?} {ours:?}"));
+            }
+        }
         let follows =
             matches!(our.state, State::Copy | State::Pair | State::Psue | State::Psus { writable: false });
         if our.side == Side::Secondary && follows && our.formation.is_some() {
             // What it wrote itself is over.
             self.judge.lineage[array] = None;
         }
-        let Some((theirs, their)) = read(1 - array) else { return };
+        let Some((theirs, their)) = theirs else { return };
         let requests = |record: &Record| record.formation.map(|formation| formation.request);
         let (primary, secondary, pair) = match (our.side, their.side) {
             (Side::Primary, Side::Secondary) => (&ours, &theirs, requests(&our).zip(requests(&their))),

@@ -9,6 +9,7 @@
 #![allow(clippy::cast_possible_truncation, reason = "everything here is small")]
 
 pub mod array;
+pub mod coverage;
 pub mod device;
 pub mod far;
 pub mod history;
@@ -199,6 +200,11 @@ impl World {
                 Some((volume.parse().ok()?, block.parse().ok()?))
             }),
         };
+        let volumes = world.plan.volumes;
+        world.seen.note(format!("volumes: {volumes}"));
+        if world.plan.cores[1..volumes].iter().any(|wait| *wait != world.plan.cores[0]) {
+            world.seen.note("fronts on several cores");
+        }
         world.boot(0);
         world.boot(1);
         for worker in 0..world.hosts.workers() {
@@ -392,7 +398,7 @@ impl World {
                 if let ToFront::Stable(sequence) = &mail {
                     self.judge.stable(array, sequence.0);
                 }
-                let wait = self.mail_wait();
+                let wait = self.mail_wait(volume);
                 let at = self.arrays[array].mail_at[volume].0.max(self.now + wait);
                 self.arrays[array].mail_at[volume].0 = at;
                 let boot = Some(self.arrays[array].boot);
@@ -401,14 +407,19 @@ impl World {
             Action::Far { tag, unit, op } => self.far(array, tag, unit, op),
             Action::Answer { order, result } => self.answered(array, order, result),
             Action::Event(text) => {
-                self.seen.note(format!("event {}", text.split([':', ',']).next().unwrap_or_default()));
+                let kind = text.split([':', ',']).next().unwrap_or_default();
+                self.seen.note(format!("event {}", kind.trim_start_matches(|c: char| !c.is_alphabetic())));
+                if text.ends_with("the journal is full") {
+                    self.seen.note("suspended: the journal is full");
+                }
                 self.note(format!("array {array}: {text}"));
             }
         }
     }
 
-    fn mail_wait(&mut self) -> Duration {
-        Duration::from_nanos(self.rng.skewed(100, 60_000))
+    fn mail_wait(&mut self, volume: usize) -> Duration {
+        let far = self.plan.cores.get(volume).copied().unwrap_or(0);
+        Duration::from_nanos(self.rng.skewed(100, 60_000) + far)
     }
 
     fn happens(&mut self, array: usize, event: Event) {
@@ -428,6 +439,11 @@ impl World {
             }
             Event::FarIn { tag, boot, unit, op } => self.far_in(array, tag, boot, unit, op),
             Event::FarOut { tag, end } => {
+                if let FarEnd::Good(data) = &end
+                    && let Ok(page) = kagami_replica::StatusPage::decode(&store::bytes(data))
+                {
+                    self.see_page(array, &page);
+                }
                 self.group(array, |group, cx| group.on_far(cx, tag, end));
             }
             Event::PeerDevice { tag, boot, at, len } => {
@@ -469,7 +485,7 @@ impl World {
                             front.on_mail(now, ToFront::Stable(*sequence));
                         }
                     }
-                    let wait = self.mail_wait();
+                    let wait = self.mail_wait(volume);
                     let at = self.arrays[array].mail_at[volume].1.max(self.now + wait);
                     self.arrays[array].mail_at[volume].1 = at;
                     let boot = Some(self.arrays[array].boot);
@@ -497,6 +513,9 @@ impl World {
             self.arrays[array].under_way.insert((volume, tag), changes);
         }
         let mark = self.arrays[array].stores[volume].mark();
+        if op.writes() && tag >> 48 == 0xffff {
+            self.judge_restores(array, &bytes);
+        }
         let wait = match self.rng.below(50) {
             0 => self.rng.between(1_000_000, 8_000_000),
             _ => self.rng.skewed(5_000, 300_000),
@@ -543,6 +562,7 @@ impl World {
                 let bytes = store::bytes_of(found, store.block_bytes);
                 data = self.data(&bytes);
             }
+            BlockOp::Flush { .. } if self.plan.sabotage == plan::Sabotage::EarlyName => {}
             BlockOp::Flush { .. } => store.flushed(mark),
             BlockOp::LbaStatus { lba, descriptors } => status = store.status(lba.0, *descriptors as usize),
             BlockOp::CompareAndWrite(range, _) => {
@@ -604,7 +624,10 @@ impl World {
                 Ok(self.data(&bytes))
             }
             DeviceOp::Write { at, stable, .. } => {
-                let (_, bytes) = written.unwrap_or_default();
+                let (_, mut bytes) = written.unwrap_or_default();
+                if at < 8192 && self.plan.sabotage == plan::Sabotage::NoTarget {
+                    bytes = array::without_target(&bytes);
+                }
                 self.arrays[array].journal.write(at, &bytes, stable);
                 if at < 8192 {
                     self.judge_superblock(array);

@@ -13,10 +13,18 @@ pub enum Sabotage {
     LyingJournal,
     /// The bitmap is never written.
     LostBits,
-    /// The other array's reads overtake writes that it saw in the journal.
-    EarlyReads,
     /// A front hears that everything is stable as soon as it is sent.
     EarlyStable,
+    /// Superblocks do not say up to where entries may have been applied.
+    NoTarget,
+    /// A reader says that it has read all there is.
+    EarlyPurge,
+    /// A reader says that it has restored all there is.
+    EarlyMarker,
+    /// A flush that the group asks for is done at once: a formation is named before its volumes are stable.
+    EarlyName,
+    /// A secondary says that it refuses a swap, and does it.
+    TwoPrimaries,
 }
 
 /// Everything that a seed decides.
@@ -50,11 +58,19 @@ pub struct Plan {
     /// Stores have caches: hosts may be answered before the journal has their writes.
     pub write_back: bool,
     pub sabotage: Sabotage,
+    /// How much longer mail to and from each volume's front takes, in nanoseconds: it may be at home on another core.
+    pub cores: [u64; 3],
+    /// Bits of secondaries' journals rot.
+    pub rot: bool,
+    /// Operators also give orders that make no sense.
+    pub odd: bool,
 }
 
 impl Plan {
     pub fn of(seed: u64) -> Self {
         let mut rng = Rng::new(seed ^ 0x5eed);
+        // What came later: older seeds stay what they were.
+        let mut more = Rng::new(seed ^ 0xc04e);
         let volumes = rng.between(1, 3) as usize;
         let block_bytes = if rng.percent(30) { 512 } else { 4096 };
         let bytes = rng.between(1, 3) * (1 << 20) + rng.below(4) * (64 << 10);
@@ -103,6 +119,9 @@ impl Plan {
             most_steps: 1_000_000,
             write_back: Rng::new(seed ^ 0xcac4e).percent(60),
             sabotage: Sabotage::None,
+            cores: [0; 3].map(|_: u64| [0, 0, 20_000, 400_000][more.index(4)]),
+            rot: more.percent(10),
+            odd: more.percent(30),
         }
     }
 }

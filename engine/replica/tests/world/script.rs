@@ -117,6 +117,11 @@ impl World {
             let state = format!("{} {}", report.side.name(), report.state.name());
             self.seen.note(format!("cell {state} {}", kind(&order)));
         }
+        let record = self.arrays[array].group.as_ref().and_then(|group| group.record());
+        if let (Some(record), Some(row)) = (record, super::coverage::order(&order)) {
+            let cell = format!("order {row} | {}", super::coverage::own(record));
+            self.seen.note(cell);
+        }
         let number = self.script.orders + 1;
         self.script.given.insert(number, (array, order.clone()));
         if matches!(order, Order::Marker { .. }) && self.script.phase == Phase::Quiet {
@@ -132,6 +137,11 @@ impl World {
         }
         let Some((_, order)) = self.script.given.remove(&number) else { return };
         let code = result.exit_code();
+        match (&order, code) {
+            (Order::CancelSwap, 0) => self.seen.note("a swap is given up"),
+            (Order::Restore(to), 0) if *to != RestoreTo::Read => self.seen.note("restore to a moment"),
+            _ => {}
+        }
         self.seen.note(format!("answer {} {code}", kind(&order)));
         if matches!(order, Order::Marker { wait: true, .. }) && code == 0 {
             let text = format!("{result:?}");
@@ -154,6 +164,20 @@ impl World {
         for report in reports.iter().flatten() {
             self.seen.note(format!("state {} {}", report.side.name(), report.state.name()));
         }
+        for array in 0..2 {
+            let ending = self.arrays[array].group.as_ref().and_then(|group| group.ending());
+            let boot = self.arrays[array].boot;
+            if let Some(ending) = ending.filter(|_| self.arrays[array].recovered != boot) {
+                self.arrays[array].recovered = boot;
+                self.seen.note(format!("recovery: {ending:?}"));
+            }
+        }
+        self.judge_bitmap();
+        let apart = self.now < self.cut_until || !self.arrays.iter().all(|array| array.up);
+        let fenced = self.arrays.iter().filter_map(|array| array.group.as_ref()?.record());
+        if let Some(fenced) = fenced.filter(|record| apart && record.fence.is_some()).last().cloned() {
+            self.see_swap(&fenced, None);
+        }
         let pair = match &reports {
             [Some(a), Some(b)] if a.state == State::Pair && b.state == State::Pair && a.side != b.side => {
                 Some(usize::from(b.side == Side::Primary))
@@ -165,6 +189,10 @@ impl World {
         let mut wait = Duration::from_millis(self.rng.skewed(2, 60));
         match self.script.phase {
             Phase::Forming => {
+                if self.plan.odd && self.rng.one_in(2) {
+                    let array = self.rng.index(2);
+                    self.odd_order(array);
+                }
                 if pair.is_some() || waited > Duration::from_secs(2) {
                     self.enter(Phase::Trouble);
                 }
@@ -243,6 +271,12 @@ impl World {
         let array = self.rng.index(2);
         let Some(report) = &reports[array] else { return };
         let (side, state) = (report.side, report.state);
+        if self.plan.rot && side == Side::Secondary && matches!(state, State::Pair) && self.rng.one_in(20) {
+            self.rot(array, report);
+        }
+        if self.plan.odd && self.rng.one_in(4) {
+            return self.odd_order(array);
+        }
         let dry_run = self.rng.percent(15);
         match self.rng.below(24) {
             0 if self.plan.splits => {
@@ -284,6 +318,37 @@ impl World {
             },
             _ => {}
         }
+    }
+
+    /// A bit of what a secondary has read, and has not restored yet, is another from now on.
+    fn rot(&mut self, array: usize, report: &Report) {
+        let places = report.positions;
+        if places.read <= places.restored || places.restore_target < places.restored {
+            return;
+        }
+        let place = places.restored + self.rng.below(places.read - places.restored);
+        let at = report.data_at + place % report.data_len;
+        self.arrays[array].journal.rot(at, 1 << self.rng.below(8));
+        self.note(format!("array {array}: a bit of its journal rots at {place}"));
+        self.seen.note("rot at a secondary");
+    }
+
+    /// An order that may make no sense here.
+    fn odd_order(&mut self, array: usize) {
+        let order = match self.rng.below(13) {
+            0 | 11 => Order::Split { writable: self.plan.takeovers && self.rng.percent(70) },
+            1 => Order::Resync { discard: None },
+            2 => Order::Resync { discard: Some(Loser::Here) },
+            3 => Order::Resync { discard: Some(Loser::There) },
+            4 => Order::Swap { dry_run: false },
+            5 | 6 => Order::CancelSwap,
+            7 if self.plan.takeovers => Order::Takeover { dry_run: false, force: self.rng.percent(60) },
+            8 => Order::Marker { name: "odd".to_owned(), wait: false },
+            9 => Order::Acquire { to: 0 },
+            10 => Order::Purge { to: self.rng.below(1 << 24) },
+            _ => Order::Restore(RestoreTo::Read),
+        };
+        self.give(array, order);
     }
 
     fn mend(&mut self, reports: &[Option<Report>; 2]) {
