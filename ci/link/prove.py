@@ -5,7 +5,7 @@
 
 Verified load through a virtual volume while its link, of several connections, is cut, and while either array is killed
 over and over; a link that is down and one that hangs; a chain of three
-arrays with both links cut; two arrays that map each other; a far volume that grows; commands that are about more than
+arrays with both links cut; a star, one of whose arms is dead for a while; two arrays that map each other; a far volume that grows; commands that are about more than
 one host: reservations, mode pages, START STOP UNIT; CHAP both ways; a far array that is no kagamid, where tgtd is installed.
 """
 
@@ -278,6 +278,33 @@ class Proof:
             cuts += 1
         return f"{cuts} cuts: " + self.passed("a chain of three", load)
 
+    def star(self) -> str:
+        """Two far arrays at once: what happens to one is nothing to the other."""
+        left, right, near = self.array("left"), self.array("right"), self.array("one")
+        for far, lun in ((left, 30), (right, 31)):
+            far.volume(1, backend="file", cache="writethrough")
+            far.peer("one", near.port, [1])
+            near.peer(far.name, far.port, [], "20s")
+            near.virtual(lun, far.name, 1)
+        for array in (left, right, near):
+            array.start()
+        for lun in (30, 31):
+            self.ready(near, lun, "total", 10)
+        steady = self.verify(near.url(31), self.seconds + 4)
+        troubled = self.verify(near.url(30), self.seconds * 4 + 60, "--reconnect", "60s")
+        time.sleep(self.seconds / 2)
+        left.end(signal.SIGKILL)
+        time.sleep(3)
+        left.start()
+        healed = self.ready(near, 30, "total", 10)
+        calm = self.passed("the arm that nothing happened to", steady)
+        if "0 connections lost" not in calm:
+            raise Failed(f"the other arm was disturbed: {calm}")
+        time.sleep(1)
+        # It reads all once more before it ends.
+        troubled.terminate()
+        return f"healed after {healed:.1f} s: {self.passed('the arm that was dead', troubled)}; beside it {calm}"
+
     def loop(self) -> str:
         first, second = self.array("one"), self.array("two")
         for array, other, name in ((first, second, "two"), (second, first, "one")):
@@ -450,7 +477,7 @@ def main() -> int:
     work = pathlib.Path(tempfile.mkdtemp(prefix="kagami-link."))
     proof = Proof(arguments.kagamid, arguments.bench, arguments.time, arguments.kills, work)
     code = 0
-    parts = (proof.cuts, proof.kills, proof.down, proof.chain, proof.loop, proof.growth, proof.commands, proof.secrets, proof.others)
+    parts = (proof.cuts, proof.kills, proof.down, proof.chain, proof.star, proof.loop, proof.growth, proof.commands, proof.secrets, proof.others)
     for part in parts:
         if arguments.only and part.__name__ not in arguments.only:
             continue
