@@ -345,7 +345,8 @@ impl Daemon {
             return Err(Refusal::failed(format!("group {}: {reason}{also}", group.name)));
         }
         self.pairing.next_look = None;
-        let begun = self.wait_for_state(&group.name);
+        let is_primary = group.pairs.as_ref().is_some_and(|pairs| pairs.side == Side::Primary);
+        let begun = self.wait_for_state(&group.name, is_primary);
         let what = match begun {
             Some(state) => format!("{what}: {state}"),
             None => format!("{what}: it is being made; `kagami pair status` tells"),
@@ -353,16 +354,18 @@ impl Daemon {
         Ok(Ordered { exit_code: 0, what })
     }
 
-    /// Waits until a new group has a state of its own.
-    fn wait_for_state(&mut self, group: &str) -> Option<String> {
+    /// Waits until a new group has a state of its own. A primary, which is made first, has none before its secondary is there:
+    /// it is enough that it has begun.
+    fn wait_for_state(&mut self, group: &str, is_primary: bool) -> Option<String> {
         let end = Instant::now() + BEGINNING;
         while Instant::now() < end {
             let asked = self.array.ask_group(group)?;
             let report = self.wait(LOOK, || asked.try_recv().ok()).flatten();
             match report {
-                Some(report) if report.state != kagami_replica::State::Smpl && !report.recovering => {
+                Some(report) if !report.recovering && report.state != kagami_replica::State::Smpl => {
                     return Some(report.state.name().to_owned());
                 }
+                Some(report) if !report.recovering && is_primary => return None,
                 _ => self.wait(Duration::from_millis(20), || None::<()>),
             };
         }
