@@ -6,7 +6,7 @@
 Verified load through a virtual volume while its link, of several connections, is cut, and while either array is killed
 over and over; a link that is down and one that hangs; a chain of three
 arrays with both links cut; a star, one of whose arms is dead for a while; two arrays that map each other; a far volume that grows; commands that are about more than
-one host: reservations, mode pages, START STOP UNIT; CHAP both ways; a far array that is no kagamid, where tgtd is installed.
+one host: reservations, mode pages, START STOP UNIT; CHAP both ways; digests; a far array that is no kagamid, where tgtd is installed.
 """
 
 import argparse
@@ -53,6 +53,7 @@ class Array:
         self.work, self.program, self.name, self.core = work, program, name, core
         self.port = free_port()
         self.tables: list[str] = []
+        self.keys = ""
         self.process: subprocess.Popen | None = None
 
     @property
@@ -82,7 +83,7 @@ class Array:
     def write(self) -> pathlib.Path:
         head = (
             f'[array]\nname = "{self.name}"\niqn = "{self.iqn}"\ndata = "{self.work}/{self.name}"\n'
-            f'listen = ["127.0.0.1:{self.port}"]\ncores = [{self.core}]\ncache = "32MiB"\n'
+            f'listen = ["127.0.0.1:{self.port}"]\ncores = [{self.core}]\ncache = "32MiB"\n{self.keys}'
         )
         path = self.work / f"{self.name}.toml"
         path.write_text(head + "\n".join(self.tables))
@@ -390,6 +391,21 @@ class Proof:
             ends(device, read, "0", read=512)
         return "mode pages told to all, reservations refused and heeded, stopped and started over a new link"
 
+    def digests(self) -> str:
+        """A far array that takes nobody without them."""
+        far, near = self.array("two"), self.array("one")
+        far.keys = 'header_digest = ["crc32c"]\ndata_digest = ["crc32c"]\n'
+        far.volume(1)
+        far.peer("one", near.port, [1])
+        near.peer("two", far.port, [])
+        near.virtual(30, "two", 1)
+        far.start()
+        near.start()
+        self.ready(near, 30, "total", 10)
+        if "total" in (said := capacity(far.url(1))):
+            raise Failed(f"the far array lets in a host without digests: {said}")
+        return self.passed("a link with digests", self.verify(near.url(30), self.seconds / 2))
+
     def secrets(self) -> str:
         far, near = self.array("two"), self.array("one")
         for name in ("near", "far"):
@@ -477,7 +493,7 @@ def main() -> int:
     work = pathlib.Path(tempfile.mkdtemp(prefix="kagami-link."))
     proof = Proof(arguments.kagamid, arguments.bench, arguments.time, arguments.kills, work)
     code = 0
-    parts = (proof.cuts, proof.kills, proof.down, proof.chain, proof.star, proof.loop, proof.growth, proof.commands, proof.secrets, proof.others)
+    parts = (proof.cuts, proof.kills, proof.down, proof.chain, proof.star, proof.loop, proof.growth, proof.commands, proof.digests, proof.secrets, proof.others)
     for part in parts:
         if arguments.only and part.__name__ not in arguments.only:
             continue
