@@ -12,8 +12,10 @@ use world::plan::{Plan, Sabotage};
 const MENDED: [u64; 13] = [96, 104, 118, 237, 266, 356, 415, 442, 520, 725, 1082, 3155, 20317];
 
 /// The same since hosts are answered before the journal has their writes: a swap that was refused twice and done all the same
-/// (31448), a takeover that was done again after a resync had begun (31695).
+/// (31448), a takeover that was done again after a resync had begun (31695), and with odd orders, writes that a fence let by before the
+/// journal's end was durable (40438), and a judge that was wrong (40009).
 const MENDED_SINCE: [u64; 2] = [31448, 31695];
+const MENDED_ODD: [u64; 2] = [40009, 40438];
 
 /// Every seed here ends with two equal arrays; `examples/seeds.rs` runs as many as one likes.
 #[test]
@@ -22,7 +24,9 @@ fn seeds() {
     // As they were when they failed.
     let old = |seed| Plan { cores: [0; 3], rot: false, odd: false, ..Plan::of(seed) };
     let mended = MENDED.map(|seed| Plan { write_back: false, ..old(seed) });
-    for plan in (0..12).map(Plan::of).chain(mended).chain(MENDED_SINCE.map(old)) {
+    for plan in
+        (0..12).map(Plan::of).chain(mended).chain(MENDED_SINCE.map(old)).chain(MENDED_ODD.map(Plan::of))
+    {
         let seed = plan.seed;
         match World::run(plan, false) {
             Ok(one) => seen.add(&one),

@@ -80,9 +80,10 @@ impl Front {
                 self.journal(now, slot);
                 return self.promise(slot);
             }
-            // The first takes no new writes, in the second the bits of these are durable: what was answered goes on.
+            // Neither takes new writes. What was answered goes on: into the journal, or when its bits are durable and the end of
+            // the journal too. Before that a replay would come over it.
             Mode::Held { .. } if promised => return self.journal(now, slot),
-            Mode::Fenced if promised => return self.enter(now, slot, Use::Write),
+            Mode::Fenced if promised => return self.mark(now, slot),
             Mode::Tracking => return self.mark(now, slot),
             Mode::NotReady | Mode::Held { .. } => BlockError::BecomingReady,
             Mode::Fenced | Mode::Secondary { .. } => BlockError::WriteProtected,

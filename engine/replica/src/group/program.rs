@@ -387,6 +387,8 @@ impl Live {
             (Program::Overtaken { reason }, _) => {
                 let text = format!("hosts may not write here any more: {reason}");
                 self.drop_source();
+                // For what hosts were answered before: new writes are refused.
+                self.tracking = true;
                 self.serving = true;
                 self.complain(cx, text);
                 Go::End

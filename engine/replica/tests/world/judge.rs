@@ -180,7 +180,7 @@ impl World {
         let other = 1 - array;
         let ordered = self.judge.two_allowed;
         let Some(theirs) = &self.judge.lineage[other] else {
-            if self.judge.forced {
+            if self.judge.forced || ordered {
                 // Neither was the primary, as each had been told to discard its own: an operator has chosen.
                 self.judge.lineage[array] = Some(Lineage::new(image, last));
                 self.judge.required = 0;
