@@ -50,13 +50,13 @@ impl World {
         }
         let other = self.arrays.iter().filter_map(|array| array.group.as_ref()?.source());
         let end = other.map(kagami_replica::Source::stable).max_by_key(|(at, _)| at.offset);
-        let fences = self.arrays.iter().filter_map(|array| array.group.as_ref()?.record()?.fence);
+        let mut fences = self.arrays.iter().filter_map(|array| array.group.as_ref()?.record()?.fence);
         match (self.plan.sabotage, end) {
             (Sabotage::EarlyPurge, Some((at, sequence))) => {
                 (page.reading.read, page.reading.read_sequence) = (at, sequence);
             }
             (Sabotage::EarlyMarker, Some((_, sequence))) => page.reading.restored_sequence = sequence,
-            (Sabotage::TwoPrimaries, _) => page.record.refused = fences.last().map(|fence| fence.request),
+            (Sabotage::TwoPrimaries, _) => page.record.refused = fences.next_back().map(|fence| fence.request),
             _ => {}
         }
         page.encode().to_vec()

@@ -174,8 +174,8 @@ impl World {
         }
         self.judge_bitmap();
         let apart = self.now < self.cut_until || !self.arrays.iter().all(|array| array.up);
-        let fenced = self.arrays.iter().filter_map(|array| array.group.as_ref()?.record());
-        if let Some(fenced) = fenced.filter(|record| apart && record.fence.is_some()).last().cloned() {
+        let mut records = self.arrays.iter().filter_map(|array| array.group.as_ref()?.record());
+        if let Some(fenced) = records.rfind(|record| apart && record.fence.is_some()).cloned() {
             self.see_swap(&fenced, None);
         }
         let pair = match &reports {
