@@ -55,6 +55,12 @@ happenings! {
     Pulled = "disk: pulled out",
     /// A volume's cache held what its device had not, when that was pulled out.
     PulledDirty = "disk: pulled out under dirty pages",
+    /// A disk that was pulled out lost its power.
+    PulledDark = "disk: pulled out, without power",
+    /// A disk that was pulled out lost what it had not made stable.
+    PulledLost = "disk: pulled out, writes lost",
+    /// A flush failed since the device lost what it was to make stable.
+    FlushOfLost = "host: flush refused for what was lost",
     /// The array went on with a disk that was put back.
     WentOn = "disk: put back, its volume went on",
     /// An operation completed many seconds late.

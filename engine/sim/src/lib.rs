@@ -54,7 +54,7 @@
 //! - WCE, reservations and their conflicts follow the standard, over restarts too, wherever the order of the
 //!   hosts' changes is known.
 //! - ORDERED and HEAD OF QUEUE commands end in the order that SAM-5 asks for, wherever a host can know it.
-//! - A device that is pulled out and put back, and a volume that is removed and added, keep everything; no device is closed
+//! - A device that is pulled out and put back keeps everything, or all that was stable where its power went; and a volume that is removed and added, keep everything; no device is closed
 //!   with operations under way. (The tests play the daemon: `tests/array/steward.rs`.)
 //! - The protocol: numbers, windows, bursts, residuals, tags, digests (RFC 7143).
 //! - Everything ends: no command without an answer, no array that does not stop, no page lost.
@@ -68,8 +68,8 @@
 //! comes with the link), a journal is a disk with a checker of its own.
 //!
 //! What it does not do: real time, threads (the queues between cores are checked with loom), packets
-//! (TCP is taken at its word), disks that lose their volatile cache when they are pulled out, and deferred errors (they
-//! are taken as the failure of the command that reports them). Only tests use this crate.
+//! (TCP is taken at its word), and deferred errors (they are taken as the failure of
+//! the command that reports them). Only tests use this crate.
 #![forbid(unsafe_code)]
 
 pub mod checker;

@@ -32,6 +32,9 @@ const NOT_HERE: &[Happening] = &[
     Happening::LinkRepeated,
     Happening::Pulled,
     Happening::PulledDirty,
+    Happening::PulledDark,
+    Happening::PulledLost,
+    Happening::FlushOfLost,
     Happening::WentOn,
     Happening::HeadKept,
     Happening::NoSuchUnit,
@@ -428,11 +431,13 @@ fn devices_that_are_pulled_out_under_load_come_back_with_everything() {
         (Happening::Pulled, 60),
         (Happening::PulledDirty, 5),
         (Happening::WentOn, 40),
+        (Happening::PulledLost, 5),
+        (Happening::FlushOfLost, 2),
         (Happening::CommandFailed, 100),
         (Happening::ReadChecked, 1000),
     ];
     let setup = Setup { pulls: true, ..Setup::default() };
-    assert_reached(40, setup, &wanted, |_| {});
+    assert_reached(100, setup, &wanted, |_| {});
     let spread = Setup { spread: true, cached: Some(true), ..setup };
     assert_reached(25, spread, &[(Happening::WentOn, 20), (Happening::Part, 200)], |options| {
         options.disk.hang = 0;

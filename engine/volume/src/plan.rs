@@ -53,6 +53,8 @@ pub struct DeviceLimits {
     pub discard: bool,
     /// Whether it is worth asking for [`Op::Zero`](kagami_reactor::Op::Zero).
     pub zero: bool,
+    /// Whether it may lose with its power what it was given and has not flushed: it has a volatile cache, or nobody knows.
+    pub volatile: bool,
 }
 
 impl Default for DeviceLimits {
@@ -67,6 +69,7 @@ impl Default for DeviceLimits {
             depth: 64,
             discard: true,
             zero: true,
+            volatile: true,
         }
     }
 }

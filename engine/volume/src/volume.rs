@@ -239,6 +239,15 @@ impl Volume {
         Ok(())
     }
 
+    /// Whether the device was away since this was last asked, and may have lost what it was given and had not flushed. A flush
+    /// from then on makes stable only what is there.
+    pub fn take_lost(&mut self) -> bool {
+        match &mut self.kind {
+            Kind::Null(_) | Kind::Ram(_) => false,
+            Kind::Disk(disk) => disk.take_lost(),
+        }
+    }
+
     /// The device has other limits than when it was opened (it has grown, or its queue was changed). Its
     /// depth stays.
     ///

@@ -61,12 +61,38 @@ fn a_device_that_went_comes_back() {
     bench.volume.replace_device(new, shallow).unwrap();
     bench.io.file = new;
     assert!(!bench.volume.is_gone() && !bench.volume.is_released());
+    assert!(!bench.volume.take_lost(), "nothing was written");
     bench.write(5, 0, 16, 2);
     assert_eq!(bench.io.waiting.len(), 2, "two transfers of 4096 bytes");
     bench.settle();
     assert_eq!(bench.result(5), Ok(()));
     assert_eq!(bench.io.medium[..8192], bytes(2, 8192));
     bench.assert_clean();
+}
+
+#[test]
+fn what_was_not_flushed_is_lost_with_the_device_s_power() {
+    for (flushes, volatile, lost) in
+        [(false, true, true), (true, true, false), (false, false, false), (true, false, false)]
+    {
+        let mut bench = bench();
+        bench.write(1, 0, 8, 1);
+        bench.settle();
+        if flushes {
+            assert_eq!(bench.execute(flush(), Scatter::new()).result, Ok(()));
+        }
+        bench.read(2, 0, 8);
+        bench.settle();
+        bench.volume.set_gone();
+        let old = bench.volume.release_device().unwrap();
+        let new = FileId(old.0 + 1);
+        bench.volume.replace_device(new, DeviceLimits { volatile, ..limits(512) }).unwrap();
+        bench.io.file = new;
+        assert_eq!(bench.volume.take_lost(), lost);
+        assert!(!bench.volume.take_lost(), "once");
+        bench.done.clear();
+        bench.assert_clean();
+    }
 }
 
 #[test]

@@ -163,6 +163,15 @@ impl Backing {
         }
     }
 
+    /// As [`Store::take_lost`].
+    pub(crate) fn take_lost(&mut self, cx: &mut UnitContext<'_>) -> bool {
+        match self {
+            Self::Own(store) => store.take_lost(cx.volume.cache),
+            Self::Spread(spread) => spread.take_lost(cx),
+            Self::Paired(paired) => paired.inner.take_lost(cx),
+        }
+    }
+
     /// As [`Store::is_released`], on all cores.
     pub(crate) fn is_released(&mut self) -> bool {
         match self {

@@ -56,7 +56,7 @@ impl<S: Send> Hub<S> {
 
     /// A part of an operation, for a shard of this core.
     pub(crate) fn part<I: Io<Stream = S>>(&mut self, part: Part, io: &mut I) {
-        let Part { shard, unit, tag, op, data } = part;
+        let Part { shard, unit, tag, .. } = part;
         if let Some(Some(there)) = self.shards.get(shard as usize)
             && let Some(metrics) = self.metrics.volume(there.row())
         {
@@ -68,8 +68,8 @@ impl<S: Send> Hub<S> {
             PartDone { unit: unit.index, tag, outcome, at_once: false }
         };
         let done = match self.shards.get(shard as usize) {
-            Some(Some(_)) => self.with_shard(shard, io, |shard, cx| shard.part(cx, unit, tag, op, data)),
-            _ => Some(Some(gone(data))),
+            Some(Some(_)) => self.with_shard(shard, io, |shard, cx| shard.part(cx, part)),
+            _ => Some(Some(gone(part.data))),
         };
         if let Some(Some(done)) = done {
             self.part_is_done(Some(unit), done);
@@ -170,7 +170,9 @@ impl<I: Io> Core<I> {
                 Some(ShardNews::Released(shard.store.is_released()))
             }
             ShardOrder::Back { device, polled, limits } => {
-                Some(ShardNews::Back(crate::device::replace(io, &mut shard.store, device, polled, limits)))
+                let result = crate::device::replace(io, &mut shard.store, device, polled, limits);
+                let lost = self.hub.with_shard(index, io, |shard, cx| shard.store.take_lost(cx.cache));
+                Some(ShardNews::Back { result, lost: lost.unwrap_or(false) })
             }
             ShardOrder::Leave => {
                 shard.belongs(unit);

@@ -130,6 +130,8 @@ pub struct Part {
     pub op: BlockOp,
     /// The data that comes with it.
     pub data: Scatter,
+    /// Of a flush: what is dirty is to go to the device, which need not make it stable yet.
+    pub writes_out: bool,
 }
 
 /// Its end, on its way back.
@@ -203,7 +205,12 @@ pub enum ShardNews {
     /// Whether it has given up the device that is gone.
     Released(bool),
     /// It goes on with the device that is back, or why not.
-    Back(Result<(), String>),
+    Back {
+        /// It has it, or why not.
+        result: Result<(), String>,
+        /// What the device was given and had not flushed may be lost.
+        lost: bool,
+    },
     /// It is gone.
     Left,
 }

@@ -4,7 +4,7 @@
 //! unit's home core and their outcomes go back; it knows nothing else of them. The core routes completions, ticks and
 //! messages.
 
-use crate::message::{PartDone, ShardNews, ShardOrder, UnitAddress};
+use crate::message::{Part, PartDone, ShardNews, ShardOrder, UnitAddress};
 use kagami_cache::store::{Cache, Store, StoreContext, StorePlan};
 use kagami_memory::Scatter;
 use kagami_types::{BlockCount, BlockOp, Lba, Time};
@@ -70,16 +70,13 @@ impl Shard {
     }
 
     /// A part of an operation. `Some`: it is done.
-    pub(crate) fn part(
-        &mut self,
-        cx: &mut StoreContext<'_>,
-        unit: UnitAddress,
-        tag: Tag,
-        op: BlockOp,
-        data: Scatter,
-    ) -> Option<PartDone> {
+    pub(crate) fn part(&mut self, cx: &mut StoreContext<'_>, part: Part) -> Option<PartDone> {
+        let Part { unit, tag, op, data, writes_out, .. } = part;
         self.home = Some(unit);
-        let outcome = self.store.submit(cx, tag, op, data)?;
+        let outcome = match writes_out {
+            true => self.store.write_out(cx, tag, op, data)?,
+            false => self.store.submit(cx, tag, op, data)?,
+        };
         Some(PartDone { unit: unit.index, tag, outcome, at_once: true })
     }
 

@@ -212,7 +212,7 @@ impl Spread {
             }
             return Some(outcome);
         };
-        let message = Part { shard: remote.index, unit: cx.home, tag: part, op, data };
+        let message = Part { shard: remote.index, unit: cx.home, tag: part, op, data, writes_out: false };
         cx.crossing.push((remote.core, message.into()));
         self.put(slot(tag), flight);
         None
@@ -305,11 +305,15 @@ impl Spread {
                         tag: number,
                         op: part.op,
                         data: part.data,
+                        writes_out: part.writes_out,
                     };
                     cx.crossing.push((remote.core, message.into()));
                 }
                 None => {
-                    let done = self.own.submit(&mut cx.volume, number, part.op, part.data);
+                    let done = match part.writes_out {
+                        true => self.own.write_out(&mut cx.volume, number, part.op, part.data),
+                        false => self.own.submit(&mut cx.volume, number, part.op, part.data),
+                    };
                     // Looked at later, so that nothing calls itself.
                     self.at_home.extend(done.map(|outcome| (number, outcome)));
                 }

@@ -38,6 +38,8 @@ pub(crate) struct Nexus {
     pending: Pending,
     pub port: u16,
     pub id: Arc<TransportId>,
+    /// What it has not made stable may be lost: it is to hear so when it next wants that.
+    pub lost: bool,
 }
 
 impl Nexus {
@@ -91,7 +93,7 @@ impl Nexuses {
         if self.slots.len() <= nexus.index() {
             self.slots.resize_with(nexus.index() + 1, || None);
         }
-        let mut new = Nexus { gates: Gates::empty(), pending: Pending::default(), port, id };
+        let mut new = Nexus { gates: Gates::empty(), pending: Pending::default(), port, id, lost: false };
         new.establish(Attention::PowerOn);
         self.slots[nexus.index()] = Some(new);
         Ok(())

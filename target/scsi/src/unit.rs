@@ -132,7 +132,7 @@ impl LogicalUnit {
             Op::WriteVerify => self.write_and_verify(row, cdb, data.offered),
             Op::Verify => self.verify(row, cdb, data.offered),
             Op::Prefetch => self.prefetch(row, cdb),
-            Op::SynchronizeCache => self.synchronize_cache(row, cdb),
+            Op::SynchronizeCache => self.synchronize_cache(nexus, row, cdb),
             Op::WriteSame => self.write_same(row, cdb, data.offered),
             Op::Unmap => self.unmap(row, cdb, data.parameters),
             Op::CompareAndWrite => self.compare_and_write(row, cdb, data.offered),
@@ -300,6 +300,14 @@ impl LogicalUnit {
                 Reset::Power => Attention::PowerOn,
             },
         );
+    }
+
+    /// The device may have lost what it was given and had not flushed: the next SYNCHRONIZE CACHE of each nexus
+    /// fails, once, as it cannot make stable what is not there. That the device was reset is for the caller to establish.
+    pub fn lose_unflushed(&mut self) {
+        for (_, state) in self.nexuses.iter_mut() {
+            state.lost = true;
+        }
     }
 
     /// Establishes a unit attention condition for one nexus.

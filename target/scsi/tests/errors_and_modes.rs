@@ -7,7 +7,7 @@ use kagami_scsi::{
     AttachError, Attention, ConfigError, Disposition, Failure, LogicalUnit, LuConfig, NexusId, Reset, Status,
     fuzz,
 };
-use kagami_types::{BlockCount, BlockError, BlockSize, Lba};
+use kagami_types::{BlockCount, BlockError, BlockOp, BlockSize, Lba};
 
 /// Key, ASC and ASCQ, and the INFORMATION field.
 type Told = (Option<(u8, u8, u8)>, Option<u64>);
@@ -165,6 +165,21 @@ fn one_bad_page_keeps_the_others_from_changing() {
     let answer = rig.send(0, &[0x15, 0x10, 0, 0, 36], &list);
     assert_eq!(sense(answer), INVALID_LIST);
     assert!(rig.unit.write_cache_enabled());
+}
+
+#[test]
+fn what_the_device_has_lost_no_flush_makes_stable() {
+    let mut rig = Rig::new();
+    let flush = ten(0x35, 0, 0, 0);
+    assert!(matches!(rig.run(0, &flush), Disposition::Block(BlockOp::Flush { .. })));
+    rig.unit.lose_unflushed();
+    rig.unit.establish_all(None, Attention::InternalReset);
+    for host in [0, 1] {
+        assert_eq!(sense(rig.run(host, &flush)), (6, 0x29, 4));
+        assert_eq!(rig.run(host, &[0]), Disposition::Good, "all else is as ever");
+        assert_eq!(sense(rig.run(host, &flush)), (3, 0x0c, 0));
+        assert!(matches!(rig.run(host, &flush), Disposition::Block(BlockOp::Flush { .. })), "once");
+    }
 }
 
 #[test]

@@ -282,6 +282,19 @@ impl Cache {
         Some(frame)
     }
 
+    /// What a volume has in the cache and is not dirty goes, but for what waiting reads have found already.
+    pub(crate) fn forget_clean(&mut self, number: u16) {
+        let slots: Vec<Slot> = self.pages.slots_of(number).collect();
+        for slot in slots {
+            let frame = &mut self.pages[slot];
+            if frame.may_go() {
+                self.remove(slot);
+            } else if frame.pins == 0 {
+                (frame.valid, frame.fill) = (frame.dirty, super::frame::NONE);
+            }
+        }
+    }
+
     /// A frame may go from now on, or is of no use any more.
     pub(crate) fn settle(&mut self, slot: Slot) {
         let frame = &self.pages[slot];

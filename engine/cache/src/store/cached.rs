@@ -210,7 +210,7 @@ impl Cached {
                 }
                 BlockOp::Flush { .. } => {
                     self.host.others += 1;
-                    self.flush(cx, tag, op, extent, data)
+                    self.flush(cx, tag, op, extent, data, false)
                 }
                 _ => {
                     self.host.others += 1;
@@ -222,6 +222,23 @@ impl Cached {
             self.count_error(*error);
         }
         outcome
+    }
+
+    /// As a flush, without the device's own.
+    pub(super) fn write_out(
+        &mut self,
+        cx: &mut StoreContext<'_>,
+        tag: Tag,
+        op: BlockOp,
+        data: Scatter,
+    ) -> Option<Outcome> {
+        match self.admit(cx, &op, 0) {
+            Ok(extent) => self.flush(cx, tag, op, extent, data, true),
+            Err(error) => {
+                self.count_error(error);
+                Some(ended(Err(error), data))
+            }
+        }
     }
 
     #[inline]
@@ -300,7 +317,7 @@ impl Cached {
         (task.extent, task.step, task.through, task.blockers) = (extent, Step::Blocked, false, 0);
         (task.deadline, task.began) = (deadline, now);
         (task.fills, task.held, task.tries, task.narrow, task.fault) = (0, 0, 0, false, None);
-        task.keeps = false;
+        (task.keeps, task.writes_out) = (false, false);
         task.pinned = extent.first();
         self.earliest = self.earliest.min(deadline);
         Ok(t)

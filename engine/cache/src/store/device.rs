@@ -1,11 +1,12 @@
 //! What a store passes on to the volume behind it: the life of its device, and hints to the processor.
 
 use super::frame::PAGE_SHIFT;
-use super::{Cache, Kind, Store, StoreContext};
+use super::{Cache, Kind, Store, StoreContext, cached};
 use crate::Key;
+use kagami_memory::Scatter;
 use kagami_reactor::FileId;
-use kagami_types::{BlockCount, BlockRange, Lba};
-use kagami_volume::{DeviceLimits, PlanError, Volume};
+use kagami_types::{BlockCount, BlockOp, BlockRange, Lba};
+use kagami_volume::{DeviceLimits, Outcome, PlanError, Tag, Volume};
 
 /// How many lines of a page that is to be read are asked for; the processor finds the rest by itself.
 const LINES: usize = 8;
@@ -67,12 +68,38 @@ impl Store {
         Ok(())
     }
 
+    /// As [`Volume::take_lost`]. Where something may be lost, what is clean leaves the cache: the device may have something else
+    /// there, and hosts are to see it from now on and not some day. What is dirty stays, and goes out.
+    pub fn take_lost(&mut self, cache: &mut Cache) -> bool {
+        let lost = self.behind().take_lost();
+        if lost && let Kind::Cached(cached) = &self.kind {
+            cache.forget_clean(cached.plan.number);
+        }
+        lost
+    }
+
     /// As [`Volume::set_device_limits`].
     ///
     /// # Errors
     /// As [`Volume::set_device_limits`].
     pub fn set_device_limits(&mut self, limits: DeviceLimits) -> Result<(), PlanError> {
         self.behind().set_device_limits(limits)
+    }
+
+    /// The first half of a flush (`op`): its blocks' WRITEs that were done before it came are on the device, which may still
+    /// lose them. For who has parts of one device behind several stores, and then has one of these flush it.
+    pub fn write_out(
+        &mut self,
+        cx: &mut StoreContext<'_>,
+        tag: Tag,
+        op: BlockOp,
+        data: Scatter,
+    ) -> Option<Outcome> {
+        match &mut self.kind {
+            // What is done is there.
+            Kind::Direct(_) => Some(cached::ended(Ok(()), data)),
+            Kind::Cached(cached) => cached.write_out(cx, tag, op, data),
+        }
     }
 
     /// These blocks will be read soon: they are read into the cache as far as there is room. For who finds streams

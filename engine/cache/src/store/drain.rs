@@ -264,7 +264,7 @@ impl Cached {
         self.hand(cx, Whose::Task(t, serial), op, list);
     }
 
-    /// SYNCHRONIZE CACHE: those that wait share one drain, and the device's flush.
+    /// SYNCHRONIZE CACHE: those that wait share one drain, and the device's flush, which what only `writes_out` does not need.
     pub(super) fn flush(
         &mut self,
         cx: &mut StoreContext<'_>,
@@ -272,12 +272,14 @@ impl Cached {
         op: BlockOp,
         extent: Extent,
         data: Scatter,
+        writes_out: bool,
     ) -> Option<Outcome> {
         let t = match self.take_slot(cx, tag, op, extent, data) {
             Ok(t) => t,
             Err(outcome) => return Some(outcome),
         };
-        self.tasks[usize::from(t)].step = Step::Drain;
+        let task = &mut self.tasks[usize::from(t)];
+        (task.step, task.writes_out) = (Step::Drain, writes_out);
         // A write that waits for its turn is not done, so not in what this is for.
         self.flush_next.push(t);
         if self.flush_now.is_empty() {
@@ -321,6 +323,7 @@ impl Cached {
                 match drain.fault {
                     Some((lost, error)) if lost.meets(extent) => self.finish_with(cx, t, Err(error)),
                     _ if broken::is(Broken::DestageWithoutFlush) => self.finish_with(cx, t, Ok(())),
+                    _ if self.tasks[usize::from(t)].writes_out => self.finish_with(cx, t, Ok(())),
                     _ => self.flush_behind(cx, t),
                 }
             }

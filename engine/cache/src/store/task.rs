@@ -62,6 +62,8 @@ pub(crate) struct Task {
     pub(crate) fault: Option<Fault>,
     /// Which of its ranges is drained next.
     pub(crate) range: usize,
+    /// Of a flush: it ends when all is on the device.
+    pub(crate) writes_out: bool,
     /// Some dirty pages are kept back for it.
     pub(crate) keeps: bool,
 }
@@ -88,6 +90,7 @@ impl Task {
             queued: false,
             fault: None,
             range: 0,
+            writes_out: false,
             keeps: false,
         }
     }

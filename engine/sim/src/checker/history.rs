@@ -165,6 +165,13 @@ impl History {
         self.prune(NEVER);
     }
 
+    /// The disk lost what was not stable, or did not; what is in flight goes on.
+    pub(super) fn lost(&mut self) {
+        for version in self.versions.iter_mut().filter(|version| !version.stable) {
+            (version.visible, version.replaced) = (NEVER, false);
+        }
+    }
+
     /// Whether a write is under way.
     pub(super) fn is_busy(&self) -> bool {
         self.versions.iter().any(|version| version.ended == NEVER)

@@ -98,6 +98,9 @@ struct Inner {
     reads: BTreeSet<u64>,
     /// What was issued before and is answered later says nothing of what is there now.
     last_crash: Tick,
+    /// The same, where only the disk lost something; and that it may be doing so now.
+    last_loss: Tick,
+    losing: bool,
     mode: CacheMode,
     reservations: Reservations,
     /// A write that was refused had been seen.
@@ -110,6 +113,11 @@ impl Inner {
     fn tick(&mut self) -> Tick {
         self.now += 1;
         Tick(self.now)
+    }
+
+    /// Whether what was issued then may have seen what the disk has lost since.
+    fn is_lost(&self, issued: Tick) -> bool {
+        self.losing || issued < self.last_loss
     }
 
     fn horizon(&self) -> Tick {
@@ -149,6 +157,8 @@ impl Checker {
             disk: None,
             reads: BTreeSet::new(),
             last_crash: Tick(0),
+            last_loss: Tick(0),
+            losing: false,
             mode: CacheMode::new(write_through),
             reservations: Reservations::default(),
             wrong: None,
@@ -307,7 +317,8 @@ impl Checker {
     pub fn end_read(&self, read: Read, first: u64, bytes: Option<&[u8]>) -> Result<(), String> {
         let mut inner = self.0.borrow_mut();
         inner.reads.remove(&read.issued.0);
-        let Some(bytes) = bytes.filter(|_| read.issued > inner.last_crash) else { return Ok(()) };
+        let lost = inner.is_lost(read.issued);
+        let Some(bytes) = bytes.filter(|_| read.issued > inner.last_crash && !lost) else { return Ok(()) };
         if let Some(wrong) = inner.wrong.take() {
             return Err(wrong);
         }
@@ -360,7 +371,7 @@ impl Checker {
     /// A flush of these units has succeeded.
     pub fn end_flush(&self, flush: Flush, units: Units) {
         let mut inner = self.0.borrow_mut();
-        if flush.issued < inner.last_crash {
+        if flush.issued < inner.last_crash || inner.is_lost(flush.issued) {
             return;
         }
         let horizon = inner.horizon();
@@ -373,12 +384,31 @@ impl Checker {
         let mut inner = self.0.borrow_mut();
         let now = inner.tick();
         inner.reads.clear();
+        inner.losing = false;
         let saving = inner.saving > inner.last_crash;
         inner.last_crash = now;
         inner.reservations.restarted();
         inner.mode.crashed(now, saving);
         inner.commands.crashed(now);
         inner.histories.iter_mut().for_each(|history| history.crashed(power, now));
+    }
+
+    /// The disk goes, and loses what is not stable. Hosts go on; what they see is judged again after
+    /// [`end_loss`](Self::end_loss), as nobody knows when the array turns from what it has in its cache to what is there.
+    pub fn begin_loss(&self) {
+        self.0.borrow_mut().losing = true;
+    }
+
+    /// The array goes on with the disk, and has told the hosts: what was not stable may be there, or not.
+    pub fn end_loss(&self) {
+        let mut inner = self.0.borrow_mut();
+        if !std::mem::replace(&mut inner.losing, false) {
+            return;
+        }
+        let now = inner.tick();
+        inner.last_loss = now;
+        inner.commands.lost();
+        inner.histories.iter_mut().for_each(History::lost);
     }
 
     /// The array stopped in good order: everything that a host could see is stable.
@@ -415,7 +445,7 @@ impl Checker {
     pub fn verified(&self, read: Read, units: Units, expected: &[u8], equal: bool) -> Result<(), String> {
         let mut inner = self.0.borrow_mut();
         inner.reads.remove(&read.issued.0);
-        if read.issued < inner.last_crash {
+        if read.issued < inner.last_crash || inner.is_lost(read.issued) {
             return Ok(());
         }
         let (size, volume) = (inner.unit, inner.volume);
@@ -442,7 +472,7 @@ impl Checker {
     /// It cannot have been so.
     pub fn compared(&self, write: &Write, units: Units, expected: &[u8], equal: bool) -> Result<(), String> {
         let mut inner = self.0.borrow_mut();
-        if write.issued < inner.last_crash {
+        if write.issued < inner.last_crash || inner.is_lost(write.issued) {
             return Ok(());
         }
         let (size, volume) = (inner.unit, inner.volume);

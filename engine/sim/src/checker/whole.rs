@@ -69,6 +69,11 @@ impl Commands {
         }
     }
 
+    /// The disk may have lost parts of everything that was not stable; what is under way goes on.
+    pub(super) fn lost(&mut self) {
+        self.0.iter_mut().for_each(|command| command.whole = false);
+    }
+
     /// Judges one read: `seen` is what it found from unit `first` on, where that is known.
     pub(super) fn judge(&mut self, first: u64, seen: &[Option<WriteId>]) -> Result<(), String> {
         let mut writes: Vec<WriteId> = seen.iter().flatten().copied().collect();

@@ -2,7 +2,7 @@
 //!
 //! What the kernel does then: everything under way on the old descriptor ends with an error, nothing works on it any
 //! more, and once the disk is there again it has to be opened anew. A disk keeps what it holds, its volatile cache
-//! included. Whoever plays the daemon in a test calls this; the array hears of it by its own messages.
+//! included where it keeps its power. Whoever plays the daemon in a test calls this; the array hears of it by its own messages.
 
 use super::{DiskId, narrow};
 use crate::coverage::Happening;
@@ -47,6 +47,21 @@ impl World {
             pulled.stay.0 += 1;
             state.coverage.hit(Happening::Pulled);
             state.trace.note(state.now, Who::Disk(narrow(usize::from(disk.0))), "is pulled out", [0; 3]);
+        });
+    }
+
+    /// Its power goes with it: what was not stable may be lost. To be called before it is put back.
+    pub fn cut_power(&self, disk: DiskId) {
+        self.with(|state| {
+            let Some(dark) = state.disks.get_mut(usize::from(disk.0)) else { return };
+            let loss = dark.medium.lose_power(&mut dark.rng);
+            state.coverage.hit(Happening::PulledDark);
+            if loss.lost + loss.torn > 0 {
+                state.coverage.hit(Happening::PulledLost);
+            }
+            let numbers = [loss.lost, loss.kept, loss.torn];
+            let who = Who::Disk(narrow(usize::from(disk.0)));
+            state.trace.note(state.now, who, "lost its power; writes lost, kept, torn", numbers);
         });
     }
 

@@ -100,6 +100,9 @@ pub(super) struct Sense {
     pub(super) code: u16,
 }
 
+/// WRITE ERROR.
+const WRITE_ERROR: u16 = 0x0c00;
+
 /// LOGICAL UNIT COMMUNICATION TIME-OUT.
 const COMMUNICATION_TIMEOUT: u16 = 0x0801;
 
@@ -248,7 +251,11 @@ impl Task {
             }
             // NOT READY, MEDIUM ERROR, HARDWARE ERROR, DATA PROTECT.
             (status::CHECK_CONDITION, Some(0x2 | 0x3 | 0x4 | 0x7)) => {
-                hit(Happening::CommandFailed);
+                let lost = sense.is_some_and(|sense| sense.code == WRITE_ERROR);
+                hit(match self.work {
+                    Work::Flush(..) if lost => Happening::FlushOfLost,
+                    _ => Happening::CommandFailed,
+                });
                 explained(Verdict::Failed)
             }
             // ABORTED COMMAND: a device that did not answer in time may do so yet.

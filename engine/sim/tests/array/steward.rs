@@ -211,6 +211,10 @@ impl Steward {
                     world.hit(Happening::PulledDirty);
                 }
                 world.pull(self.wards[ward].volume.disk);
+                if self.done.is_multiple_of(2) {
+                    self.wards[ward].checker.begin_loss();
+                    world.cut_power(self.wards[ward].volume.disk);
+                }
                 let away = self.rng.choose([2, 100, 5000]) * MILLI;
                 Stage::Out {
                     ward,
@@ -295,6 +299,7 @@ impl Steward {
             Stage::Back { ward, answer } => match answer.try_recv() {
                 Ok(Ok(())) => {
                     world.hit(Happening::WentOn);
+                    self.wards[ward].checker.end_loss();
                     self.rest(world)
                 }
                 Ok(Err(why)) => return Err(format!("a device is back and is not taken: {why}")),

@@ -149,7 +149,7 @@ impl Disk {
         std::mem::swap(&mut self.flushes.now, &mut self.flushes.next);
         self.flushes.running = true;
         // What is written from here on is not covered.
-        self.unflushed = false;
+        (self.unflushed, self.written) = (false, false);
         for &t in &self.flushes.now {
             self.tasks[usize::from(t)].issued = true;
         }

@@ -130,6 +130,10 @@ pub(crate) struct Disk {
     flushes: Flushes,
     /// Something written may still be in the device's own cache.
     unflushed: bool,
+    /// Something was written since the last flush, that the device may lose with its power.
+    written: bool,
+    /// The device is back from where it may have lost what was written; until somebody asks.
+    lost: bool,
     /// Device operations that the ring had no room for.
     held: VecDeque<(u16, Op)>,
     retry_at: Time,
@@ -181,6 +185,8 @@ impl Disk {
                 next: Vec::with_capacity(slots),
             },
             unflushed: true,
+            written: false,
+            lost: false,
             held: VecDeque::with_capacity(depth),
             retry_at: Time::NEVER,
             earliest: Time::NEVER,
@@ -438,6 +444,11 @@ impl Disk {
         wanted > free.saturating_sub(more).saturating_mul(4)
     }
 
+    /// Whether the device may have lost something since this was asked for.
+    pub(crate) fn take_lost(&mut self) -> bool {
+        std::mem::take(&mut self.lost)
+    }
+
     pub(crate) fn set_gone(&mut self) {
         self.gone = true;
     }
@@ -470,6 +481,7 @@ impl Disk {
         self.set_limits(limits, geometry)?;
         // Nobody knows what the device had in its cache when it went.
         (self.device, self.gone, self.unflushed) = (Device::File(file), false, true);
+        self.lost |= std::mem::take(&mut self.written) && self.limits.volatile;
         Ok(())
     }
 

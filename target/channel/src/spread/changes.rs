@@ -43,6 +43,8 @@ pub(super) struct Changes {
     /// Which shards have given up their device.
     released: Box<[bool]>,
     returns: Option<Return>,
+    /// A shard's device may have lost what was not flushed.
+    lost: bool,
     /// Shards that are still there after they were told to go.
     leaving: Option<usize>,
 }
@@ -56,6 +58,7 @@ impl Changes {
             then: BlockCount(0),
             released: vec![false; remotes].into_boxed_slice(),
             returns: None,
+            lost: false,
             leaving: None,
         }
     }
@@ -141,6 +144,12 @@ impl Spread {
         self.changes.returns = Some(Return { left: self.remotes.len(), result: own, answer });
     }
 
+    /// As [`Store::take_lost`](kagami_cache::store::Store::take_lost), on all cores that said so. What another shard's flush
+    /// made stable is counted as well: a shard knows only of its own.
+    pub(crate) fn take_lost(&mut self, cx: &mut UnitContext<'_>) -> bool {
+        self.own.take_lost(cx.volume.cache) | std::mem::take(&mut self.changes.lost)
+    }
+
     /// How many descriptors of a device are needed beside the one at home.
     pub(crate) fn others(&self) -> usize {
         self.remotes.len()
@@ -184,7 +193,10 @@ impl Spread {
                     *place = released;
                 }
             }
-            ShardNews::Back(result) => return (None, self.returned(cx, result)),
+            ShardNews::Back { result, lost } => {
+                self.changes.lost |= lost;
+                return (None, self.returned(cx, result));
+            }
             ShardNews::Left => {
                 self.changes.leaving = self.changes.leaving.map(|left| left.saturating_sub(1));
             }

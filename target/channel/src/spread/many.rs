@@ -23,6 +23,10 @@ enum Phase {
     Compare,
     /// And is replaced.
     Write,
+    /// A flush of several shards: each brings to the device what it has.
+    WriteOut,
+    /// And then the device, which is the same for all, makes it stable once.
+    Flush,
 }
 
 /// One part, to be sent.
@@ -32,6 +36,8 @@ pub(super) struct Part {
     pub(super) shard: u16,
     pub(super) op: BlockOp,
     pub(super) data: Scatter,
+    /// Of a flush: the device need not make it stable.
+    pub(super) writes_out: bool,
 }
 
 /// The operation; see the module.
@@ -126,13 +132,17 @@ impl Many {
             BlockOp::Flush { .. } => Vec::new(),
             _ => Vec::from([blocks.clone()]),
         };
-        let first = match &op {
+        let first: VecDeque<Piece> = match &op {
             BlockOp::Flush { .. } => {
                 stripes.owners(blocks).map(|shard| Piece { shard, blocks: blocks.clone() }).collect()
             }
             _ => VecDeque::new(),
         };
-        let phase = if matches!(op, BlockOp::CompareAndWrite(..)) { Phase::Compare } else { Phase::Only };
+        let phase = match &op {
+            BlockOp::CompareAndWrite(..) => Phase::Compare,
+            BlockOp::Flush { .. } if first.len() > 1 => Phase::WriteOut,
+            _ => Phase::Only,
+        };
         Ok(Self {
             op,
             data,
@@ -179,15 +189,22 @@ impl Many {
             None => self.parts.push(Some(piece)),
         }
         self.under_way += 1;
-        Some(Part { number: u16::try_from(number).unwrap_or(u16::MAX), shard, op, data })
+        let writes_out = self.phase == Phase::WriteOut;
+        Some(Part { number: u16::try_from(number).unwrap_or(u16::MAX), shard, op, data, writes_out })
     }
 
     fn next_piece(&mut self, stripes: Stripes) -> Option<Piece> {
         if let Some(piece) = self.pieces.next() {
             return Some(piece);
         }
-        if self.phase != Phase::Compare || !self.has_nothing_left() {
-            return None;
+        match self.phase {
+            Phase::Compare | Phase::WriteOut if !self.has_nothing_left() => return None,
+            Phase::Compare => {}
+            Phase::WriteOut => {
+                self.phase = Phase::Flush;
+                return Some(Piece { shard: 0, blocks: self.start..self.start });
+            }
+            Phase::Only | Phase::Write | Phase::Flush => return None,
         }
         // All that is there was read.
         self.read.sort_unstable_by_key(|(at, _)| *at);
@@ -243,6 +260,10 @@ impl Many {
                 (BlockOp::WriteSame { lba: range.lba, blocks, unmap, zeroes }, self.all())
             }
             BlockOp::Unmap(_) => (BlockOp::Unmap(vec![range]), Scatter::new()),
+            // The device makes stable all that it has, whatever blocks are named.
+            BlockOp::Flush { lba, .. } if self.phase == Phase::Flush => {
+                (BlockOp::Flush { lba: *lba, blocks: kagami_types::BlockCount(1) }, Scatter::new())
+            }
             op @ (BlockOp::Flush { .. } | BlockOp::LbaStatus { .. }) => (op.clone(), Scatter::new()),
         }
     }
@@ -339,7 +360,8 @@ impl Many {
     /// Nothing is under way, and nothing is to be sent any more.
     pub(super) fn is_over(&self) -> bool {
         let sent = self.first.is_empty() && self.later.is_empty() && self.pieces.is_empty();
-        self.under_way == 0 && (self.fault.is_some() || sent && self.phase != Phase::Compare)
+        let last = !matches!(self.phase, Phase::Compare | Phase::WriteOut);
+        self.under_way == 0 && (self.fault.is_some() || sent && last)
     }
 
     /// Whether a part waits to be sent again.

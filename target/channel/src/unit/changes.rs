@@ -64,7 +64,10 @@ impl Unit {
         let _ = answer.try_send(own);
     }
 
-    fn is_back(&mut self, cx: &UnitContext<'_>) {
+    fn is_back(&mut self, cx: &mut UnitContext<'_>) {
+        if self.volume.take_lost(cx) {
+            self.server.lose_unflushed();
+        }
         self.gone = false;
         self.refresh_readiness();
         cx.metrics.gone.set(0);

@@ -91,6 +91,7 @@ impl DeviceFacts {
             depth: u16::try_from(depth).unwrap_or(u16::MAX).min(self.depth).max(1),
             discard: self.discard,
             zero: self.zero,
+            volatile: self.write_cache,
         }
     }
 

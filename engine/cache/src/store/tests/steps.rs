@@ -6,7 +6,7 @@ use super::support::{Bench, bytes, flush, limits, range, read, write, write_fua}
 use crate::store::StorePlan;
 use kagami_memory::{Class, Purpose, Scatter};
 use kagami_types::{Access, BlockCount, BlockError, BlockOp, BlockSize, Compare, Lba};
-use kagami_volume::Aborted;
+use kagami_volume::{Aborted, Tag};
 use std::time::Duration;
 
 const BYTES: u64 = 4 << 20;
@@ -338,6 +338,20 @@ fn what_an_unmap_overwrites_does_not_go_out_before() {
     assert_eq!((counters.superseded, counters.destage_bytes), (2, 8192));
     assert_eq!(bench.device.lock().unwrap().stable[..16384], expected);
     assert_eq!(bench.fetch(0, 32), expected);
+    bench.assert_clean();
+}
+
+#[test]
+fn half_a_flush_brings_all_to_the_device_and_does_not_flush_it() {
+    let mut bench = bench();
+    bench.put(8, &bytes(1, 4096));
+    let all = || BlockOp::Flush { lba: Lba(0), blocks: BlockCount(0) };
+    let done = bench.with(|store, cx| store.write_out(cx, Tag(1), all(), Scatter::new()));
+    assert!(done.is_none());
+    assert_eq!(bench.device.lock().unwrap().writes(), [(4096, 4096)]);
+    bench.settle();
+    assert_eq!(bench.result(1), Ok(()));
+    assert_eq!((bench.counters().dirty, bench.device.lock().unwrap().flushes), (0, 0));
     bench.assert_clean();
 }
 

@@ -197,6 +197,43 @@ fn what_finds_no_room_for_too_long_says_what_was_done() {
 }
 
 #[test]
+fn a_flush_of_several_shards_flushes_their_device_once() {
+    let stripes = Stripes::new(4096, BlockSize::B512, 3).unwrap();
+    let ok = || Outcome { result: Ok(()), data: Scatter::new(), status: Vec::new() };
+    let flush = |lba, blocks| BlockOp::Flush { lba: Lba(lba), blocks: BlockCount(blocks) };
+    let many = |blocks: Range<u64>| {
+        let op = flush(blocks.start, blocks.end - blocks.start);
+        Many::new(op, Scatter::new(), stripes, BlockSize::B512, &blocks, Time(10)).unwrap()
+    };
+    let parts = |many: &mut Many| {
+        let parts = std::iter::from_fn(|| many.next(stripes));
+        parts.map(|part| (part.number, part.shard, part.writes_out, part.op)).collect::<Vec<_>>()
+    };
+    // Two of three have blocks of it: what they have goes out, one of them twice for want of room; then one flush.
+    let mut two = many(12..20);
+    assert_eq!(parts(&mut two), [(0, 1, true, flush(12, 8)), (1, 2, true, flush(12, 8))]);
+    two.done(0, ok(), false);
+    assert!(two.done(1, Outcome { result: Err(BlockError::Busy), ..ok() }, false));
+    assert!(parts(&mut two).is_empty() && !two.is_over());
+    two.retry(Time(0));
+    assert_eq!(parts(&mut two), [(0, 2, true, flush(12, 8))]);
+    two.done(0, ok(), false);
+    assert!(!two.is_over());
+    assert_eq!(parts(&mut two), [(0, 0, false, flush(12, 1))]);
+    two.done(0, ok(), false);
+    assert!(two.is_over() && two.finish().result.is_ok());
+    // What cannot go out is not flushed.
+    let mut bad = many(12..20);
+    parts(&mut bad);
+    bad.done(0, Outcome { result: Err(BlockError::Device), ..ok() }, false);
+    bad.done(1, ok(), false);
+    assert!(parts(&mut bad).is_empty() && bad.is_over());
+    assert_eq!(bad.finish().result, Err(BlockError::Device));
+    // Within one shard it is as ever.
+    assert_eq!(parts(&mut many(8..16)), [(0, 1, false, flush(8, 8))]);
+}
+
+#[test]
 fn a_write_that_has_begun_ends_whole_and_a_read_does_not() {
     let stripes = Stripes::new(4096, BlockSize::B512, 2).unwrap();
     let range = BlockRange { lba: Lba(4), blocks: 8 };
