@@ -499,7 +499,7 @@ def main() -> int:
             continue
         try:
             print(f"link: {part.__name__}: {part()}", flush=True)
-        except (Failed, subprocess.SubprocessError, OSError) as error:
+        except (Failed, kagami_orders.Problem, subprocess.SubprocessError, OSError) as error:
             print(f"link: {part.__name__}: FAILED: {error}", flush=True)
             code = 1
         try:
