@@ -9,7 +9,7 @@ set -euo pipefail
 # shellcheck source=ci/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 need python3 mkfs.ext4 mount losetup nbdkit nbdfuse
-(($#)) || set -- prove steps trouble
+(($#)) || set -- prove steps trouble cycle
 for part in "$@"; do
     began=$SECONDS
     options=()

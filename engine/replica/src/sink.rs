@@ -18,6 +18,7 @@ mod flow;
 mod plan;
 mod queue;
 mod restore;
+mod seek;
 mod stream;
 mod turn;
 
@@ -38,6 +39,7 @@ use kagami_memory::Class;
 use kagami_types::{BlockError, JournalPos, Sequence, Time};
 use queue::{Bad, Queue};
 use restore::{Applied, Restore};
+use seek::Seek;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -118,6 +120,8 @@ pub struct Sink {
     paused: bool,
     limit_told: bool,
     limit_passed: bool,
+    /// The limit is a marker, whose place is not known yet.
+    seek: Option<Seek>,
     /// Nothing more is read of the far array.
     finishing: bool,
     /// There was trouble.
@@ -179,6 +183,7 @@ impl Sink {
             paused: false,
             limit_told: false,
             limit_passed: false,
+            seek: None,
             finishing: false,
             halted: false,
             stopping: false,
@@ -321,9 +326,16 @@ impl Sink {
 
     /// An operation of [`Owner::Sink`](crate::Owner) on the own journal has ended.
     pub fn on_device(&mut self, cx: &mut Context<'_>, tag: u64, end: DeviceEnd) {
-        if !self.fetch.on_device(cx.now, tag, &end)
-            && let Err(bad) = self.queue.on_device(cx.now, tag, end)
-        {
+        let taken = match &mut self.seek {
+            _ if self.fetch.on_device(cx.now, tag, &end) => Ok(true),
+            Some(seek) => seek.on_device(cx.now, tag, &end),
+            None => Ok(false),
+        };
+        let taken = match taken {
+            Ok(false) => self.queue.on_device(cx.now, tag, end),
+            taken => taken,
+        };
+        if let Err(bad) = taken {
             self.rotten(bad);
         }
         self.pump(cx);
@@ -390,11 +402,26 @@ impl Sink {
     }
 
     /// Another limit of what is restored: [`SinkEvent::LimitReached`] or [`SinkEvent::LimitPassed`] follows some time.
+    ///
+    /// A marker is looked for first where entries are kept back, and nothing is restored until it is found. Host-driven, all that
+    /// was read is restored up to it ([`SinkEvent::Drained`]), or it is not there ([`SinkEvent::NoMarker`]).
     pub fn set_limit(&mut self, cx: &mut Context<'_>, limit: Limit) {
         self.limit_told = false;
-        self.limit_passed = self.restore.set_limit(limit);
-        if self.limit_passed {
-            self.events.push_back(SinkEvent::LimitPassed(self.restore.applied().sequence));
+        if matches!(self.goal, Some(Goal::Offset(_))) {
+            // The order before this one has had its time.
+            self.goal = None;
+        }
+        let kept = self.drive == Drive::Host || !self.options.hold.is_zero();
+        self.seek = match &limit {
+            Limit::Marker(name) if kept => Some(self.queue.seek(self.durable.restored, name.clone())),
+            _ => None,
+        };
+        // Host-driven, the limit stays what it was until the marker is found.
+        if self.seek.is_none() || self.drive == Drive::Poller {
+            self.limit_passed = self.restore.set_limit(limit);
+            if self.limit_passed {
+                self.events.push_back(SinkEvent::LimitPassed(self.restore.applied().sequence));
+            }
         }
         self.pump(cx);
     }
@@ -485,6 +512,7 @@ impl Sink {
         at(self.old_enough_at);
         at(self.fetch.next_deadline());
         at(self.queue.next_deadline());
+        at(self.seek.as_ref().map_or(Time::NEVER, Seek::next_deadline));
         at(self.restore.next_deadline());
         if !self.finishing {
             at(self.copy.next_deadline());

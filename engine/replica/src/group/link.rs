@@ -41,6 +41,9 @@ pub(super) struct Link {
     /// The newest page.
     pub(super) far: Option<Box<StatusPage>>,
     newest: Serial,
+    /// When the read that is under way was begun, and the last one that brought a page.
+    asked: Time,
+    pub(super) answered: Option<Time>,
     /// When a page came last, by either way, and by which clock.
     pub(super) heard: Option<Time>,
     pub(super) heard_wall: u64,
@@ -65,6 +68,8 @@ impl Link {
             next_write: Time::NEVER,
             far: None,
             newest: Serial::default(),
+            asked: Time(0),
+            answered: None,
             heard: None,
             heard_wall: 0,
             error: "the other array was not asked yet".to_owned(),
@@ -117,6 +122,7 @@ impl Link {
         self.want_read = false;
         self.began = true;
         self.next_read = Time::NEVER;
+        self.asked = cx.now;
         let len = u32::try_from(PAGE).unwrap_or(4096);
         self.reading = Some(cx.actions.far(Owner::Group, FarUnit::Journal, FarOp::Read { at: 0, len }));
     }
@@ -150,10 +156,13 @@ impl Link {
             self.reading = None;
             self.next_read = cx.now + if self.busy { BUSY } else { IDLE };
             return match end {
-                FarEnd::Good(data) => match self.take(cx.now, cx.wall, &data.to_vec()) {
-                    true => Heard::Page,
-                    false => Heard::Nothing,
-                },
+                FarEnd::Good(data) => {
+                    let new = self.take(cx.now, cx.wall, &data.to_vec());
+                    if self.error.is_empty() {
+                        self.answered = Some(self.asked);
+                    }
+                    if new { Heard::Page } else { Heard::Nothing }
+                }
                 FarEnd::Refused(why) => {
                     self.error.clone_from(why);
                     self.next_read = cx.now + AGAIN;

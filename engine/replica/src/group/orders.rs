@@ -90,6 +90,8 @@ pub(super) struct Orders {
     pub(super) formed: Option<Sequence>,
     /// It has restored or read what an order wanted.
     pub(super) restored: Option<Sequence>,
+    /// The marker to be restored to is not there.
+    pub(super) no_marker: bool,
     pub(super) acquired: Option<u64>,
     /// The group cannot go on.
     pub(super) fatal: Option<String>,
@@ -410,6 +412,10 @@ impl Live {
                 None => Next::Stay,
             },
             At::Restores => match self.orders.restored.take() {
+                None if std::mem::take(&mut self.orders.no_marker) => {
+                    let text = "that marker is not among what was read: nothing was restored";
+                    Next::Answer(OrderResult::Refused(text.to_owned()))
+                }
                 Some(to) => Next::Answer(OrderResult::Done(format!("restored up to {to}"))),
                 None if late => Next::Answer(OrderResult::TimedOut("restoring goes on".to_owned())),
                 None => Next::Stay,
@@ -547,6 +553,14 @@ impl Live {
                     let text = "this group is driven by its poller, not by orders";
                     return Next::Answer(OrderResult::Refused(text.to_owned()));
                 }
+                // All that is there: not what was there when a page came last, which here may be long ago.
+                if *to == 0 && self.link.answered.is_none_or(|asked| asked < since) {
+                    if cx.now.since(since) < patience {
+                        return Next::Stay;
+                    }
+                    let text = format!("the other array has not said what there is: {}", self.link.error);
+                    return Next::Answer(OrderResult::Unreachable(text));
+                }
                 let all = self.link.far.as_deref().map_or(0, |far| far.stable.offset);
                 let to = if *to == 0 { all } else { *to };
                 self.orders.acquired = None;
@@ -556,27 +570,28 @@ impl Live {
                 self.set(at, At::Acquires)
             }
             Order::Restore(to) => {
-                self.orders.restored = None;
+                (self.orders.restored, self.orders.no_marker) = (None, false);
                 let Some(sink) = &mut self.sink else {
                     return Next::Answer(OrderResult::Refused("nothing is restored now".to_owned()));
                 };
-                match to {
-                    RestoreTo::Read if self.plan.options.poller => {
-                        sink.set_limit(cx, Limit::None);
-                        return Next::Answer(OrderResult::Done(
-                            "restoring goes on without a limit".to_owned(),
-                        ));
-                    }
-                    RestoreTo::Read => {
-                        let (read, _) = sink.read();
-                        sink.restore_up_to(cx, read.offset);
-                    }
-                    RestoreTo::Place(place) if self.plan.options.poller => {
-                        sink.set_limit(cx, Limit::Offset(*place));
-                    }
-                    RestoreTo::Place(place) => sink.restore_up_to(cx, *place),
-                    RestoreTo::Time(time) => self.limit(cx, Limit::Time(*time)),
-                    RestoreTo::Marker(name) => self.limit(cx, Limit::Marker(name.clone().into_bytes())),
+                let poller = self.plan.options.poller;
+                let limit = match to {
+                    RestoreTo::Read => Limit::None,
+                    RestoreTo::Place(place) => Limit::Offset(*place),
+                    RestoreTo::Time(time) => Limit::Time(*time),
+                    RestoreTo::Marker(name) => Limit::Marker(name.clone().into_bytes()),
+                };
+                sink.set_limit(cx, limit);
+                if poller && *to == RestoreTo::Read {
+                    let text = "restoring goes on without a limit";
+                    return Next::Answer(OrderResult::Done(text.to_owned()));
+                }
+                // What a host drives goes as far as an order says, of what was read; the sink does so itself where it finds a
+                // marker.
+                if !poller && !matches!(to, RestoreTo::Marker(_)) {
+                    let (read, _) = sink.read();
+                    let end = if let RestoreTo::Place(place) = to { *place } else { read.offset };
+                    sink.restore_up_to(cx, end);
                 }
                 self.set(at, At::Restores)
             }

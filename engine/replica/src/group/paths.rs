@@ -5,9 +5,7 @@ use crate::context::Context;
 use crate::mail::VolumeIndex;
 use crate::page::StatusPage;
 use crate::record::{Fence, Formation, Record, Side, State};
-use crate::sink::{
-    Drive, FarView, Limit, Places, Sink, SinkEvent, SinkOptions, SinkPlan, SinkVolume, Trouble,
-};
+use crate::sink::{Drive, FarView, Places, Sink, SinkEvent, SinkOptions, SinkPlan, SinkVolume, Trouble};
 use crate::source::{Confirmed, Source, SourceEvent, SourcePlan, SourceVolume};
 use kagami_types::{BlockSize, JournalPos, Sequence};
 use std::time::Duration;
@@ -270,9 +268,13 @@ impl Live {
                     Some(goal) => goal.drained = Some(sequence),
                     None => self.orders.restored = Some(sequence),
                 },
+                SinkEvent::NoMarker => self.orders.no_marker = true,
                 SinkEvent::Acquired(to) => self.orders.acquired = Some(to),
                 SinkEvent::LimitReached(sequence) | SinkEvent::LimitPassed(sequence) => {
-                    self.orders.restored = Some(sequence);
+                    // What a host drives is done when it is durable, too.
+                    if self.plan.options.poller {
+                        self.orders.restored = Some(sequence);
+                    }
                     // What is beyond it stays away: the group goes on without.
                     if let Some(sink) = self.sink.as_mut()
                         && self.goal.as_ref().is_some_and(|goal| matches!(goal.what, Aim::Finish { .. }))
@@ -422,13 +424,6 @@ impl Live {
         let Some(source) = &mut self.source else { return };
         if source.confirm(cx, reading.read) == Confirmed::Beyond && self.source_ends.is_none() {
             self.source_ends = Some("the other array has read what this journal has lost".to_owned());
-        }
-    }
-
-    /// The sink's limit, for restores by order.
-    pub(super) fn limit(&mut self, cx: &mut Context<'_>, limit: Limit) {
-        if let Some(sink) = &mut self.sink {
-            sink.set_limit(cx, limit);
         }
     }
 }

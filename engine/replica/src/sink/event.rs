@@ -53,6 +53,8 @@ pub enum SinkEvent {
     Acquired(u64),
     /// The limit of [`Sink::set_limit`](super::Sink::set_limit) is reached: restored up to there, and not further.
     LimitReached(Sequence),
+    /// Host-driven: the marker of [`Sink::set_limit`](super::Sink::set_limit) is not among what was read; nothing was restored.
+    NoMarker,
     /// The limit lies before what is restored already: nothing is applied until there is another.
     LimitPassed(Sequence),
     /// Restore pauses: nothing is being applied, the volumes are the primary at that sequence.

@@ -3,6 +3,7 @@
 //! The newest frames are kept, as many as memory allows. When restore is behind them, frames are read again from the own
 //! journal, checked again, until it meets those that are kept.
 
+use super::seek::Seek;
 use super::stream::{Next, Stream, Took};
 use crate::action::{DeviceEnd, DeviceOp};
 use crate::context::{Context, Owner};
@@ -93,6 +94,11 @@ impl Queue {
             loaded_end: from,
             tries: 0,
         }
+    }
+
+    /// A search for a marker, from a frame's beginning on.
+    pub(super) fn seek(&self, from: JournalPos, name: Vec<u8>) -> Seek {
+        Seek::new(self.group, self.layout, from, name)
     }
 
     /// Goes back to there: what was taken since is read again.

@@ -57,6 +57,8 @@ pub(super) struct Reach {
     pub sequence: Sequence,
     /// It ends at the limit, not for want of frames.
     pub limited: bool,
+    /// What is in reach ends where the order said.
+    pub at_limit: bool,
     /// It ends at an entry that is too young: it will be old enough at that time of the primary's clock.
     pub old_enough: Option<u64>,
 }
@@ -181,8 +183,8 @@ impl Restore {
 
     /// How far entries may be applied by now: from `from` on, which may be already.
     pub(super) fn reach(&mut self, queue: &Queue, from: (u64, Sequence), brake: &Brake) -> Reach {
-        let mut reach = Reach { end: from.0, sequence: from.1, limited: false, old_enough: None };
-        self.find_marker(queue, brake);
+        let mut reach =
+            Reach { end: from.0, sequence: from.1, limited: false, at_limit: false, old_enough: None };
         let hold = self.hold(brake);
         for held in queue.iter() {
             if held.end.offset > brake.read {
@@ -198,10 +200,8 @@ impl Restore {
                     continue;
                 }
                 if head.sequence > self.must {
-                    if head.sequence > brake.most
-                        || held.end.offset > brake.end
-                        || self.is_behind_limit(held.end.offset, head)
-                    {
+                    reach.at_limit = self.is_behind_limit(held.end.offset, head);
+                    if reach.at_limit || head.sequence > brake.most || held.end.offset > brake.end {
                         reach.limited = true;
                         return reach;
                     }
@@ -215,10 +215,16 @@ impl Restore {
                 reach.end = reach.end.max(held.end.offset);
                 if self.is_marker_of_limit(head, data) {
                     self.limit = Limit::Sequence(head.sequence);
-                    reach.limited = true;
+                }
+                if self.limit == Limit::Sequence(head.sequence) {
+                    // Nothing has to come behind it.
+                    (reach.limited, reach.at_limit) = (true, true);
                     return reach;
                 }
             }
+        }
+        if self.limit == Limit::Sequence(reach.sequence) {
+            (reach.limited, reach.at_limit) = (true, true);
         }
         reach
     }
@@ -228,19 +234,6 @@ impl Restore {
         match self.limit {
             Limit::Sequence(_) | Limit::Offset(_) | Limit::Time(_) => 0,
             Limit::None | Limit::Marker(_) => u64::try_from(brake.hold.as_nanos()).unwrap_or(u64::MAX),
-        }
-    }
-
-    /// A marker that an order has named is looked for among what the holding time keeps back. Until it is found, entries go on
-    /// to wait: a name that nobody gave must not bring them through.
-    fn find_marker(&mut self, queue: &Queue, brake: &Brake) {
-        if brake.hold.is_zero() || !matches!(self.limit, Limit::Marker(_)) {
-            return;
-        }
-        let stable = queue.iter().filter(|held| held.end.offset <= brake.read);
-        let mut entries = stable.flat_map(|held| &held.entries);
-        if let Some((head, _)) = entries.find(|(head, data)| self.is_marker_of_limit(head, data)) {
-            self.limit = Limit::Sequence(head.sequence);
         }
     }
 

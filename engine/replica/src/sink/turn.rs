@@ -1,7 +1,8 @@
 //! What a sink does whenever something has happened: everything that can be done by now, in one order.
 
-use super::plan::Places;
+use super::plan::{Limit, Places};
 use super::restore::{Brake, Reach};
+use super::seek::Sought;
 use super::{CHECKPOINT, Drive, Forming, Goal, SAVE, Sink, SinkEvent};
 use crate::context::Context;
 use kagami_types::{Sequence, Time};
@@ -27,6 +28,8 @@ impl Sink {
             Some(Goal::Sequence(_) | Goal::Everything { hold: false }) => Duration::ZERO,
             // The secondary is consistent at no moment of the copy, so there is none to be kept.
             _ if self.forming != Forming::No => Duration::ZERO,
+            // Ordered to go to a marker: nowhere before it is found.
+            _ if self.seek.is_some() && self.drive == Drive::Host => Duration::MAX,
             _ => self.options.hold,
         };
         let clock = self.far_clock(cx.now, cx.wall);
@@ -55,6 +58,7 @@ impl Sink {
                 self.limited |= self.copy.ask(cx, &mut self.bucket);
             }
             self.form(cx);
+            self.look(cx);
             self.check(cx);
             self.take_troubles();
         }
@@ -85,6 +89,36 @@ impl Sink {
     fn load(&mut self, cx: &mut Context<'_>) {
         if let Err(bad) = self.queue.load(cx, self.fetch.read().0.offset) {
             self.rotten(bad);
+        }
+    }
+
+    /// Goes on to look for the marker that is the limit.
+    fn look(&mut self, cx: &mut Context<'_>) {
+        let Some(seek) = &mut self.seek else { return };
+        let read = self.fetch.read().0.offset;
+        match seek.pump(cx, self.durable.restored, read) {
+            Ok(Sought::Found(sequence)) => {
+                self.seek = None;
+                self.limit_passed = self.restore.set_limit(Limit::Sequence(sequence));
+                if self.limit_passed {
+                    self.events.push_back(SinkEvent::LimitPassed(self.restore.applied().sequence));
+                }
+                if self.drive == Drive::Host {
+                    self.restore_to = self.restore_to.max(read);
+                    self.drained = None;
+                    self.goal = Some(Goal::Offset(read));
+                }
+            }
+            Ok(Sought::Missing) if self.drive == Drive::Host => {
+                self.seek = None;
+                self.events.push_back(SinkEvent::NoMarker);
+            }
+            // It may still come.
+            Ok(Sought::Missing | Sought::Going) => {}
+            Err(bad) => {
+                self.seek = None;
+                self.rotten(bad);
+            }
         }
     }
 
@@ -221,7 +255,7 @@ impl Sink {
         }
         let ended = reach.sequence == applied.sequence
             && (reach.limited || reach.old_enough.is_some() || applied.place.offset >= read.offset);
-        if self.restore.is_limited() && !self.limit_told && !self.limit_passed && reach.limited && ended {
+        if self.restore.is_limited() && !self.limit_told && !self.limit_passed && reach.at_limit && ended {
             self.limit_told = true;
             self.events.push_back(SinkEvent::LimitReached(applied.sequence));
         }

@@ -205,6 +205,46 @@ fn a_host_drives_the_same_way() {
 }
 
 #[test]
+fn a_host_drives_to_a_marker_and_a_time() {
+    let mut world = World::new(1, false);
+    world.drive = Drive::Host;
+    world.begin();
+    with_writes(&mut world, 5);
+    let time = world.far.history[2].0.time;
+    world.far.append(EntryKind::Marker, 0, 0, 0, b"noon");
+    with_writes(&mut world, 5);
+    world.far.append(EntryKind::Marker, 0, 0, 0, b"last");
+    world.far.commit();
+    let end = world.far.view().stable;
+    world.call(|sink, cx| sink.acquire(cx, end));
+    world.settle();
+    // All that was read has to be read again.
+    world.crash();
+    world.settle();
+    world.call(|sink, cx| sink.set_limit(cx, Limit::Marker(b"midnight".to_vec())));
+    world.until(|event| matches!(event, SinkEvent::NoMarker).then_some(()));
+    world.settle();
+    assert_eq!(world.sink.applied().0, Sequence::ZERO, "nobody gave that name");
+    let restore = |world: &mut World, limit: Limit| {
+        world.events.clear();
+        let marker = matches!(limit, Limit::Marker(_));
+        world.call(|sink, cx| sink.set_limit(cx, limit));
+        if !marker {
+            world.call(|sink, cx| sink.restore_up_to(cx, end));
+        }
+        let at = world.until(drained);
+        world.check_image(at);
+        at
+    };
+    assert_eq!(restore(&mut world, Limit::Time(time)), Sequence(3));
+    world.call(|sink, cx| sink.set_limit(cx, Limit::Marker(b"midnight".to_vec())));
+    world.settle();
+    assert_eq!(world.sink.applied().0, Sequence(3), "it stays where it was");
+    assert_eq!(restore(&mut world, Limit::Marker(b"noon".to_vec())), Sequence(6));
+    assert_eq!(restore(&mut world, Limit::Marker(b"last".to_vec())), Sequence(12), "with nothing behind it");
+}
+
+#[test]
 fn a_medium_error_of_the_primary_names_its_place() {
     let mut world = World::new(2, true);
     world.faults.bad_byte = 3 * GRANULE + 5 * 512;
