@@ -33,7 +33,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 need qemu-system-x86_64 python3 taskset cpio strip tar
 "$here/image.sh"
 
-LIMIT=${VM_LIMIT:-900}
+LIMIT=${VM_LIMIT:-600}
 POWER_SECONDS=${POWER_SECONDS:-15}
 MIB=320
 NVME_MIB=96
