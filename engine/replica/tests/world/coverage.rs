@@ -178,7 +178,7 @@ fn cells(mark: &str) -> Vec<(String, String, String)> {
 
 /// Cells that few worlds come to, or none. Every cell of both tables is looked at by `machine/tests.rs`, and those of pages also by
 /// `machine/tests/both.rs`, which lets everything meet everything.
-const SELDOM: [&str; 67] = [
+const SELDOM: [&str; 77] = [
     // Two primaries, each in its own state: it takes a takeover, a resync that gives up one side, and a cut at the right moment.
     "page P COPY | P PAIR",
     "page P COPY | P fenced",
@@ -235,6 +235,17 @@ const SELDOM: [&str; 67] = [
     "order purge | P SMPL",
     "order purge | S SMPL",
     "order split --writable | S PSUS rw",
+    // One moment in hundreds of worlds.
+    "page P COPY anew | P PAIR",
+    "page P COPY anew | P PSUS",
+    "page P COPY anew | P PSUE",
+    "page P COPY discard | P fenced",
+    "page P cancels | P fenced",
+    "page P cancels | S SSWS",
+    "order split --writable | P fenced",
+    "order takeover | P fenced",
+    "order takeover --force | P fenced",
+    "order takeover --force | S PSUS rw",
     // What a world would have to make anew.
     "order delete | P SMPL",
     "order delete | P COPY",
