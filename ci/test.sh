@@ -67,7 +67,7 @@ stage_link() { "$here/link/run.sh" "${LINK_SECONDS:-10}"; }
 # shown what docs/replication.md has.
 stage_world() {
     cargo build --profile ci --locked -p kagami-replica --example seeds &&
-        "$BUILD/ci/examples/seeds" --seeds "0..${WORLD_SEEDS:-1500}" --threads "$(nproc)" --covered
+        "$BUILD/ci/examples/seeds" --seeds "0..${WORLD_SEEDS:-500}" --threads "$(nproc)" --covered
 }
 stage_pairs() { "$here/replicate/run.sh"; }
 stage_moves() { "$here/moves.sh" "${MOVES_SECONDS:-5}"; }
