@@ -7,6 +7,7 @@
 //! In `group/`: `saver` (superblock), `difference` (bitmap), `link` (pages), `fronts` (modes and flushes), `start` (what a
 //! journal device says, recovery), `program` (transitions, step by step),
 //! `decide` (what begins them), `bits` (the far bitmap), `paths` (source and sink), `tally` (what is given up unrestored),
+//! `reshape` (volumes join and grow, other options),
 //! `orders`, `say` (page and report).
 
 mod bits;
@@ -19,6 +20,7 @@ mod orders;
 mod paths;
 mod plan;
 mod program;
+mod reshape;
 mod saver;
 mod say;
 mod start;
@@ -30,7 +32,7 @@ use crate::action::{Action, DeviceEnd, FarEnd, OrderResult};
 use crate::context::{Context, Owner};
 use crate::mail::{Change, Mode, ToFront, ToGroup, VolumeIndex};
 use crate::order::Order;
-use crate::record::{Record, Side, State};
+use crate::record::{Record, State};
 use crate::report::Report;
 use crate::sink::Sink;
 use crate::source::Source;
@@ -562,17 +564,7 @@ impl Live {
 
     /// The mode that goes with a record.
     fn mode_of(&self, record: &Record) -> Mode {
-        if record.deleted || record.state == State::Smpl {
-            return Mode::Plain;
-        }
-        match record.side {
-            Side::Primary if record.overtaken => Mode::Fenced,
-            Side::Primary if record.fence.is_some() => Mode::Held { until: Time(0) },
-            Side::Primary if record.journals() => Mode::Journaling,
-            Side::Primary => Mode::Tracking,
-            Side::Secondary if record.writable() => Mode::Tracking,
-            Side::Secondary => Mode::Secondary { reads: self.may_read(record) },
-        }
+        record.mode(self.may_read(record))
     }
 
     fn may_read(&self, record: &Record) -> bool {

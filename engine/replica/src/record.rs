@@ -4,8 +4,9 @@
 //! says which record may follow which; `group` writes it. Layout in `docs/formats.md`.
 
 use crate::generation::Generation;
+use crate::mail::Mode;
 use crate::wire::{Get, Put};
-use kagami_types::{JournalPos, Sequence};
+use kagami_types::{JournalPos, Sequence, Time};
 
 /// The most that a record takes in a superblock.
 pub const RECORD: usize = 1024;
@@ -206,6 +207,22 @@ impl Record {
     #[must_use]
     pub fn journals(&self) -> bool {
         self.side == Side::Primary && matches!(self.state, State::Copy | State::Pair)
+    }
+
+    /// How fronts treat hosts, once the group is ready (array.md 11). `reads`: hosts may read a secondary.
+    #[must_use]
+    pub(crate) fn mode(&self, reads: bool) -> Mode {
+        if self.deleted || self.state == State::Smpl {
+            return Mode::Plain;
+        }
+        match self.side {
+            Side::Primary if self.overtaken => Mode::Fenced,
+            Side::Primary if self.fence.is_some() => Mode::Held { until: Time(0) },
+            Side::Primary if self.journals() => Mode::Journaling,
+            Side::Primary => Mode::Tracking,
+            Side::Secondary if self.writable() => Mode::Tracking,
+            Side::Secondary => Mode::Secondary { reads },
+        }
     }
 
     /// The bytes for the superblock.

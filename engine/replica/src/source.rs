@@ -420,6 +420,11 @@ impl Source {
         self.writer.take_waiting()
     }
 
+    /// Another overflow policy.
+    pub fn set_slow(&mut self, slow: Duration) {
+        self.pace.set_slow(slow);
+    }
+
     /// The next event.
     pub fn next_event(&mut self) -> Option<SourceEvent> {
         self.events.pop_front()

@@ -3,6 +3,7 @@
 //! A group is named by its name; where it is left out, the only group of the array is meant.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Two volumes, as the array that is asked has and sees them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +56,17 @@ pub struct PairDelete {
     /// Although its volumes wait for a decision.
     #[serde(default)]
     pub force: bool,
+}
+
+/// Has a group at the array that is asked behave in another way.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PairSet {
+    /// Which.
+    #[serde(default)]
+    pub group: Option<String>,
+    /// Keys of `[[group]]`, each with the value that it would have there.
+    pub options: BTreeMap<String, String>,
 }
 
 /// Suspends a group.
@@ -259,6 +271,9 @@ pub struct Group {
     pub difference_bytes: u64,
     /// `poller` or `host`.
     pub mode: String,
+    /// How it behaves: keys of `[[group]]` and their values.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
     /// The last thing that went wrong.
     pub last_error: Option<String>,
 }

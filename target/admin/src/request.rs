@@ -2,8 +2,8 @@
 //! option is never silently left out.
 
 use crate::pair::{
-    GroupAt, GroupNamed, GroupRestore, Marker, PairCreate, PairDelete, PairResync, PairSplit, PairSwap,
-    PairTakeover, Relay,
+    GroupAt, GroupNamed, GroupRestore, Marker, PairCreate, PairDelete, PairResync, PairSet, PairSplit,
+    PairSwap, PairTakeover, Relay,
 };
 use serde::{Deserialize, Serialize};
 
@@ -77,6 +77,8 @@ pub enum Request {
     PairDelete(PairDelete),
     /// Suspends a group.
     PairSplit(PairSplit),
+    /// Has a group behave in another way; `Changed`.
+    PairSet(PairSet),
     /// Resumes a group.
     PairResync(PairResync),
     /// Exchanges the sides of a group.

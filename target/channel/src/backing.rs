@@ -131,8 +131,8 @@ impl Backing {
                 Err(_) => Growth::Refused,
             },
             Self::Spread(spread) => spread.grow(cx, blocks),
-            // The other array's would have to grow with it, at a known place in the order of writes.
-            Self::Paired(_) => Growth::Refused,
+            // Its group has agreed, and counts what is new as different.
+            Self::Paired(paired) => paired.grow(cx, blocks),
         }
     }
 

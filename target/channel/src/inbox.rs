@@ -3,12 +3,14 @@
 use crate::device::DeviceChange;
 use crate::journal::GroupSeed;
 use crate::maker::Seed;
+use crate::message::UnitAddress;
 use crate::unit::{PairSeed, Ticket};
 use crate::virtual_unit::{Forwarded, VirtualUnit};
 use crossbeam_queue::ArrayQueue;
 use kagami_queue::Ringer;
 use kagami_replica::action::OrderResult;
-use kagami_replica::{Order, Report};
+use kagami_replica::mail::VolumeIndex;
+use kagami_replica::{Options, Order, PlannedVolume, Report};
 use kagami_scsi::{Attention, NexusId};
 use kagami_types::BlockCount;
 use std::sync::Arc;
@@ -170,6 +172,23 @@ pub enum GroupControl {
         order: Order,
         /// Gets what came of it, once, when that is known.
         answer: SyncSender<OrderResult>,
+    },
+    /// To a journal unit: its group has these volumes from now on ([`Group::on_reshape`](kagami_replica::Group::on_reshape)).
+    /// Those that join have their fronts already ([`Pair`](Self::Pair)).
+    Reshape {
+        /// All of them.
+        volumes: Vec<PlannedVolume>,
+        /// Those that join: the unit here, and virtual volumes at the journal unit's core that lead to the other array's.
+        joins: Vec<(VolumeIndex, UnitAddress, Vec<u32>)>,
+        /// Gets what came of it.
+        answer: SyncSender<OrderResult>,
+    },
+    /// To a journal unit: its group behaves so from now on.
+    Behave {
+        /// How.
+        options: Box<Options>,
+        /// Hears why it cannot.
+        answer: SyncSender<Result<(), String>>,
     },
     /// To a journal unit: what does its group say of itself?
     Report {

@@ -14,7 +14,7 @@ use crate::unit::{OpKind, Role, Unit, UnitContext};
 use kagami_memory::Scatter;
 use kagami_replica::action::{Action, DeviceOp, FarEnd, FarUnit, OrderResult};
 use kagami_replica::mail::{ToGroup, VolumeIndex};
-use kagami_replica::{Actions, Context, Group, Order, PeerRead, Report};
+use kagami_replica::{Actions, Context, Group, Options, Order, PeerRead, PlannedVolume, Report};
 use kagami_scsi::Failure;
 use kagami_types::{Access, BlockCount, BlockError, BlockOp, BlockRange, BlockSize, Lba, Time};
 use kagami_volume::{Outcome, Tag};
@@ -250,6 +250,41 @@ impl Unit {
         let number = host.last_order;
         host.orders.insert(number, answer);
         self.call_group(cx, |group, context| group.on_order(context, number, order));
+    }
+
+    /// The group has these volumes from now on. The answer comes when that is durable.
+    pub(crate) fn reshape_group(
+        &mut self,
+        volumes: Vec<PlannedVolume>,
+        joins: Vec<(VolumeIndex, UnitAddress, Vec<u32>)>,
+        answer: SyncSender<OrderResult>,
+        cx: &mut UnitContext<'_>,
+    ) {
+        let Some(host) = self.host() else {
+            let _ = answer.try_send(OrderResult::Refused("there is no such group here".to_owned()));
+            return;
+        };
+        for (index, unit, links) in joins {
+            host.volumes.insert(index, unit);
+            host.far.insert(Some(index), (links.into_boxed_slice(), 0));
+        }
+        host.last_order += 1;
+        let number = host.last_order;
+        host.orders.insert(number, answer);
+        self.call_group(cx, |group, context| group.on_reshape(context, number, volumes));
+    }
+
+    /// The group behaves so from now on.
+    ///
+    /// # Errors
+    /// It cannot now; in plain words.
+    pub(crate) fn set_group_options(
+        &mut self,
+        options: Options,
+        cx: &mut UnitContext<'_>,
+    ) -> Result<(), String> {
+        let done = self.call_group(cx, |group, context| group.set_options(context, options));
+        done.unwrap_or_else(|| Err("there is no such group here".to_owned()))
     }
 
     /// What the group says of itself.

@@ -10,12 +10,13 @@
 
 use crate::backing::Backing;
 use crate::message::{PairMail, UnitAddress};
+use crate::spread::Growth;
 use crate::unit::UnitContext;
 use kagami_cache::store::DeferredError;
 use kagami_memory::Scatter;
 use kagami_replica::mail::{Mode, ToFront, VolumeIndex};
 use kagami_replica::{Front, FrontPlan, Step};
-use kagami_types::{BlockError, BlockOp, Time};
+use kagami_types::{BlockCount, BlockError, BlockOp, Time};
 use kagami_volume::{Aborted, Outcome, Tag};
 use std::collections::VecDeque;
 
@@ -152,6 +153,15 @@ impl Paired {
     pub(crate) fn begin(&mut self, cx: &mut UnitContext<'_>) {
         self.inner.set_write_back(cx, self.wanted());
         self.go_on(cx);
+    }
+
+    /// As [`Backing::grow`]. Where the store tells later how it went, the front only ever sees what hosts may name by then.
+    pub(crate) fn grow(&mut self, cx: &mut UnitContext<'_>, blocks: BlockCount) -> Growth {
+        let growth = self.inner.grow(cx, blocks);
+        if !matches!(growth, Growth::Refused) {
+            self.front.grow(blocks);
+        }
+        growth
     }
 
     /// Past the front: the flush before a core ends.

@@ -96,6 +96,14 @@ impl<I: Io> Core<I> {
             GroupControl::Order { order, answer } => {
                 hub.with_unit(unit, None, io, |unit, cx| unit.order_group(order, answer, cx));
             }
+            GroupControl::Reshape { volumes, joins, answer } => {
+                hub.with_unit(unit, None, io, |unit, cx| unit.reshape_group(volumes, joins, answer, cx));
+            }
+            GroupControl::Behave { options, answer } => {
+                hub.with_unit(unit, None, io, |unit, cx| {
+                    let _ = answer.try_send(unit.set_group_options(*options, cx));
+                });
+            }
             GroupControl::Report { answer } => {
                 let report = match hub.unit_at(unit) {
                     Some(Some(unit)) => unit.report_group(io.now()),

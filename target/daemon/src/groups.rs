@@ -7,7 +7,7 @@ use crate::plan::{PEER_TIMEOUT, Plan, SPARE_VIRTUALS, VirtualPlan};
 use crate::run::Managed;
 use crate::serve::{Joining, JoiningVolume};
 use kagami_replica::mail::VolumeIndex;
-use kagami_replica::{GroupPlan, Options, PlannedVolume};
+use kagami_replica::{GroupPlan, Options, Pace, PlannedVolume};
 use kagami_types::{CoreId, Lun, Uuid};
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub fn side(side: Side) -> kagami_replica::Side {
 }
 
 /// How it is to behave.
-fn options(group: &Group) -> Options {
+pub(crate) fn options(group: &Group) -> Options {
     let of = &group.options;
     Options {
         poller: of.mode == GroupMode::Poller,
@@ -43,6 +43,9 @@ fn options(group: &Group) -> Options {
         alone_serves: of.serves_alone,
         swap_hold: of.swap_hold,
         reader_limit: of.silence,
+        swap_lag: of.swap_lag,
+        pace: if of.gentle { Pace::Gentle } else { Pace::Full },
+        memory: of.memory.0,
         ..Options::default()
     }
 }

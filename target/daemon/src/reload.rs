@@ -29,6 +29,10 @@ pub struct Difference {
     pub unmapped: Vec<Lun>,
     /// Groups whose pairs came or went.
     pub pairs: Vec<String>,
+    /// Groups to which pairs came.
+    pub joined: Vec<String>,
+    /// Groups at work that behave in another way.
+    pub behave: Vec<String>,
 }
 
 impl Difference {
@@ -76,7 +80,7 @@ impl Difference {
             }
             difference.mapped.push(new.lun);
         }
-        difference.pairs = groups(current, next, &mut refuse);
+        groups(current, next, &mut difference, &mut refuse);
         let has_links = |peer: &&Peer| {
             let paired = |group: &&crate::config::Group| group.peer == peer.name && group.pairs.is_some();
             next.virtuals.iter().any(|v| v.peer == peer.name)
@@ -129,25 +133,36 @@ impl Difference {
     }
 }
 
-/// The groups whose pairs came or went; what else changed of groups with pairs is refused.
-fn groups(current: &Config, next: &Config, refuse: &mut impl FnMut(&Site, String)) -> Vec<String> {
-    let mut changed = Vec::new();
+/// What changed of groups with pairs. What they join can only become more.
+fn groups(
+    current: &Config,
+    next: &Config,
+    difference: &mut Difference,
+    refuse: &mut impl FnMut(&Site, String),
+) {
     let paired = |group: &&Group| group.pairs.is_some();
     for old in current.groups.iter().filter(paired) {
         let Some(new) = next.groups.iter().filter(paired).find(|new| new.name == old.name) else {
-            changed.push(old.name.clone());
+            difference.pairs.push(old.name.clone());
             continue;
         };
         let plain = |group: &Group| {
-            group.pairs.clone().map(|pairs| Pairs { owner: Owner::File, fresh: false, ..pairs })
+            let pairs = group.pairs.clone();
+            pairs.map(|pairs| Pairs { owner: Owner::File, fresh: false, pairs: Vec::new(), ..pairs })
         };
-        if (&old.peer, old.options, plain(old)) != (&new.peer, new.options, plain(new)) {
-            refuse(&new.site, "a group that has pairs can only change with a restart".to_owned());
+        let list = |group: &Group| group.pairs.as_ref().map_or_else(Vec::new, |pairs| pairs.pairs.clone());
+        let (before, now) = (list(old), list(new));
+        if (&old.peer, plain(old)) != (&new.peer, plain(new)) || !now.starts_with(&before) {
+            refuse(&new.site, "what a group joins can only become more at run time".to_owned());
+        } else if now != before {
+            difference.joined.push(new.name.clone());
+        }
+        if old.options != new.options {
+            difference.behave.push(new.name.clone());
         }
     }
     let is_new = |group: &&Group| current.groups.iter().filter(paired).all(|old| old.name != group.name);
-    changed.extend(next.groups.iter().filter(paired).filter(is_new).map(|group| group.name.clone()));
-    changed
+    difference.pairs.extend(next.groups.iter().filter(paired).filter(is_new).map(|group| group.name.clone()));
 }
 
 /// The machine without its memory: the arena is taken already, and what is free now says

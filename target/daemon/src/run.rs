@@ -450,7 +450,12 @@ impl Daemon {
             DeviceEvent::Changed { size, limits, .. } => {
                 self.array.device_limits(&name, limits);
                 let lun = managed.record.lun;
-                if let Some(size) = size.filter(|size| *size > managed.record.size) {
+                let in_group = self.config.groups.iter().any(|group| group.luns().any(|known| known == lun));
+                if in_group && size.is_some_and(|size| size > managed.record.size) {
+                    say!(
+                        "volume {name}: its device has grown; with the pair split, `kagami volume grow` uses that"
+                    );
+                } else if let Some(size) = size.filter(|size| *size > managed.record.size) {
                     match self.grow(lun, size).and_then(|record| self.grown(vec![record], "file")) {
                         Ok(()) => {
                             say!("volume {name}: its device has grown, it has {} now", format_size(size))

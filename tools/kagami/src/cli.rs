@@ -438,7 +438,8 @@ pub enum PairCommand {
     #[command(after_help = "Examples:\n  \
         kagami pair create --group erp --primary tokyo:0 --secondary osaka:0 --journal tokyo:20 --secondary-journal osaka:20\n  \
         kagami pair create --primary tokyo:0 --secondary osaka:0 --journal auto --secondary-journal auto --wait\n\
-        Several pairs of one group: --primary and --secondary several times, in the same order.")]
+        Several pairs of one group: --primary and --secondary several times, in the same order.\n\
+        To a group that is there, with --group, the volumes join: it is split for that, and resynchronised.")]
     Create {
         /// The group's name; the first primary volume's without it.
         #[arg(long)]
@@ -480,6 +481,18 @@ pub enum PairCommand {
         /// Hosts may write the secondary.
         #[arg(long)]
         writable: bool,
+    },
+    /// Have a group at this array behave in another way, at once and from now on.
+    #[command(after_help = "Examples:\n  \
+        kagami pair set erp bandwidth=50MiB pace=gentle\n  \
+        kagami pair set erp hold=10m secondary_access=read\n\
+        The names and values are those of [[group]] in the configuration; a group that is in the file is changed there.")]
+    Set {
+        /// Which.
+        group: String,
+        /// One after the other.
+        #[arg(required = true, value_name = "KEY=VALUE")]
+        options: Vec<String>,
     },
     /// Go on: copy the difference.
     Resync {

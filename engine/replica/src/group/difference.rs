@@ -83,6 +83,29 @@ impl Difference {
         self.blocks = BitmapBlocks::new(self.group, set, map);
     }
 
+    /// It has other volumes, or larger ones, from now on, as a set of that number. What is new is in it. False, and nothing
+    /// has changed, where there is no room.
+    pub(super) fn reshape(&mut self, granules: &[u64], set: u64) -> bool {
+        let Some(map) = BitmapMap::new(&self.layout, granules) else { return false };
+        for (at, len) in granules.iter().enumerate() {
+            match self.bits.get_mut(at) {
+                Some(bits) => {
+                    let before = bits.len();
+                    bits.grow(*len);
+                    bits.set_range(before, *len);
+                }
+                None => {
+                    let mut bits = Bits::new(*len);
+                    bits.set_all();
+                    self.bits.push(bits);
+                }
+            }
+        }
+        self.blocks = BitmapBlocks::new(self.group, set, map);
+        self.begin_set(set);
+        true
+    }
+
     /// Forgets everything, and that there is a set.
     pub(super) fn forget(&mut self) {
         let map = self.blocks.map().clone();

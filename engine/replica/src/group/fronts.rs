@@ -44,6 +44,15 @@ impl Fronts {
         }
     }
 
+    /// Some of these are new: they come into that mode, the others stay as they are.
+    pub(super) fn join(&mut self, cx: &mut Context<'_>, all: &[VolumeIndex], mode: Mode) {
+        for volume in all.iter().filter(|volume| !self.all.contains(volume)) {
+            self.waiting.insert(*volume);
+            cx.actions.front(*volume, ToFront::Mode { ticket: self.ticket, mode });
+        }
+        self.all = all.to_vec();
+    }
+
     pub(super) fn on_holds(&mut self, volume: VolumeIndex, ticket: u64) {
         if ticket == self.ticket {
             self.waiting.remove(&volume);

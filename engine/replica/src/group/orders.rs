@@ -473,6 +473,12 @@ impl Live {
                 let sequence = self.source.as_ref().map_or(Sequence::ZERO, |source| source.stable().1);
                 self.set(at, At::Drains(sequence))
             }
+            Order::Resync { .. } if far.is_some_and(|far| far.shape != self.shape) => {
+                Next::Answer(OrderResult::Refused(
+                    "the volumes of the two sides differ: each must have as many, of the same sizes"
+                        .to_owned(),
+                ))
+            }
             Order::Resync { discard } => {
                 self.set(at, At::Resyncs);
                 if record.state == State::Copy {

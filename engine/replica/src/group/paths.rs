@@ -5,7 +5,7 @@ use crate::context::Context;
 use crate::mail::VolumeIndex;
 use crate::page::StatusPage;
 use crate::record::{Fence, Formation, Record, Side, State};
-use crate::sink::{Drive, FarView, Places, Sink, SinkEvent, SinkOptions, SinkPlan, SinkVolume, Trouble};
+use crate::sink::{Drive, FarView, Places, Sink, SinkEvent, SinkPlan, SinkVolume, Trouble};
 use crate::source::{Confirmed, Source, SourceEvent, SourcePlan, SourceVolume};
 use kagami_types::{BlockSize, JournalPos, Sequence};
 use std::time::Duration;
@@ -205,7 +205,6 @@ impl Live {
             self.difference.bits.get(usize::from(index.0)).map(|bits| (index, bits.clone()))
         };
         let to_copy = if record.bits != 0 { indexes.filter_map(bits).collect() } else { Vec::new() };
-        let options = &self.plan.options;
         let plan = SinkPlan {
             group: self.plan.group,
             layout: self.layout(),
@@ -213,12 +212,8 @@ impl Live {
             places: self.places(),
             to_copy,
             forming,
-            drive: if options.poller { Drive::Poller } else { Drive::Host },
-            options: SinkOptions {
-                hold: options.hold,
-                bandwidth: options.bandwidth,
-                ..SinkOptions::default()
-            },
+            drive: if self.plan.options.poller { Drive::Poller } else { Drive::Host },
+            options: self.sink_options(),
         };
         self.sink_saves = None;
         self.sink_polls = Polls::No;

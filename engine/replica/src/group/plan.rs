@@ -2,6 +2,7 @@
 
 use crate::mail::VolumeIndex;
 use crate::record::Side;
+use crate::sink::Pace;
 use kagami_types::{Lun, Uuid};
 use std::time::Duration;
 
@@ -55,6 +56,10 @@ pub struct Options {
     pub order_wait: Duration,
     /// A reader that does not ask for so long has its group suspended; zero: never.
     pub reader_limit: Duration,
+    /// Bytes of pages that a secondary may use for what it reads ahead, though never more than an eighth of all.
+    pub memory: u64,
+    /// How hard the formation copy works.
+    pub pace: Pace,
     /// A swap is refused while the secondary is further behind than this.
     pub swap_lag: Duration,
 }
@@ -72,6 +77,8 @@ impl Default for Options {
             swap_hold: Duration::from_secs(10),
             order_wait: Duration::from_secs(60),
             reader_limit: Duration::from_secs(600),
+            memory: 64 << 20,
+            pace: Pace::Full,
             swap_lag: Duration::from_secs(10),
         }
     }

@@ -7,8 +7,10 @@
 use super::Live;
 use super::orders::Ended;
 use super::paths::{Aim, Goal};
+use super::reshape::Reshape;
 use super::saver::Durable;
 use super::start::Recovering;
+use crate::action::{Action, OrderResult};
 use crate::context::Context;
 use crate::generation::Generation;
 use crate::mail::Mode;
@@ -56,6 +58,8 @@ pub(super) enum Program {
     TakeOver,
     /// Only the record changes.
     Note(Note),
+    /// A suspended group has more volumes, or larger ones.
+    Reshape(Box<Reshape>),
     /// The pair ends here.
     Delete,
 }
@@ -132,14 +136,18 @@ impl Live {
             }
             Go::End => self.news = true,
             // What could not be done now is decided anew some time later.
-            Go::Drop => self.dropped(cx, &running.program),
+            Go::Drop => self.dropped(cx, &running),
         }
         true
     }
 
-    fn dropped(&mut self, cx: &Context<'_>, program: &Program) {
+    fn dropped(&mut self, cx: &mut Context<'_>, running: &Running) {
         self.retry = self.retry.min(cx.now + Duration::from_millis(200));
-        if matches!(program, Program::Fence { .. }) && self.source_ends.is_none() {
+        if let Some(order) = running.reshapes() {
+            let result = OrderResult::Failed("its journal has no room for the bitmap".to_owned());
+            cx.actions.push(Action::Answer { order, result });
+        }
+        if matches!(running.program, Program::Fence { .. }) && self.source_ends.is_none() {
             self.running = Some(Running::new(Program::Serve));
         }
     }
@@ -622,6 +630,20 @@ impl Live {
                     let reads = self.may_read(&self.record().clone());
                     self.fronts.set(cx, Mode::Secondary { reads });
                 }
+                self.link.want_write = true;
+                Go::End
+            }
+
+            (Program::Reshape(how), 0) => self.reshape(cx, first, how),
+            (Program::Reshape(_), 1) => {
+                let set = self.difference.set();
+                self.save(cx, first, version, |_, next| next.record.bits = set)
+            }
+            (Program::Reshape(_), 2) => self.reshaped(cx, first),
+            (Program::Reshape(how), _) => {
+                let result =
+                    OrderResult::Done("what is new counts as different until the next resync".to_owned());
+                cx.actions.push(Action::Answer { order: how.order, result });
                 self.link.want_write = true;
                 Go::End
             }

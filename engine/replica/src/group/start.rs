@@ -2,7 +2,7 @@
 
 use super::program::{Program, Running};
 use super::saver::{Durable, Saver};
-use super::{Difference, Fronts, GroupPlan, Link, Live, Orders, Polls};
+use super::{Difference, Fronts, GroupPlan, Link, Live, Orders, PlannedVolume, Polls};
 use crate::action::{DeviceEnd, DeviceOp};
 use crate::context::{Context, Owner};
 use crate::generation::Generation;
@@ -122,6 +122,23 @@ fn blank(plan: &GroupPlan, side: Side, cx: &mut Context<'_>) -> Result<Durable, 
         Side::Secondary => Generation::default(),
     };
     Ok(Durable::new(block, Record::new(side, generation)))
+}
+
+/// Granules of each volume, by number, and a number over the shapes of all: two sides that fit have the same.
+pub(super) fn shape(volumes: &[PlannedVolume]) -> (Vec<u64>, u32) {
+    let count = volumes.iter().map(|volume| usize::from(volume.index.0) + 1).max().unwrap_or(0);
+    let mut granules = vec![0; count];
+    let mut shape = 0;
+    for volume in volumes {
+        let bytes = volume.blocks.saturating_mul(u64::from(volume.block_size));
+        if let Some(slot) = granules.get_mut(usize::from(volume.index.0)) {
+            *slot = bytes.div_ceil(GRANULE);
+        }
+        shape = crc32c::crc32c_append(shape, &[volume.index.0]);
+        shape = crc32c::crc32c_append(shape, &volume.blocks.to_le_bytes());
+        shape = crc32c::crc32c_append(shape, &volume.block_size.to_le_bytes());
+    }
+    (granules, shape)
 }
 
 /// Recovery and replay of a primary.
@@ -305,18 +322,7 @@ impl Live {
         if plan.volumes.len() > super::VOLUMES {
             return Err(format!("a group has at most {} volumes", super::VOLUMES));
         }
-        let count = plan.volumes.iter().map(|volume| usize::from(volume.index.0) + 1).max().unwrap_or(0);
-        let mut granules = vec![0; count];
-        let mut shape = 0;
-        for volume in &plan.volumes {
-            let bytes = volume.blocks.saturating_mul(u64::from(volume.block_size));
-            if let Some(slot) = granules.get_mut(usize::from(volume.index.0)) {
-                *slot = bytes.div_ceil(GRANULE);
-            }
-            shape = crc32c::crc32c_append(shape, &[volume.index.0]);
-            shape = crc32c::crc32c_append(shape, &volume.blocks.to_le_bytes());
-            shape = crc32c::crc32c_append(shape, &volume.block_size.to_le_bytes());
-        }
+        let (granules, shape) = shape(&plan.volumes);
         let difference = Difference::new(plan.group, durable.block.layout, &granules)
             .ok_or("its journal has no room for the bitmap of its volumes")?;
         let block = &durable.block;

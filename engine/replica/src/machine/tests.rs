@@ -377,3 +377,92 @@ fn two_writers_only_where_operators_said_so() {
         }
     }
 }
+
+/// What hosts see: each mode that a front is put into, as it is with a host's command (array.md 11).
+mod hosts {
+    use super::{compare, owns};
+    use crate::front::{Front, FrontPlan, Step};
+    use crate::mail::{Mode, ToFront, ToGroup, VolumeIndex};
+    use kagami_memory::{Arena, ArenaPlan, Class, HugePages, Purpose, Scatter, ScatterMut};
+    use kagami_types::{Access, BlockCount, BlockError, BlockOp, BlockRange, BlockSize, Lba, Time};
+    use std::fmt::Write;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicU64;
+
+    /// As `kagami_scsi::LogicalUnit::failed` translates it.
+    fn sense(error: BlockError) -> &'static str {
+        match error {
+            BlockError::BecomingReady => "NOT READY 04h/01h",
+            BlockError::WriteProtected => "DATA PROTECT 27h/00h",
+            BlockError::NotServed => "NOT READY 04h/03h",
+            other => panic!("no host is to hear {other}"),
+        }
+    }
+
+    fn cell(mode: Mode, op: &BlockOp, data: &Scatter) -> &'static str {
+        let mut front = Front::new(FrontPlan {
+            index: VolumeIndex(0),
+            block_size: BlockSize::B512,
+            blocks: BlockCount(1024),
+            sequencer: Arc::new(AtomicU64::new(0)),
+            slots: 8,
+        });
+        front.on_mail(Time(1), ToFront::Mode { ticket: 1, mode });
+        while front.next_step().is_some() {}
+        if front.passes(op) {
+            return "good";
+        }
+        front.submit(Time(1), 1, op.clone(), data.clone());
+        while let Some(step) = front.next_step() {
+            match step {
+                Step::Store { .. } | Step::Done { result: Ok(()), .. } => return "good",
+                Step::Done { result: Err(error), .. } => return sense(error),
+                Step::Mail(ToGroup::Append { .. }) => return "good, from the journal",
+                Step::Mail(ToGroup::Mark { .. }) => return "good, after its bit",
+                _ => {}
+            }
+        }
+        "waits"
+    }
+
+    #[test]
+    fn the_page_says_what_hosts_see() {
+        let range = BlockRange { lba: Lba(8), blocks: 8 };
+        let plan = ArenaPlan::new(1).with(Class::Page, 16, 0);
+        let pool = Arena::new(plan, HugePages::Off).expect("memory").pool(0);
+        let data = |len| ScatterMut::take(&pool, Purpose::Internal, len).expect("pages").freeze();
+        let operations = [
+            (BlockOp::Read(range, Access::default()), Scatter::new()),
+            (BlockOp::Write(range, Access::default()), data(4096)),
+            (BlockOp::Unmap([range].into()), Scatter::new()),
+            (BlockOp::CompareAndWrite(range, Access::default()), data(8192)),
+        ];
+        let mut rows: Vec<(&str, Vec<Mode>)> = vec![("starting", vec![Mode::NotReady])];
+        for (name, own) in owns() {
+            rows.push(match own.mode(false) {
+                // For `swap_hold`, and after that.
+                Mode::Held { until } => {
+                    (name, vec![Mode::Held { until: Time(1 << 40) }, Mode::Held { until }])
+                }
+                Mode::Secondary { .. } => {
+                    (name, vec![Mode::Secondary { reads: false }, Mode::Secondary { reads: true }])
+                }
+                mode => (name, vec![mode]),
+            });
+        }
+        rows.push(("stopped", vec![Mode::Stopped]));
+        let mut text = String::from("| own | READ | WRITE, WRITE SAME | UNMAP | COMPARE AND WRITE | WP |\n");
+        text += "|---|---|---|---|---|---|\n";
+        for (name, modes) in rows {
+            let _ = write!(text, "| **{name}** |");
+            for (op, data) in &operations {
+                let mut cells: Vec<_> = modes.iter().map(|mode| cell(*mode, op, data)).collect();
+                cells.dedup();
+                let _ = write!(text, " {} |", cells.join(" / "));
+            }
+            let protected = modes.iter().any(|mode| matches!(mode, Mode::Fenced | Mode::Secondary { .. }));
+            let _ = writeln!(text, " {} |", if protected { "1" } else { "0" });
+        }
+        compare("hosts", &text);
+    }
+}

@@ -33,6 +33,10 @@ impl Pace {
         Self { most, until: None, full_since: None, said: false, level: 0 }
     }
 
+    pub(super) fn set_slow(&mut self, slow: Duration) {
+        self.most = u64::try_from(slow.as_nanos()).unwrap_or(u64::MAX);
+    }
+
     pub(super) fn next(&self) -> Time {
         let patience =
             self.full_since.filter(|_| !self.said).map(|since| since + Duration::from_nanos(self.most));

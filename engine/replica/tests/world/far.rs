@@ -56,7 +56,9 @@ impl World {
                 (page.reading.read, page.reading.read_sequence) = (at, sequence);
             }
             (Sabotage::EarlyMarker, Some((_, sequence))) => page.reading.restored_sequence = sequence,
-            (Sabotage::TwoPrimaries, _) => page.record.refused = fences.next_back().map(|fence| fence.request),
+            (Sabotage::TwoPrimaries, _) => {
+                page.record.refused = fences.next_back().map(|fence| fence.request)
+            }
             _ => {}
         }
         page.encode().to_vec()

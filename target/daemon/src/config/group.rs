@@ -9,8 +9,8 @@ use super::model::{
 };
 use super::names::check_name;
 use super::raw::{Maybe, RawGroup, Tables};
-use super::units::parse_time;
-use kagami_types::{Lun, Uuid};
+use super::units::{parse_size, parse_time};
+use kagami_types::{ByteLen, Lun, Uuid};
 use std::collections::HashMap;
 use std::time::Duration;
 use toml::Spanned;
@@ -69,6 +69,7 @@ impl Context {
         let default = GroupOptions::default();
         let access = [("none", false), ("read", true)];
         let alone = [("serve", true), ("wait", false)];
+        let paces = [("full", false), ("gentle", true)];
         let modes = [("poller", GroupMode::Poller), ("host", GroupMode::Host)];
         let options = GroupOptions {
             mode: self.word(table, "mode", raw.mode, &modes).unwrap_or(default.mode),
@@ -96,6 +97,15 @@ impl Context {
                 Duration::from_secs(1)..=HOUR * 24,
                 default.silence,
             ),
+            swap_lag: self.time(
+                table,
+                "swap_lag",
+                raw.swap_lag,
+                Duration::ZERO..=HOUR * 24,
+                default.swap_lag,
+            ),
+            gentle: self.word(table, "pace", raw.pace, &paces).unwrap_or(default.gentle),
+            memory: self.read_ahead(table, raw.memory, default.memory),
         };
         let pairs = match (
             raw.uuid,
@@ -136,6 +146,14 @@ impl Context {
             }
         };
         Group { site, owner, name, peer, options, pairs }
+    }
+
+    fn read_ahead(&mut self, table: &str, value: Maybe<String>, default: ByteLen) -> ByteLen {
+        let Some((size, at)) = self.size(table, "memory", value) else { return default };
+        if !(ByteLen(256 << 10)..=ByteLen(16 << 30)).contains(&size) {
+            self.error(&at, "256KiB to 16GiB");
+        }
+        size
     }
 
     fn uuid(&mut self, table: &str, key: &str, value: Spanned<String>) -> Uuid {
@@ -231,6 +249,67 @@ impl Group {
         let pairs = self.pairs.iter();
         pairs.flat_map(|made| std::iter::once(made.journal).chain(made.pairs.iter().map(|pair| pair.lun)))
     }
+}
+
+impl GroupOptions {
+    /// Sets one by the name and value that it has in a file. What the parser says of the value comes with the whole
+    /// configuration.
+    ///
+    /// # Errors
+    /// There is none of that name, or the value is of another kind.
+    pub fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
+        let word = |words: [&str; 2]| match words.iter().position(|word| *word == value) {
+            Some(at) => Ok(at == 1),
+            None => Err(format!("{key} is {} or {}, not {value}", words[0], words[1])),
+        };
+        let time = || parse_time(value).map_err(|reason| format!("{key}: {reason}"));
+        let size = || match value {
+            "0" => Ok(ByteLen(0)),
+            value => parse_size(value).map_err(|reason| format!("{key}: {reason}")),
+        };
+        match key {
+            "mode" => self.mode = if word(["poller", "host"])? { GroupMode::Host } else { GroupMode::Poller },
+            "overflow" => {
+                self.overflow = match value.strip_prefix("slow:") {
+                    Some(most) => {
+                        Overflow::Slow(parse_time(most).map_err(|reason| format!("{key}: {reason}"))?)
+                    }
+                    None if value == "suspend" => Overflow::Suspend,
+                    None => return Err(format!("{key} is suspend, or slow:20ms or the like, not {value}")),
+                }
+            }
+            "hold" => self.hold = time()?,
+            "bandwidth" => self.bandwidth = size()?,
+            "secondary_access" => self.secondary_reads = word(["none", "read"])?,
+            "restart_wait" => self.restart_wait = time()?,
+            "alone" => self.serves_alone = !word(["serve", "wait"])?,
+            "swap_hold" => self.swap_hold = time()?,
+            "silence" => self.silence = time()?,
+            "swap_lag" => self.swap_lag = time()?,
+            "pace" => self.gentle = word(["full", "gentle"])?,
+            "memory" => self.memory = size()?,
+            _ => {
+                return Err(format!("a group has no option {key}; it has {}", Self::KEYS.join(", ")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Their names.
+    pub const KEYS: [&str; 12] = [
+        "mode",
+        "overflow",
+        "hold",
+        "bandwidth",
+        "secondary_access",
+        "restart_wait",
+        "alone",
+        "swap_hold",
+        "silence",
+        "swap_lag",
+        "pace",
+        "memory",
+    ];
 }
 
 /// Whether a volume outlives the daemon, as one of a pair should.

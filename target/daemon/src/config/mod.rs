@@ -66,7 +66,7 @@ pub use keys::Operators;
 pub use model::*;
 pub use secrets::{Access, Grant, Proof, Secret};
 pub use source::{Source, parse_with};
-pub use write::{export, objects};
+pub use write::{export, objects, options as group_options};
 
 use std::path::{Path, PathBuf};
 

@@ -375,6 +375,12 @@ pub struct GroupOptions {
     pub swap_hold: Duration,
     /// A reader that was silent for so long suspends the group.
     pub silence: Duration,
+    /// A swap is refused while the secondary is further behind.
+    pub swap_lag: Duration,
+    /// The formation copy leaves room for others.
+    pub gentle: bool,
+    /// Memory for what a secondary reads ahead; at most an eighth of the array's.
+    pub memory: ByteLen,
 }
 
 impl Default for GroupOptions {
@@ -389,6 +395,9 @@ impl Default for GroupOptions {
             serves_alone: true,
             swap_hold: Duration::from_secs(10),
             silence: Duration::from_secs(3600),
+            swap_lag: Duration::from_secs(10),
+            gentle: false,
+            memory: ByteLen(64 << 20),
         }
     }
 }

@@ -91,9 +91,13 @@ pub fn objects(config: &Config) -> Vec<Object> {
         objects.push(object(ObjectKind::Virtual, &one.name, virtual_keys(one)));
     }
     for group in &config.groups {
-        // The options are the file's, or the default.
         if group.pairs.as_ref().is_some_and(|pairs| pairs.owner == Owner::RunTime) {
-            objects.push(object(ObjectKind::Group, &group.name, group_keys(group)));
+            let mut keys = group_keys(group);
+            // Those of a group that the file names are the file's.
+            if group.owner == Owner::RunTime {
+                options_keys(&group.options, &mut keys);
+            }
+            objects.push(object(ObjectKind::Group, &group.name, keys));
         }
     }
     objects
@@ -331,6 +335,41 @@ fn options_keys(options: &GroupOptions, out: &mut String) {
     if options.silence != default.silence {
         line(out, "silence", time(options.silence));
     }
+    if options.swap_lag != default.swap_lag {
+        line(out, "swap_lag", time(options.swap_lag));
+    }
+    if options.gentle {
+        line(out, "pace", text("gentle"));
+    }
+    if options.memory != default.memory {
+        line(out, "memory", text(&format_size(options.memory)));
+    }
+}
+
+/// All options of a group by the names and values that they have in a file.
+pub fn options(options: &GroupOptions) -> Vec<(&'static str, String)> {
+    let word = |is_second: bool, words: [&str; 2]| words[usize::from(is_second)].to_owned();
+    let time = format_time;
+    vec![
+        ("mode", word(options.mode == GroupMode::Host, ["poller", "host"])),
+        (
+            "overflow",
+            match options.overflow {
+                Overflow::Suspend => "suspend".to_owned(),
+                Overflow::Slow(most) => format!("slow:{}", time(most)),
+            },
+        ),
+        ("hold", time(options.hold)),
+        ("bandwidth", format_size(options.bandwidth)),
+        ("secondary_access", word(options.secondary_reads, ["none", "read"])),
+        ("restart_wait", time(options.restart_wait)),
+        ("alone", word(!options.serves_alone, ["serve", "wait"])),
+        ("swap_hold", time(options.swap_hold)),
+        ("silence", time(options.silence)),
+        ("swap_lag", time(options.swap_lag)),
+        ("pace", word(options.gentle, ["full", "gentle"])),
+        ("memory", format_size(options.memory)),
+    ]
 }
 
 fn pool_keys(pool: &Pool, out: &mut String) {

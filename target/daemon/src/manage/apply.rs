@@ -117,7 +117,8 @@ impl Daemon {
             if reloads { Refusal::state(errors.to_string()) } else { usage(errors) }
         };
         let difference = Difference::between(&self.config, &next, &renamed).map_err(|e| several(&e))?;
-        if let (Some(group), false) = (difference.pairs.first(), pairs) {
+        let come = difference.pairs.iter().chain(&difference.joined).next();
+        if let (Some(group), false) = (come, pairs) {
             return Err(Refusal::state(format!(
                 "group {group}: pairs come and go by `kagami pair create` and `kagami pair delete` while the array runs"
             )));
@@ -163,14 +164,20 @@ impl Daemon {
                 return Err(refusal);
             }
         };
-        let committed = self.tables.commit(&transaction);
+        let agreed = self.agree_to_grow(&larger).and_then(|()| self.behave(&difference.behave, &next));
+        let committed = agreed.and_then(|()| {
+            self.tables.commit(&transaction).map_err(|error| {
+                self.behave_again(&difference.behave);
+                Refusal::failed(error.to_string())
+            })
+        });
         let generation = match committed {
             Ok(generation) => generation,
-            Err(error) => {
+            Err(refusal) => {
                 self.unmake(made);
                 self.unmap_again(mapped);
                 created.undo();
-                return Err(Refusal::failed(error.to_string()));
+                return Err(refusal);
             }
         };
         let mut notes = Vec::new();

@@ -40,6 +40,10 @@ impl Daemon {
                 GroupMode::Host => "host",
             }
             .to_owned(),
+            options: crate::config::group_options(&group.options)
+                .into_iter()
+                .map(|(key, value)| (key.to_owned(), value))
+                .collect(),
             ..pair::Group::default()
         };
         let Some(pairs) = &group.pairs else { return told };

@@ -23,6 +23,7 @@ mod inband;
 mod orders;
 mod pairs;
 mod report;
+mod shapes;
 mod virtuals;
 
 pub(crate) use apply::{Force, Wanted};

@@ -58,6 +58,7 @@ impl Daemon {
             Request::PairCreate(order) => {
                 return self.create_group(&order, who, result).map(Reply::Ordered);
             }
+            Request::PairSet(asked) => self.set_group(&asked, who)?,
             // Those are begun elsewhere, as they take long.
             Request::PairDelete(_)
             | Request::PairSplit(_)
@@ -247,13 +248,6 @@ impl Daemon {
 
     fn enlarge(&self, order: &VolumeGrow, who: &str) -> Result<Wanted, Refusal> {
         let volume = self.volume(&order.volume)?;
-        let group = self.config.groups.iter().find(|group| group.luns().any(|lun| lun == volume.lun));
-        if let Some(group) = group {
-            return Err(Refusal::state(format!(
-                "volume {} is in group {}; end that, let both halves grow, and pair them again",
-                volume.name, group.name
-            )));
-        }
         let (name, owner) = (volume.name.clone(), volume.owner);
         let managed = self.volumes.iter().find(|managed| managed.record.name == name);
         let managed = managed.ok_or_else(|| Refusal::failed(format!("volume {name} is not served")))?;

@@ -289,9 +289,15 @@ impl Daemon {
         let group = self.wanted_group(asked)?;
         let known = self.config.groups.iter().find(|known| known.name == group.name);
         if let Some(pairs) = known.and_then(|known| known.pairs.as_ref()) {
-            return match group.pairs.as_ref().is_some_and(|wanted| same(pairs, wanted)) {
-                true => Ok(Ordered { exit_code: 12, what: format!("group {} is there already", group.name) }),
-                false => Err(Refusal::state(format!("there is another group {} already", group.name))),
+            return match group.pairs.as_ref().map(|wanted| Compared::of(pairs, wanted)) {
+                Some(Compared::Same) => {
+                    Ok(Ordered { exit_code: 12, what: format!("group {} is there already", group.name) })
+                }
+                Some(Compared::More) => {
+                    let known = known.cloned().unwrap_or_else(|| group.clone());
+                    self.extend_group(&known, &group, who, result)
+                }
+                _ => Err(Refusal::state(format!("there is another group {} already", group.name))),
             };
         }
         let what = format!(
@@ -373,7 +379,7 @@ impl Daemon {
     }
 
     /// Hears what cores say, serving what they wait for.
-    fn all_done(&mut self, answers: crate::serve::GroupAnswers) -> Result<(), String> {
+    pub(super) fn all_done(&mut self, answers: crate::serve::GroupAnswers) -> Result<(), String> {
         for (core, answer) in answers {
             self.wait(PARTING, || answer.try_recv().ok())
                 .unwrap_or_else(|| Err(format!("core {} does not answer", core.0)))?;
@@ -583,11 +589,24 @@ fn marker_name(name: &str) -> Result<String, Refusal> {
     Ok(name.to_owned())
 }
 
-/// Whether two groups join the same things; who made them, and how far they are, does not matter.
-fn same(known: &Pairs, wanted: &Pairs) -> bool {
-    let of =
-        |pairs: &Pairs| (pairs.peer_uuid, pairs.journal, pairs.peer_journal, pairs.side, pairs.pairs.clone());
-    of(known) == of(wanted)
+/// What is asked for beside what is there; who made it, and how far it is, does not matter, nor which side is the primary by
+/// now.
+enum Compared {
+    Same,
+    /// The same, and more pairs behind those.
+    More,
+    Other,
+}
+
+impl Compared {
+    fn of(known: &Pairs, wanted: &Pairs) -> Self {
+        let of = |pairs: &Pairs| (pairs.peer_uuid, pairs.journal, pairs.peer_journal);
+        match of(known) == of(wanted) && wanted.pairs.starts_with(&known.pairs) {
+            true if known.pairs.len() < wanted.pairs.len() => Self::More,
+            true if known.side == wanted.side => Self::Same,
+            _ => Self::Other,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -10,9 +10,10 @@ use kagami_channel::{
 };
 use kagami_replica::action::OrderResult;
 use kagami_replica::mail::VolumeIndex;
-use kagami_replica::{FrontPlan, Group, GroupPlan, Order, Report};
+use kagami_replica::{FrontPlan, Group, GroupPlan, Options, Order, PlannedVolume, Report};
 use kagami_types::{BlockCount, BlockSize, CoreId, Lun, Uuid};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -74,6 +75,7 @@ pub struct Joined {
     journal: UnitAddress,
     volumes: Vec<UnitAddress>,
     links: Vec<UnitAddress>,
+    sequencer: Arc<AtomicU64>,
     /// How the first link does, the one to the other array's journal.
     shape: Arc<Shape>,
 }
@@ -119,7 +121,7 @@ impl Linking {
 pub type Answers = Vec<(CoreId, Receiver<Result<(), String>>)>;
 
 /// Everything that is to be put into the boxes of cores for a group, in order.
-fn seeds(joining: &Joining, joined: &Joined, links: &[u32]) -> (Vec<(CoreId, Control)>, Answers) {
+fn seeds(joining: &Joining, joined: &mut Joined, links: &[u32]) -> (Vec<(CoreId, Control)>, Answers) {
     let mut links = links.iter().copied();
     let far_journal: Vec<u32> = links.by_ref().take(joining.links.len()).collect();
     let far_volumes = joining
@@ -130,7 +132,8 @@ fn seeds(joining: &Joining, joined: &Joined, links: &[u32]) -> (Vec<(CoreId, Con
     let mut controls = Vec::new();
     let mut answers = Vec::new();
     let group = Group::new(joining.plan.clone());
-    let sequencer = group.sequencer();
+    joined.sequencer = group.sequencer();
+    let joined = &*joined;
     let volumes = joining.volumes.iter().zip(&joined.volumes);
     let seed = GroupSeed {
         group,
@@ -149,25 +152,30 @@ fn seeds(joining: &Joining, joined: &Joined, links: &[u32]) -> (Vec<(CoreId, Con
     put(joined.journal, GroupControl::Add { seed: Box::new(seed), answer });
     answers.push((joined.journal.core, heard));
     for (volume, address) in volumes {
-        let front = FrontPlan {
-            index: volume.index,
-            block_size: volume.block_size,
-            blocks: volume.blocks,
-            sequencer: Arc::clone(&sequencer),
-            slots: u16::try_from(volume.slots).unwrap_or(u16::MAX),
-        };
-        let seed = PairSeed {
-            front,
-            group: joined.journal,
-            is_new: joining.is_new,
-            reader: Some(joining.reader.as_str().into()),
-        };
         let (answer, heard) = sync_channel(1);
-        put(*address, GroupControl::Pair { seed: Box::new(seed), answer });
+        let seed = Box::new(pair_seed(joining, joined, volume));
+        put(*address, GroupControl::Pair { seed, answer });
         answers.push((address.core, heard));
     }
     put(joined.journal, GroupControl::Start);
     (controls, answers)
+}
+
+/// The front of a volume.
+fn pair_seed(joining: &Joining, joined: &Joined, volume: &JoiningVolume) -> PairSeed {
+    let front = FrontPlan {
+        index: volume.index,
+        block_size: volume.block_size,
+        blocks: volume.blocks,
+        sequencer: Arc::clone(&joined.sequencer),
+        slots: u16::try_from(volume.slots).unwrap_or(u16::MAX),
+    };
+    PairSeed {
+        front,
+        group: joined.journal,
+        is_new: joining.is_new,
+        reader: Some(joining.reader.as_str().into()),
+    }
 }
 
 /// A link, with the unit that it makes.
@@ -233,8 +241,14 @@ pub(super) fn begin(
         let (journal, volumes) = find(placed, joining).map_err(fail)?;
         let list =
             far.get_mut(journal.core.index()).ok_or_else(|| fail("its core is not there".to_owned()))?;
-        let mut joined =
-            Joined { name: name.clone(), journal, volumes, links: Vec::new(), shape: Arc::default() };
+        let mut joined = Joined {
+            name: name.clone(),
+            journal,
+            volumes,
+            links: Vec::new(),
+            sequencer: Arc::default(),
+            shape: Arc::default(),
+        };
         let mut indices = Vec::new();
         for (unit, shape) in links(joining, plan, rules, array).map_err(fail)? {
             if indices.is_empty() {
@@ -245,7 +259,7 @@ pub(super) fn begin(
             joined.links.push(address);
             list.push(unit);
         }
-        let (controls, answers) = seeds(joining, &joined, &indices);
+        let (controls, answers) = seeds(joining, &mut joined, &indices);
         begun.controls.extend(controls);
         begun.answers.push((name.clone(), answers));
         begun.joined.push(joined);
@@ -296,14 +310,15 @@ impl Array {
     pub fn join(&mut self, joining: &Joining, linking: &Linking) -> Result<Answers, String> {
         let (journal, volumes) = find(&self.placed, joining)?;
         let core = linking.core;
-        let joined = Joined {
+        let mut joined = Joined {
             name: joining.plan.name.clone(),
             journal,
             volumes,
             links: linking.indices.iter().map(|index| UnitAddress { core, index: *index }).collect(),
+            sequencer: Arc::default(),
             shape: linking.shapes.first().cloned().unwrap_or_default(),
         };
-        let (controls, answers) = seeds(joining, &joined, &linking.indices);
+        let (controls, answers) = seeds(joining, &mut joined, &linking.indices);
         for (core, control) in controls {
             if !self.tell_patiently(core, control) {
                 return Err(format!("core {} does not answer", core.0));
@@ -323,6 +338,75 @@ impl Array {
         let UnitAddress { core, index: unit } = self.joined(group)?.journal;
         let (answer, heard) = sync_channel(1);
         let control = GroupControl::Order { order, answer };
+        self.tell_patiently(core, Control::Group { unit, control }).then_some(heard)
+    }
+
+    /// Puts fronts before volumes that are to join a group at work, whose own these are: they do nothing yet.
+    ///
+    /// # Errors
+    /// A volume is not served, or there is no such group.
+    pub fn join_more(&self, more: &Joining) -> Result<Answers, String> {
+        let (_, addresses) = find(&self.placed, more)?;
+        let joined = self.joined(&more.plan.name).ok_or("there is no such group")?;
+        let mut answers = Vec::new();
+        for (volume, address) in more.volumes.iter().zip(&addresses) {
+            let (answer, heard) = sync_channel(1);
+            let seed = Box::new(pair_seed(more, joined, volume));
+            let control =
+                Control::Group { unit: address.index, control: GroupControl::Pair { seed, answer } };
+            if !self.tell_patiently(address.core, control) {
+                return Err(format!("core {} does not answer", address.core.0));
+            }
+            answers.push((address.core, heard));
+        }
+        Ok(answers)
+    }
+
+    /// Takes the fronts of such volumes away again.
+    #[must_use]
+    pub fn join_less(&self, more: &Joining) -> Answers {
+        let addresses = find(&self.placed, more).map(|(_, addresses)| addresses).unwrap_or_default();
+        self.take_fronts(addresses)
+    }
+
+    /// Asks a group to have these volumes from now on; `more` are those of them that join, with their links.
+    #[must_use]
+    pub fn reshape_group(
+        &mut self,
+        group: &str,
+        volumes: Vec<PlannedVolume>,
+        more: Option<(&Joining, &Linking)>,
+    ) -> Option<Receiver<OrderResult>> {
+        let UnitAddress { core, index: unit } = self.joined(group)?.journal;
+        let mut joins = Vec::new();
+        if let Some((more, linking)) = more {
+            let (_, addresses) = find(&self.placed, more).ok()?;
+            let mut links = linking.indices.iter().copied();
+            for (volume, address) in more.volumes.iter().zip(addresses) {
+                joins.push((volume.index, address, links.by_ref().take(volume.links.len()).collect()));
+            }
+        }
+        let (answer, heard) = sync_channel(1);
+        let control = GroupControl::Reshape { volumes, joins, answer };
+        self.tell_patiently(core, Control::Group { unit, control }).then_some(heard)
+    }
+
+    /// Volumes have joined a group: they leave with it.
+    pub fn joined_more(&mut self, more: &Joining, linking: &Linking) {
+        let addresses = find(&self.placed, more).map(|(_, addresses)| addresses).unwrap_or_default();
+        if let Some(joined) = self.groups.iter_mut().find(|joined| joined.name == more.plan.name) {
+            joined.volumes.extend(addresses);
+            let core = linking.core;
+            joined.links.extend(linking.indices.iter().map(|index| UnitAddress { core, index: *index }));
+        }
+    }
+
+    /// Has a group behave so from now on.
+    #[must_use]
+    pub fn group_behaves(&self, group: &str, options: Options) -> Option<Receiver<Result<(), String>>> {
+        let UnitAddress { core, index: unit } = self.joined(group)?.journal;
+        let (answer, heard) = sync_channel(1);
+        let control = GroupControl::Behave { options: Box::new(options), answer };
         self.tell_patiently(core, Control::Group { unit, control }).then_some(heard)
     }
 
@@ -351,7 +435,10 @@ impl Array {
     /// Asks for the fronts of a group's volumes to go; each says why it cannot yet.
     #[must_use]
     pub fn unpair(&self, group: &str) -> Answers {
-        let volumes = self.joined(group).map(|joined| joined.volumes.clone()).unwrap_or_default();
+        self.take_fronts(self.joined(group).map(|joined| joined.volumes.clone()).unwrap_or_default())
+    }
+
+    fn take_fronts(&self, volumes: Vec<UnitAddress>) -> Answers {
         let mut answers = Vec::new();
         for UnitAddress { core, index: unit } in volumes {
             let (answer, heard) = sync_channel(1);

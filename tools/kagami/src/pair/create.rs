@@ -2,7 +2,7 @@
 
 use super::ways::Ways;
 use crate::cli::{Command, PairCommand};
-use kagami_admin::pair::{Group, GroupNamed, Ordered, PairCreate, PairDelete, PairOf};
+use kagami_admin::pair::{Group, GroupNamed, Ordered, PairCreate, PairDelete, PairOf, PairResync, PairSplit};
 use kagami_admin::report::Volume;
 use kagami_admin::{Refusal, Reply, Request};
 use std::io::{IsTerminal, Write};
@@ -139,6 +139,10 @@ pub fn create(command: &Command, ways: &mut Ways) -> Result<(Ordered, String), R
         let blocks = a.size_bytes / u64::from(a.block_bytes.max(1));
         pairs.push(PairOf { lun: a.lun, peer_lun: b.lun, blocks, block_bytes: a.block_bytes });
     }
+    let joins = join(&mut pairs, &one, &two)?;
+    if joins {
+        split(ways, &first, &one, &name)?;
+    }
     let (own, far) = (one.journal(journal, &name)?, two.journal(secondary_journal, &name)?);
     let known = one.group.as_ref().or(two.group.as_ref()).map(|group| group.uuid.clone());
     let group_id = match known {
@@ -178,9 +182,20 @@ pub fn create(command: &Command, ways: &mut Ways) -> Result<(Ordered, String), R
                 "group {name}: {} from {first} to {second}, {journals}",
                 if pairs.len() == 1 { "1 pair".to_owned() } else { format!("{} pairs", pairs.len()) }
             );
+            if joins {
+                let request = Request::PairResync(PairResync { group: Some(name.clone()), discard: None });
+                let resynced = ways.ask(Some(&first), request);
+                resynced.map_err(|refusal| Refusal {
+                    reason: format!(
+                        "{what}; it is split, and cannot be resynchronised now: {}",
+                        refusal.reason
+                    ),
+                    ..refusal
+                })?;
+            }
             Ok((Ordered { exit_code, what }, name))
         }
-        Err(refusal) if made.exit_code == 0 && refusal.code != 4 => {
+        Err(refusal) if made.exit_code == 0 && refusal.code != 4 && !joins => {
             // Nobody is to have half a group.
             let end = Request::PairDelete(PairDelete { group: Some(name.clone()), force: true });
             let after = match ways.ask(Some(&first), end) {
@@ -194,6 +209,43 @@ pub fn create(command: &Command, ways: &mut Ways) -> Result<(Ordered, String), R
             ..refusal
         }),
     }
+}
+
+/// Where the group is there, its pairs come before those that join it. Whether some do.
+fn join(pairs: &mut Vec<PairOf>, one: &SideOf, two: &SideOf) -> Result<bool, Refusal> {
+    let known = one.group.iter().chain(&two.group).max_by_key(|group| group.pairs.len());
+    let Some(known) = known else { return Ok(false) };
+    let mut all = Vec::new();
+    for pair in &known.pairs {
+        let ends = [named(&pair.primary)?, named(&pair.secondary)?];
+        let at = |side: &SideOf| ends.iter().find(|end| end.array == side.array).cloned();
+        let (Some(own), Some(far)) = (at(one), at(two)) else {
+            return Err(Refusal::state(format!("group {} joins other arrays", known.group)));
+        };
+        let (own, far) = (one.volume(&own)?, two.volume(&far)?);
+        let blocks = own.size_bytes / u64::from(own.block_bytes.max(1));
+        all.push(PairOf { lun: own.lun, peer_lun: far.lun, blocks, block_bytes: own.block_bytes });
+    }
+    // Asked for once more in the words of the first time, all of them are there.
+    let new: Vec<PairOf> = pairs.iter().filter(|pair| !all.contains(pair)).cloned().collect();
+    let half = |group: &Option<Group>| group.as_ref().is_none_or(|group| group.pairs.len() < all.len());
+    let joins = (one.group.is_some() && two.group.is_some())
+        && (!new.is_empty() || half(&one.group) || half(&two.group));
+    if joins || new.is_empty() {
+        all.extend(new);
+        *pairs = all;
+    }
+    Ok(joins)
+}
+
+/// A group is suspended before others join it.
+fn split(ways: &mut Ways, array: &str, side: &SideOf, name: &str) -> Result<(), Refusal> {
+    let state = side.group.as_ref().map_or("", |group| group.state.as_str());
+    if !matches!(state, "COPY" | "PAIR") {
+        return Ok(());
+    }
+    let request = Request::PairSplit(PairSplit { group: Some(name.to_owned()), writable: false });
+    ways.ask(Some(array), request).map(drop)
 }
 
 fn order(ways: &mut Ways, array: &str, asked: PairCreate) -> Result<Ordered, Refusal> {

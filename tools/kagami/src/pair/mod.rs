@@ -24,8 +24,8 @@ pub use ways::Ways;
 use crate::cli::{Cli, Command, JournalCommand, PairCommand};
 use crate::print;
 use kagami_admin::pair::{
-    GroupAt, GroupNamed, GroupRestore, Groups, Marker, Ordered, PairDelete, PairResync, PairSplit, PairSwap,
-    PairTakeover,
+    GroupAt, GroupNamed, GroupRestore, Groups, Marker, Ordered, PairDelete, PairResync, PairSet, PairSplit,
+    PairSwap, PairTakeover,
 };
 use kagami_admin::{Refusal, Reply, Request};
 use std::io::IsTerminal;
@@ -96,6 +96,16 @@ pub fn request(command: &Command) -> Result<Request, Refusal> {
         Command::Pair(PairCommand::Status { group, .. }) => Request::PairStatus(GroupNamed { group }),
         Command::Pair(PairCommand::Split { group, writable }) => {
             Request::PairSplit(PairSplit { group, writable })
+        }
+        Command::Pair(PairCommand::Set { group, options }) => {
+            let pair = |text: &String| match text.split_once('=') {
+                Some((key, value)) if !key.is_empty() && !value.is_empty() => {
+                    Ok((key.to_owned(), value.to_owned()))
+                }
+                _ => Err(Refusal::usage(format!("{text} is not KEY=VALUE, such as bandwidth=50MiB"))),
+            };
+            let options = options.iter().map(pair).collect::<Result<_, _>>()?;
+            Request::PairSet(PairSet { group: Some(group), options })
         }
         Command::Pair(PairCommand::Resync { group, discard }) => {
             Request::PairResync(PairResync { group, discard })

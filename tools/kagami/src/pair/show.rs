@@ -51,6 +51,11 @@ pub fn text(groups: &Groups) -> String {
             );
         }
         out += &format!("  journals {} and {}, {}\n", group.journal.own, group.journal.peer, group.mode);
+        if !group.options.is_empty() {
+            let options = group.options.iter().filter(|(key, _)| *key != "mode");
+            let options: Vec<String> = options.map(|(key, value)| format!("{key}={value}")).collect();
+            out += &format!("  {}\n", options.join(" "));
+        }
         let mut line = |what: &str, value: Option<String>| {
             if let Some(value) = value {
                 out += &format!("  {what} {value}\n");
