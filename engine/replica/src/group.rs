@@ -197,7 +197,7 @@ impl Group {
     pub fn on_device(&mut self, cx: &mut Context<'_>, tag: u64, end: DeviceEnd) {
         match &mut self.stage {
             Stage::Reading(boot) => {
-                if boot.on_device(tag, &end) {
+                if boot.on_device(cx, tag, &end) {
                     self.booted(cx);
                 }
             }
@@ -285,8 +285,10 @@ impl Group {
 
     /// Time has passed.
     pub fn on_tick(&mut self, cx: &mut Context<'_>) {
-        if let Stage::Live(live) = &mut self.stage {
-            live.on_tick(cx);
+        match &mut self.stage {
+            Stage::Reading(boot) => boot.on_tick(cx),
+            Stage::Live(live) => live.on_tick(cx),
+            Stage::New | Stage::Stopped(_) => {}
         }
         self.look(cx);
     }
@@ -295,6 +297,7 @@ impl Group {
     #[must_use]
     pub fn next_deadline(&self) -> Time {
         match &self.stage {
+            Stage::Reading(boot) => boot.next_deadline(),
             Stage::Live(live) => live.next_deadline(),
             _ => Time::NEVER,
         }

@@ -124,6 +124,29 @@ fn a_split_at_a_limit_ends_there() {
 }
 
 #[test]
+fn a_takeover_of_a_written_secondary_restores_nothing_over_what_hosts_wrote() {
+    for seed in 21..24 {
+        let mut world = calm(seed, Options::default());
+        let number = world.order(1, Order::Restore(RestoreTo::Marker("stop".to_owned())));
+        pass(&mut world, Duration::from_millis(20));
+        assert_eq!(ordered(&mut world, 0, Order::Marker { name: "stop".to_owned(), wait: false }).0, 0);
+        assert!(world.until(LONG, |world| world.script.answers.contains_key(&number)));
+        assert!(world.until(LONG, |world| behind(world, 1) > 40 << 10));
+        let (code, text) = ordered(&mut world, 0, Order::Split { writable: true });
+        assert_eq!(code, 0, "{text}");
+        pass(&mut world, Duration::from_millis(300));
+        let (code, text) = ordered(&mut world, 1, Order::Takeover { dry_run: false, force: false });
+        assert_eq!(code, 11, "{text}");
+        assert!(behind(&world, 1) > 0, "seed {seed}: what was held back was restored: {text}");
+        pass(&mut world, Duration::from_secs(3));
+        let (code, text) = ordered(&mut world, 1, Order::Resync { discard: Some(Loser::There) });
+        assert_eq!(code, 0, "{text}");
+        paired(&mut world);
+        equal_at_last(&mut world);
+    }
+}
+
+#[test]
 fn a_secondary_whose_journal_has_rotted_copies_what_its_entries_are_about() {
     for seed in 11..15 {
         let hold = Duration::from_secs(3600);

@@ -319,7 +319,8 @@ impl Live {
             return false;
         }
         if self.sink.is_none() {
-            if !self.is_behind() {
+            // Nothing old is restored over what hosts have written here since: it is counted, and given up.
+            if !self.is_behind() || self.record().writable() {
                 self.goal = Some(Goal {
                     drained: Some(self.places().restored_sequence),
                     stopped: true,

@@ -154,7 +154,9 @@ impl Live {
 
     fn modes(&mut self, cx: &mut Context<'_>, first: bool, mode: Mode) -> Go {
         if first {
-            self.tracking = false;
+            // Where no journal ends, bits go on counting: what was under way may stand behind what waits for them.
+            let goes_on = self.source.is_none() && matches!(mode, Mode::Tracking | Mode::Fenced);
+            self.tracking &= goes_on;
             if mode != Mode::Tracking {
                 self.marks.clear();
             }
@@ -658,6 +660,8 @@ impl Live {
                 _ => Go::On,
             },
             (Program::Delete, 1) if !first && self.source_ends.is_some() => Go::On,
+            // No journal is to end: writes go on until the volumes are plain.
+            (Program::Delete, 1) if self.source.is_none() => Go::On,
             (Program::Delete, 1) => {
                 self.modes(cx, first, Mode::Held { until: cx.now + Duration::from_secs(30) })
             }

@@ -17,6 +17,7 @@ use kagami_types::{Access, BlockCount, BlockError, BlockOp, BlockRange, Epoch, L
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Writes that are applied again at once, and reads of the journal ahead of them.
 const REPLAYING: usize = 64;
@@ -24,28 +25,67 @@ const AHEAD: u64 = 8 << 20;
 /// Blocks that one operation of a volume takes at most, in bytes.
 const MOST: u64 = 1 << 30;
 
+/// How often superblocks that cannot be read are read again, and after how long, before that counts.
+const TRIES: u8 = 10;
+const AGAIN: Duration = Duration::from_millis(500);
+
 /// Reads the two superblocks.
 #[derive(Debug)]
 pub(super) struct Boot {
     tags: [u64; 2],
     got: [Option<Vec<u8>>; 2],
+    /// One could not be read, the last time.
+    failed: bool,
+    /// How often that was so, and when they are read again.
+    tries: u8,
+    retry: Time,
 }
 
 impl Boot {
     pub(super) fn begin(cx: &mut Context<'_>) -> Self {
-        let len = u32::try_from(BLOCK).unwrap_or(4096);
-        let tags = SUPERBLOCK_PLACES.map(|at| cx.actions.journal(Owner::Group, DeviceOp::Read { at, len }));
-        Self { tags, got: [None, None] }
+        let mut boot = Self { tags: [0; 2], got: [None, None], failed: false, tries: 0, retry: Time::NEVER };
+        boot.read(cx);
+        boot
     }
 
-    /// Whether both are there now.
-    pub(super) fn on_device(&mut self, tag: u64, end: &DeviceEnd) -> bool {
+    fn read(&mut self, cx: &mut Context<'_>) {
+        let len = u32::try_from(BLOCK).unwrap_or(4096);
+        self.tags = SUPERBLOCK_PLACES.map(|at| cx.actions.journal(Owner::Group, DeviceOp::Read { at, len }));
+        self.got = [None, None];
+        self.failed = false;
+    }
+
+    /// Whether both are there now, or one of them is given up.
+    pub(super) fn on_device(&mut self, cx: &mut Context<'_>, tag: u64, end: &DeviceEnd) -> bool {
         for (slot, wanted) in self.got.iter_mut().zip(self.tags) {
             if wanted == tag {
+                self.failed |= end.is_err();
                 *slot = Some(end.as_ref().map(Scatter::to_vec).unwrap_or_default());
             }
         }
-        self.got.iter().all(Option::is_some)
+        if !self.got.iter().all(Option::is_some) {
+            return false;
+        }
+        if self.failed && self.tries < TRIES {
+            if self.tries == 0 {
+                cx.actions.event("the superblocks of the journal cannot be read: trying again");
+            }
+            self.tries += 1;
+            self.retry = cx.now + AGAIN;
+            return false;
+        }
+        true
+    }
+
+    pub(super) fn on_tick(&mut self, cx: &mut Context<'_>) {
+        if self.retry <= cx.now {
+            self.retry = Time::NEVER;
+            self.read(cx);
+        }
+    }
+
+    pub(super) fn next_deadline(&self) -> Time {
+        self.retry
     }
 
     pub(super) fn found(
