@@ -218,6 +218,8 @@ impl Live {
         self.sink_saves = None;
         self.sink_polls = Polls::No;
         self.sink_confirms = false;
+        // What the sink before this one has formed was another copy.
+        self.orders.formed = None;
         self.sink = Some(Sink::begin(cx, plan));
     }
 
