@@ -188,10 +188,12 @@ def said(site):
 
 def peers(site):
     """A peer that hangs takes nothing from the groups of others, nor from its own group's hosts."""
-    tokyo, osaka, kyoto = (site.array(name, size=8 * MIB) for name in ("tokyo", "osaka", "kyoto"))
+    # Journals with room for all that is written while the peer hangs, however long a busy machine makes that.
+    journal = 256 * MIB
+    tokyo, osaka, kyoto = (site.array(name, size=8 * MIB, journal=journal) for name in ("tokyo", "osaka", "kyoto"))
     site.link(tokyo, osaka)
     site.link(tokyo, kyoto)
-    tokyo.journals[21] = ("jnl1", 16 * MIB, None)
+    tokyo.journals[21] = ("jnl1", journal, None)
     tokyo.groups = {"erp": ("osaka", ""), "crm": ("kyoto", "")}
     osaka.groups, kyoto.groups = {"erp": ("tokyo", "")}, {"crm": ("tokyo", "")}
     for array in site.arrays:

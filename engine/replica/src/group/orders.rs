@@ -611,6 +611,8 @@ impl Live {
                 }
                 let limit = if *to == 0 { source.confirmed() } else { *to };
                 source.limit_purge((!self.plan.options.poller).then_some(limit));
+                // Whoever asks for room wants it now, not when the next checkpoint is due.
+                source.checkpoint(cx);
                 Next::Answer(OrderResult::Done(format!(
                     "freed up to {limit} as soon as it is in the volumes"
                 )))
