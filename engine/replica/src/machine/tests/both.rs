@@ -4,14 +4,14 @@
 //! Records and tables are the product's; what programs do between two durable steps is said here in short: when hosts are shut
 //! out, what becomes durable, when they are let in. A page may be on its way for as long as it likes, or be lost.
 
-use super::{Decision, Fence, Formation, Loser, Order, Record, Relation, Side, State, Verdict};
-use super::{accept, decide, page};
-use crate::generation::Generation;
-use crate::page::StatusPage;
-use kagami_types::{Epoch, JournalPos, Sequence};
+use super::{Decision, Formation, Loser, Order, Record, Relation, Side, State, Verdict};
+use super::{accept, decide};
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{HashSet, VecDeque};
 use std::hash::{Hash, Hasher};
+
+mod half;
+use half::{Aim, Durable, Half, Program, Said};
 
 /// Rules that are broken on purpose: each must be found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,147 +29,6 @@ enum Flaw {
     MergesUnasked,
     /// A takeover that is seen changes nothing.
     IgnoresTakeover,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Durable {
-    side: Side,
-    state: State,
-    generation: u8,
-    ancestors: Vec<u8>,
-    fence: Option<u8>,
-    overtaken: bool,
-    consistent: bool,
-    bits: bool,
-    formation: Option<(u8, bool)>,
-    discards: bool,
-    refused: Option<u8>,
-}
-
-impl Durable {
-    fn generation(&self) -> Generation {
-        Generation {
-            id: u128::from(self.generation),
-            ancestors: self.ancestors.iter().map(|id| u128::from(*id)).collect(),
-        }
-    }
-
-    fn child(&mut self, id: u8) {
-        if self.generation != 0 {
-            self.ancestors.insert(0, self.generation);
-        }
-        self.generation = id;
-    }
-
-    fn record(&self) -> Record {
-        let place = JournalPos { epoch: Epoch(1), offset: 0 };
-        let sequence = Sequence(1);
-        let mut record = Record::new(self.side, self.generation());
-        record.state = self.state;
-        record.fence = self.fence.map(|id| Fence { request: id.into(), place, sequence });
-        record.overtaken = self.overtaken;
-        record.consistent = self.consistent;
-        record.bits = self.bits.into();
-        record.formation =
-            self.formation.map(|(id, discard)| Formation { request: id.into(), place, sequence, discard });
-        record.discards = self.discards;
-        record.refused = self.refused.map(u128::from);
-        record
-    }
-
-    fn follow(&mut self, theirs: &Self, formation: (u8, bool)) {
-        self.side = Side::Secondary;
-        self.generation = theirs.generation;
-        self.ancestors.clone_from(&theirs.ancestors);
-        self.formation = Some(formation);
-        self.fence = None;
-        self.overtaken = false;
-    }
-}
-
-/// What is said of a side at one moment.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Said {
-    durable: Durable,
-    cancel: bool,
-    alone: bool,
-}
-
-impl Said {
-    fn page(&self) -> StatusPage {
-        let mut page = page(self.durable.record());
-        page.cancel = self.cancel;
-        page.difference = self.alone.into();
-        page
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Program {
-    Serve,
-    Begin(bool),
-    Name,
-    Suspend(State),
-    Overtaken,
-    Serves,
-    Fence,
-    Unfence,
-    Regain,
-    Yield((u8, bool)),
-    Follow((u8, bool)),
-    Commit(u8),
-    Finish(State),
-    TakeOver,
-    Paired,
-    Formed,
-    Refuse(u8),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Aim {
-    Finish(State),
-    Follow((u8, bool)),
-    Swap(u8),
-    TakeOver,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Half {
-    durable: Durable,
-    /// It has writes that the other lacks.
-    own: bool,
-    view: Option<Said>,
-    serving: bool,
-    /// Hosts write here.
-    writes: bool,
-    cancel: bool,
-    running: Option<(Program, u8)>,
-    /// What restoring is to come to, and whether it has stopped already.
-    goal: Option<(Aim, bool)>,
-}
-
-impl Half {
-    fn said(&self) -> Said {
-        Said { durable: self.durable.clone(), cancel: self.cancel, alone: self.own && self.durable.bits }
-    }
-
-    fn open(&mut self) {
-        self.writes = self.durable.record().writable();
-        self.own |= self.writes && self.durable.state != State::Smpl;
-        self.serving = true;
-    }
-
-    fn aim(&mut self, aim: Aim) {
-        if !self.goal.is_some_and(|(now, stopping)| now == aim || stopping) {
-            self.goal = Some((aim, false));
-        }
-    }
-
-    fn pulls(&self) -> bool {
-        self.serving
-            && self.durable.side == Side::Secondary
-            && matches!(self.durable.state, State::Copy | State::Pair)
-    }
 }
 
 /// Both, and what is on its way.
