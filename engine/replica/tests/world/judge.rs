@@ -277,21 +277,23 @@ impl World {
         let tag = match (stamp, change) {
             (Some(stamp), _) => self.hosts.by_stamp.get(&stamp).copied(),
             (None, Change::Zero { lba, blocks, .. }) => {
-                let fits = |op: &&u64| {
-                    let op = &self.hosts.ops[*op];
+                let fits = |op: &u64, fresh: bool| {
+                    let op = &self.hosts.ops[op];
                     let names = match &op.op {
                         BlockOp::Unmap(ranges) => {
                             let nth = op.sequences.len() % ranges.len();
                             ranges[nth].lba == *lba && u64::from(ranges[nth].blocks) == *blocks
                         }
                         BlockOp::WriteSame { lba: at, blocks: count, .. } => {
-                            at == lba && count.0 == *blocks && op.sequences.is_empty()
+                            at == lba && count.0 == *blocks && op.sequences.is_empty() == fresh
                         }
                         _ => false,
                     };
                     op.array == array && op.volume == volume && names
                 };
-                self.hosts.ops.keys().find(fits).copied()
+                // One that the journal has given up is journaled again when the next begins.
+                let mut ops = self.hosts.ops.keys().copied();
+                ops.clone().find(|op| fits(op, true)).or_else(|| ops.find(|op| fits(op, false)))
             }
             _ => None,
         };
