@@ -189,7 +189,7 @@ impl World {
         self.answer_asker(array, boot, self.now + wait, tag, end);
     }
 
-    fn lost(&mut self, array: usize, tag: u64, boot: u32) {
+    pub fn lost(&mut self, array: usize, tag: u64, boot: u32) {
         if tag != 0 {
             self.seen.note("far answer lost");
             let wait = Duration::from_millis(self.rng.between(5, 250));

@@ -332,6 +332,9 @@ impl World {
             if due.boot.is_none_or(|boot| boot == self.arrays[due.array].boot && self.arrays[due.array].up) {
                 *self.kinds.entry(due.event.kind()).or_default() += 1;
                 self.happens(due.array, due.event);
+            } else if let Event::PeerDevice { tag, boot, .. } = due.event {
+                // Whoever asked hears that nobody is there any more.
+                self.lost(due.array, tag, boot);
             }
         } else {
             self.fail("nothing will ever happen again");
