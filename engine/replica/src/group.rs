@@ -5,7 +5,7 @@
 //! Home of a group is the core of its journal; who owns it does its [`Action`](crate::action::Action)s.
 //!
 //! In `group/`: `saver` (superblock), `difference` (bitmap), `link` (pages), `fronts` (modes and flushes), `start` (what a
-//! journal device says, recovery), `program` (transitions, step by step),
+//! journal device says, recovery), `program` (transitions, step by step), `steps` (what those are made of),
 //! `decide` (what begins them), `bits` (the far bitmap), `paths` (source and sink), `tally` (what is given up unrestored),
 //! `reshape` (volumes join and grow, other options),
 //! `orders`, `say` (page and report).
@@ -24,6 +24,7 @@ mod reshape;
 mod saver;
 mod say;
 mod start;
+mod steps;
 mod tally;
 
 pub use plan::{GroupPlan, Options, Overflow, PlannedVolume, VOLUMES};

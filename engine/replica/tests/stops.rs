@@ -78,16 +78,21 @@ fn behind(world: &World, array: usize) -> u64 {
     positions.read.saturating_sub(positions.restored)
 }
 
+/// The secondary stops at a marker, and more than that is read.
+fn held_back(world: &mut World) {
+    let number = world.order(1, Order::Restore(RestoreTo::Marker("stop".to_owned())));
+    pass(world, Duration::from_millis(20));
+    assert_eq!(ordered(world, 0, Order::Marker { name: "stop".to_owned(), wait: false }).0, 0);
+    assert!(world.until(LONG, |world| world.script.answers.contains_key(&number)));
+    assert!(world.until(LONG, |world| behind(world, 1) > 40 << 10), "nothing is held back");
+}
+
 #[test]
 fn a_takeover_that_stops_early_copies_only_the_difference_on_the_way_back() {
     for seed in 1..6 {
         let mut world = calm(seed, Options::default());
         pass(&mut world, Duration::from_millis(300));
-        let number = world.order(1, Order::Restore(RestoreTo::Marker("damage".to_owned())));
-        pass(&mut world, Duration::from_millis(20));
-        assert_eq!(ordered(&mut world, 0, Order::Marker { name: "damage".to_owned(), wait: false }).0, 0);
-        assert!(world.until(LONG, |world| world.script.answers.contains_key(&number)));
-        assert!(world.until(LONG, |world| behind(world, 1) > 40 << 10), "nothing is held back");
+        held_back(&mut world);
         let (code, text) = ordered(&mut world, 1, Order::Takeover { dry_run: true, force: false });
         assert!(code == 0 && text.contains("behind the limit of restore"), "{text}");
         // A swap would have to restore what the operator holds back.
@@ -110,11 +115,7 @@ fn a_takeover_that_stops_early_copies_only_the_difference_on_the_way_back() {
 #[test]
 fn a_split_at_a_limit_ends_there() {
     let mut world = calm(7, Options::default());
-    let number = world.order(1, Order::Restore(RestoreTo::Marker("stop".to_owned())));
-    pass(&mut world, Duration::from_millis(20));
-    assert_eq!(ordered(&mut world, 0, Order::Marker { name: "stop".to_owned(), wait: false }).0, 0);
-    assert!(world.until(LONG, |world| world.script.answers.contains_key(&number)));
-    assert!(world.until(LONG, |world| behind(world, 1) > 40 << 10));
+    held_back(&mut world);
     let (code, text) = ordered(&mut world, 0, Order::Split { writable: false });
     assert_eq!(code, 0, "{text}");
     pass(&mut world, Duration::from_millis(100));
@@ -127,11 +128,7 @@ fn a_split_at_a_limit_ends_there() {
 fn a_takeover_of_a_written_secondary_restores_nothing_over_what_hosts_wrote() {
     for seed in 21..24 {
         let mut world = calm(seed, Options::default());
-        let number = world.order(1, Order::Restore(RestoreTo::Marker("stop".to_owned())));
-        pass(&mut world, Duration::from_millis(20));
-        assert_eq!(ordered(&mut world, 0, Order::Marker { name: "stop".to_owned(), wait: false }).0, 0);
-        assert!(world.until(LONG, |world| world.script.answers.contains_key(&number)));
-        assert!(world.until(LONG, |world| behind(world, 1) > 40 << 10));
+        held_back(&mut world);
         let (code, text) = ordered(&mut world, 0, Order::Split { writable: true });
         assert_eq!(code, 0, "{text}");
         pass(&mut world, Duration::from_millis(300));

@@ -7,4 +7,5 @@ mod shared;
 mod steady;
 mod steps;
 mod support;
+mod through;
 mod trouble;
