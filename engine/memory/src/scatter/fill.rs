@@ -16,6 +16,11 @@ impl ScatterMut {
 
     /// Adds `bytes` bytes in as many 4 KiB pages as they need; or false, and nothing has changed,
     /// where the pool has not that many.
+    ///
+    /// The new pages are in the order of their addresses. Pages that were given back together are
+    /// taken together again, but in any order: so neighbours lie beside each other in the list, and
+    /// device and network see fewer and longer pieces of memory. A virtual disk with a queue of 256
+    /// descriptors has one read of 1 MiB under way where each page is a piece, and many where not.
     #[must_use]
     pub fn take_more(&mut self, pool: &Pool, purpose: Purpose, bytes: usize) -> bool {
         let Ok(count) = u32::try_from(bytes.div_ceil(Class::Page.bytes())) else { return false };
@@ -26,6 +31,9 @@ impl ScatterMut {
             self.parts.truncate(parts);
             self.len = before;
             return false;
+        }
+        if let Some(new @ [_, _, ..]) = self.parts.get_mut(parts..) {
+            new.sort_unstable_by_key(|part| part.page.as_ptr().addr());
         }
         self.truncate(before + bytes);
         true

@@ -131,6 +131,18 @@ fn neighbours_in_memory_are_one_run() {
 }
 
 #[test]
+fn pages_given_back_in_any_order_come_out_beside_their_neighbours() {
+    let pool = fresh(16);
+    let mut pages: Vec<_> = (0..16).filter_map(|_| pool.take(Class::Page, Purpose::Host)).collect();
+    while !pages.is_empty() {
+        drop(pages.swap_remove(pages.len() / 2));
+    }
+    let list = ScatterMut::take(&pool, Purpose::Host, 16 * 4096).unwrap();
+    let at: Vec<usize> = list.parts().iter().map(|part| part.page().as_ptr().addr()).collect();
+    assert!(at.windows(2).all(|pair| pair[0] + 4096 == pair[1]), "one run: {at:?}");
+}
+
+#[test]
 fn differences_are_found_across_cuts() {
     let pool = fresh(16);
     let bytes = pattern(9000, 5);
