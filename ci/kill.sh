@@ -73,7 +73,7 @@ one_mode() {
     mkfifo "$folder/words"
     # Slow enough that the rest of the machine gets its turn too.
     "$KAGAMI_BENCH" verify "$url" --lun "$luns" --span 48MiB --connections 4 --time "${time}s" --cut-every 700ms \
-        --reconnect "${patience}s" --seed "$seed" --state "$folder/state" --poll sleep --rate 3000 \
+        --reconnect "${patience}s" --seed "$seed" --state "$folder/state" --poll sleep --rate 3000 --timeout 40s \
         <"$folder/words" >"$folder/checker.log" 2>&1 &
     checker=$!
     exec 7>"$folder/words"

@@ -55,7 +55,7 @@ load() {
     checkers=()
     for lun in "${luns[@]}"; do
         "$KAGAMI_BENCH" verify "$url/$lun" --span 32MiB --connections 2 --largest 64KiB --time "${seconds}s" --poll sleep \
-            --no-stdin --initiator "iqn.2026-11.io.kagami:moves$lun" "$@" >"$work/checker$lun.log" 2>&1 &
+            --timeout 40s --no-stdin --initiator "iqn.2026-11.io.kagami:moves$lun" "$@" >"$work/checker$lun.log" 2>&1 &
         checkers+=($!)
     done
     for lun in "${luns[@]}"; do

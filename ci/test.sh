@@ -24,8 +24,8 @@ stage_deps() { "$here/deps.sh"; }
 stage_scripts() {
     shellcheck -x -P "$here" "$here"/*.sh "$here"/vm/*.sh "$here"/manage/*.sh "$here"/orders/*.sh "$here"/link/*.sh "$here"/replicate/*.sh .ci/run &&
         shellcheck -s sh -x -P "$here/vm/guest" -e SC2154,SC2034 "$here"/vm/guest/*.sh "$here/vm/guest/init" &&
-        python3 -m py_compile "$here"/*.py "$here"/orders/*.py "$here"/link/*.py "$here"/replicate/*.py bench/*/*.py &&
-        rm -rf "$here/__pycache__" "$here/orders/__pycache__" "$here/link/__pycache__" "$here/replicate/__pycache__" bench/*/__pycache__
+        python3 -m py_compile "$here"/*.py "$here"/orders/*.py "$here"/link/*.py "$here"/replicate/*.py "$here"/vm/blackout/*.py bench/*/*.py &&
+        rm -rf "$here/__pycache__" "$here/orders/__pycache__" "$here/link/__pycache__" "$here/replicate/__pycache__" "$here/vm/blackout/__pycache__" bench/*/__pycache__
 }
 
 stage_format() { cargo fmt --all --check; }
@@ -94,6 +94,9 @@ for stage in "${STAGES[@]}"; do
         "stage_$stage"
     ) >"$LOGS/$stage.log" 2>&1 </dev/null &
     job=$!
+    # So that a failure can be told from a machine that stood still.
+    "$here/stalls.py" "$LOGS" >"$LOGS/stalls" 2>/dev/null </dev/null &
+    watch=$!
     # A stage that hangs is a failure too.
     (
         sleep "$LIMIT"
@@ -103,7 +106,11 @@ for stage in "${STAGES[@]}"; do
         kill -KILL -- "-$job"
     ) >/dev/null 2>&1 </dev/null &
     guard=$!
-    if wait "$job"; then
+    wait "$job"
+    code=$?
+    kill -TERM "$watch" 2>/dev/null
+    wait "$watch" 2>/dev/null
+    if ((code == 0)); then
         passed=$((passed + 1))
         printf 'ok     %-10s %4d s\n' "$stage" $((SECONDS - started))
         # What the tests counted, for whoever reads only this.
@@ -115,7 +122,7 @@ for stage in "${STAGES[@]}"; do
         # What went wrong first: whoever reads may see only so much of what follows.
         grep -hE 'VM-FAIL|^VM-RESULT: FAIL|^[a-z]+\.(sh|py): |^kagami[a-z-]*: |panicked at|^error|^ +FAIL |^not ok|^test .* FAILED|stopped after' \
             "$LOGS/$stage.log" | tail -n 12 | sed 's/^/       ! /'
-        tail -n "${SHOW_LINES:-60}" "$LOGS/$stage.log" | sed 's/^/         /'
+        tail -q -n "${SHOW_LINES:-60}" "$LOGS/$stage.log" "$LOGS/stalls" | sed 's/^/         /'
     fi
     kill -TERM -- "-$guard" 2>/dev/null
     wait "$guard" 2>/dev/null

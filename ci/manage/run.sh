@@ -61,7 +61,7 @@ steps() { json '" ".join("%d:%s:%d" % (v["lun"], v["name"], v["size_bytes"] >> 2
 [[ $(stat -c %a "$TARGET_DIR/admin.sock") == 600 ]] || die "the admin socket is open to others"
 
 say "manage: verified load for $seconds s"
-"$KAGAMI_BENCH" verify "$url/0" --span 48MiB --connections 2 --time "${seconds}s" --poll sleep --rate 2000 --no-stdin \
+"$KAGAMI_BENCH" verify "$url/0" --span 48MiB --connections 2 --time "${seconds}s" --poll sleep --rate 2000 --timeout 40s --no-stdin \
     --state "$work/state" >"$work/checker.log" 2>&1 &
 checker=$!
 
