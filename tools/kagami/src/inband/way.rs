@@ -41,7 +41,7 @@ pub fn way(via: Option<&str>) -> Result<Way, Refusal> {
         return Ok(Way::Block(via.into()));
     }
     Err(Refusal::usage(format!(
-        "--via takes unix:PATH, a block device such as /dev/sdb, or iscsi://[user@]host:port/iqn/lun, not {via}"
+        "--via takes unix:PATH, a block device such as /dev/sdb, or iscsi://[user@]host:port/iqn/lun, not {via:?}"
     )))
 }
 
