@@ -31,7 +31,7 @@ mod tests;
 use crate::mail::{Mode, ToFront, ToGroup, VolumeIndex};
 use granules::Granules;
 use kagami_memory::Scatter;
-use kagami_types::{BlockCount, BlockError, BlockOp, BlockSize, Lba, LbaStatus, Time};
+use kagami_types::{BlockCount, BlockError, BlockOp, BlockSize, Lba, LbaStatus, Sequence, Time};
 use kagami_volume::ranges::Ranges;
 use promise::Promises;
 use slots::{Slots, Stage, Who};
@@ -417,6 +417,12 @@ impl Front {
     #[must_use]
     pub fn promised(&self) -> usize {
         self.promises.len()
+    }
+
+    /// The tag of the host whose write took that sequence, while that write counts on it: for tests and checkers.
+    #[must_use]
+    pub fn taker(&self, sequence: Sequence) -> Option<u64> {
+        self.slots.host(|slot| (slot.sequences.0.max(1)..=slot.sequences.1).contains(&sequence.0))
     }
 
     /// Nothing of hosts or of the group is under way or waits.

@@ -125,6 +125,8 @@ pub struct Source {
     frames: VecDeque<Flying>,
     /// The epoch before `out`, and those that begin behind it, with their places.
     out_epoch: Epoch,
+    /// What a superblock last had as `out`; it may be durable.
+    said_out: JournalPos,
     epochs: VecDeque<(u64, Epoch)>,
     confirmed: u64,
     /// The time of the newest stable entry.
@@ -195,6 +197,7 @@ impl Source {
             doing: Vec::new(),
             frames: VecDeque::new(),
             out_epoch: plan.out.epoch,
+            said_out: plan.out,
             epochs,
             confirmed: plan.confirmed.max(plan.out.offset),
             time: plan.time,
@@ -461,12 +464,15 @@ impl Source {
     }
 
     /// Puts the positions into the superblock, and the epoch once its first frame is stable.
-    pub fn fill(&self, superblock: &mut Superblock) {
+    pub fn fill(&mut self, superblock: &mut Superblock) {
         if self.begun && superblock.epoch != self.writer.epoch() {
             superblock.begin_epoch(self.writer.epoch());
         }
         let (stable, sequence) = self.writer.stable();
-        let out = self.wanted_out();
+        // What may be durable as free stays so: where a frame begins may be known more exactly in one moment than later.
+        let wanted = self.wanted_out();
+        let out = if wanted.offset > self.said_out.offset { wanted } else { self.said_out };
+        self.said_out = out;
         superblock.sequence = sequence;
         superblock.stable = stable;
         superblock.out = out.offset;

@@ -251,6 +251,14 @@ impl Slots {
         u16::try_from(at).ok()
     }
 
+    /// The tag of the first operation of a host that is so.
+    pub fn host(&self, so: impl Fn(&Slot) -> bool) -> Option<u64> {
+        self.slots.iter().find_map(|slot| match slot.who {
+            Who::Host(tag) if so(slot) => Some(tag),
+            _ => None,
+        })
+    }
+
     /// How many are so.
     pub fn count(&self, so: impl Fn(&Slot) -> bool) -> usize {
         self.slots.iter().filter(|slot| slot.who != Who::Nobody && so(slot)).count()

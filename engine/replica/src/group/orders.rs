@@ -27,6 +27,8 @@ const DONE: usize = 16;
 /// A far page older than that says nothing of now.
 const FRESH: Duration = Duration::from_secs(3);
 
+const SWAP: Order = Order::Swap { dry_run: false };
+
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Who gave an order.
@@ -281,6 +283,10 @@ impl Live {
         let record = self.record().clone();
         match stage {
             At::New => self.new_order(cx, at, &what, since),
+            // It came about, and whoever did it crashed before it could say so: another life of it would swap once more.
+            At::Forwarded(_) if record.side == Side::Primary && what == SWAP => {
+                Next::Answer(OrderResult::Swapped)
+            }
             At::Forwarded(request) => {
                 if let Some(answer) = self.orders.answers.iter().find(|answer| answer.request == request) {
                     return Next::Answer(answer.result.clone());
@@ -435,6 +441,10 @@ impl Live {
         Next::Moved
     }
 
+    fn is_theirs(&self, at: usize) -> bool {
+        self.orders.pending.get(at).is_some_and(|pending| matches!(pending.from, From::There(_)))
+    }
+
     #[expect(clippy::too_many_lines, reason = "one arm for each order")]
     fn new_order(&mut self, cx: &mut Context<'_>, at: usize, what: &Order, since: Time) -> Next {
         if self.recovering || !self.serving {
@@ -457,6 +467,10 @@ impl Live {
             Verdict::Unreachable(_) if cx.now.since(since) < patience => return Next::Stay,
             Verdict::Unreachable(text) => {
                 return Next::Answer(OrderResult::Unreachable(format!("{text}: {}", self.link.error)));
+            }
+            // The other side sent it here as to the primary, which it is itself by now.
+            Verdict::Forward if *what == SWAP && self.is_theirs(at) => {
+                return Next::Answer(OrderResult::Swapped);
             }
             Verdict::Forward => {
                 let request = Self::random_id(cx);

@@ -106,7 +106,7 @@ impl Live {
                 SourceEvent::Begun => self.source_begun = true,
                 SourceEvent::Destaged | SourceEvent::Drained { .. } => {}
                 SourceEvent::Save => {
-                    if let Some(source) = &self.source {
+                    if let Some(source) = &mut self.source {
                         source.fill(&mut self.saver.next.block);
                     }
                     let out = self.saver.next.block.out;

@@ -411,7 +411,9 @@ impl Live {
 
             (Program::Yield(_), 0) => self.stop_source(first),
             (Program::Yield(_), 1) => self.modes(cx, first, Mode::Secondary { reads: false }),
-            (Program::Yield(formation), 2) => {
+            // After a crash it was applied again: what a fence had flushed may be in the caches once more.
+            (Program::Yield(_), 2) => self.flush(cx, first),
+            (Program::Yield(formation), 3) => {
                 let formation = *formation;
                 let generation = self.far_generation();
                 if first {
@@ -424,7 +426,7 @@ impl Live {
                     next.record.bits = 0;
                 })
             }
-            (Program::Yield(_), 3) => {
+            (Program::Yield(_), 4) => {
                 self.drop_source();
                 self.cancel = false;
                 let reads = self.may_read(&self.record().clone());
@@ -443,10 +445,13 @@ impl Live {
             }
             (Program::Follow { .. }, 1) => self.stop_source(first),
             (Program::Follow { .. }, 2) => self.modes(cx, first, Mode::Secondary { reads: false }),
-            // What was read and is not restored, the primary may have freed.
-            (Program::Follow { full: false, .. }, 3) => self.tally(cx, first),
+            // No bit is of what the reader has confirmed, and a recovery may have applied that again.
+            (Program::Follow { .. }, 3) if self.source.is_some() => self.flush(cx, first),
             (Program::Follow { .. }, 3) => Go::On,
-            (Program::Follow { far, full, .. }, 4) => {
+            // What was read and is not restored, the primary may have freed.
+            (Program::Follow { full: false, .. }, 4) => self.tally(cx, first),
+            (Program::Follow { .. }, 4) => Go::On,
+            (Program::Follow { far, full, .. }, 5) => {
                 if first {
                     self.join_unconfirmed(cx);
                     if *full {
@@ -458,7 +463,7 @@ impl Live {
                 }
                 self.bits()
             }
-            (Program::Follow { formation, .. }, 5) => self.follow_change(cx, first, version, *formation),
+            (Program::Follow { formation, .. }, 6) => self.follow_change(cx, first, version, *formation),
             (Program::Follow { .. }, _) => {
                 self.drop_source();
                 self.drop_sink();

@@ -53,6 +53,8 @@ pub(super) struct Saver {
     durable: Durable,
     writing: Option<(u64, Durable)>,
     wanted: bool,
+    /// The greatest version that somebody may wait for.
+    promised: u64,
     retry: Option<Time>,
     /// The last write failed, and why.
     pub(super) failed: Option<kagami_types::BlockError>,
@@ -61,7 +63,15 @@ pub(super) struct Saver {
 impl Saver {
     /// What the device has.
     pub(super) fn new(durable: Durable) -> Self {
-        Self { next: durable.clone(), durable, writing: None, wanted: false, retry: None, failed: None }
+        Self {
+            next: durable.clone(),
+            durable,
+            writing: None,
+            wanted: false,
+            promised: 0,
+            retry: None,
+            failed: None,
+        }
     }
 
     /// What is durable: all that may be said to others.
@@ -74,7 +84,9 @@ impl Saver {
         self.wanted = true;
         let last = self.writing.as_ref().map_or(&self.durable, |(_, writing)| writing);
         // The first write only claims the journal.
-        last.block.version + if last.block.version == 0 { 2 } else { 1 }
+        let version = last.block.version + if last.block.version == 0 { 2 } else { 1 };
+        self.promised = self.promised.max(version);
+        version
     }
 
     pub(super) fn is_durable(&self, version: u64) -> bool {
@@ -114,6 +126,8 @@ impl Saver {
         match end {
             Ok(_) => {
                 self.durable = written;
+                // One that failed takes what was to follow it along, and who waits for that waits for its version.
+                self.wanted |= self.promised > self.durable.block.version;
                 if self.failed.take().is_some() {
                     cx.actions.event("the journal takes writes again");
                 }

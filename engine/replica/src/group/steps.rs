@@ -42,7 +42,7 @@ impl Live {
     ) -> Go {
         if first {
             let mut next = self.saver.next.clone();
-            if let Some(source) = &self.source {
+            if let Some(source) = &mut self.source {
                 source.fill(&mut next.block);
             }
             change(self, &mut next);

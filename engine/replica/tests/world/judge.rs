@@ -9,7 +9,7 @@ use kagami_journal::{BitmapBlocks, BitmapMap, Bits, Found, GRANULE, Superblock};
 use kagami_memory::Scatter;
 use kagami_replica::mail::{Change, Mode};
 use kagami_replica::{Order, Record, Side, State};
-use kagami_types::{BlockOp, Time};
+use kagami_types::{BlockOp, Sequence, Time};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -276,25 +276,8 @@ impl World {
         let stamp = changes.iter().map(|change| change.1).find(|stamp| *stamp != 0);
         let tag = match (stamp, change) {
             (Some(stamp), _) => self.hosts.by_stamp.get(&stamp).copied(),
-            (None, Change::Zero { lba, blocks, .. }) => {
-                let fits = |op: &u64, fresh: bool| {
-                    let op = &self.hosts.ops[op];
-                    let names = match &op.op {
-                        BlockOp::Unmap(ranges) => {
-                            let nth = op.sequences.len() % ranges.len();
-                            ranges[nth].lba == *lba && u64::from(ranges[nth].blocks) == *blocks
-                        }
-                        BlockOp::WriteSame { lba: at, blocks: count, .. } => {
-                            at == lba && count.0 == *blocks && op.sequences.is_empty() == fresh
-                        }
-                        _ => false,
-                    };
-                    op.array == array && op.volume == volume && names
-                };
-                // One that the journal has given up is journaled again when the next begins.
-                let mut ops = self.hosts.ops.keys().copied();
-                ops.clone().find(|op| fits(op, true)).or_else(|| ops.find(|op| fits(op, false)))
-            }
+            // Zeroes are everybody's: the front knows whose these are.
+            (None, Change::Zero { .. }) => self.arrays[array].fronts[volume].taker(Sequence(sequence)),
             _ => None,
         };
         let Some(tag) = tag else {
@@ -359,7 +342,8 @@ impl World {
         if lineage.now.entries.get(last).is_some_and(|entry| entry.op == tag) {
             if *last > lineage.stable && lineage.journaling {
                 let stable = lineage.stable;
-                return self.fail(format!("the write of {last} is answered, and only {stable} is stable"));
+                return self
+                    .fail(format!("the write of {last} is answered, and only {stable} is stable: {op:?}"));
             }
             lineage.acknowledged = lineage.acknowledged.max(*last);
         }

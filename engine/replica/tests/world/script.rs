@@ -226,6 +226,9 @@ impl World {
                     self.enter(Phase::Quiet);
                     self.lift(&reports);
                 } else if waited > Duration::from_secs(90) {
+                    if self.verbose {
+                        self.arrays.iter().for_each(|array| eprintln!("{:#?}", array.group));
+                    }
                     self.fail(format!("the pair does not heal: {reports:#?}"));
                 } else {
                     self.mend(&reports);
