@@ -18,9 +18,10 @@ const MENDED: [u64; 13] = [96, 104, 118, 237, 266, 356, 415, 442, 520, 725, 1082
 /// as the one before it was (1541), superblocks that could not be read once (596), and a world or judge that was wrong (4128, 4817, 40009,
 /// 6286). A fenced primary that applied its journal again, and became a secondary without a flush; and one order to swap that swapped
 /// twice, as who had done it crashed before it said so (7417). An `out` that went back (8798). What was to be durable after a superblock
-/// that could not be written, and never was written itself (10387).
+/// that could not be written, and never was written itself (10387). A page of before a restart, with a fence that was refused then
+/// (11495).
 const MENDED_SINCE: [u64; 2] = [31448, 31695];
-const MENDED_ODD: [u64; 12] = [596, 766, 932, 1541, 4128, 4817, 6286, 7417, 8798, 10387, 40009, 40438];
+const MENDED_ODD: [u64; 13] = [596, 766, 932, 1541, 4128, 4817, 6286, 7417, 8798, 10387, 11495, 40009, 40438];
 
 /// Every seed here ends with two equal arrays; `examples/seeds.rs` runs as many as one likes.
 #[test]

@@ -13,6 +13,8 @@ impl Live {
     /// A far page that is newer than those before.
     pub(super) fn on_page(&mut self, cx: &mut Context<'_>) {
         self.news = true;
+        // What becomes durable from now on may rest on it.
+        self.saver.next.far_version = self.link.newest();
         self.confirm(cx);
         self.orders.on_page(self.link.far.as_deref());
     }

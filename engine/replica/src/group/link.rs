@@ -7,6 +7,7 @@ use super::pages;
 use crate::action::{FarEnd, FarOp, FarUnit};
 use crate::context::{Context, Owner};
 use crate::page::{PAGE, READER_PAGE_AT, Serial, StatusPage};
+use crate::record::State;
 use kagami_types::{Time, Uuid};
 use std::time::Duration;
 
@@ -58,7 +59,8 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(group: Uuid, peer: Uuid) -> Self {
+    /// `known`: the version of the newest page that a life before this one knew.
+    pub(super) fn new(group: Uuid, peer: Uuid, known: u64) -> Self {
         Self {
             group,
             peer,
@@ -67,7 +69,7 @@ impl Link {
             next_read: Time(0),
             next_write: Time::NEVER,
             far: None,
-            newest: Serial::default(),
+            newest: Serial { version: known, counter: 0 },
             asked: Time(0),
             answered: None,
             heard: None,
@@ -84,6 +86,11 @@ impl Link {
     pub(super) fn fresh(&self, now: Time, age: Duration) -> Option<&StatusPage> {
         let heard = self.heard?;
         self.far.as_deref().filter(|_| now.since(heard) <= age)
+    }
+
+    /// The version of the newest page.
+    pub(super) fn newest(&self) -> u64 {
+        self.newest.version
     }
 
     pub(super) fn is_reading(&self) -> bool {
@@ -143,7 +150,12 @@ impl Link {
         self.heard = Some(now);
         self.heard_wall = wall;
         self.error.clear();
-        if self.far.is_some() && page.serial <= self.newest {
+        let is_old = match self.far {
+            Some(_) => page.serial <= self.newest,
+            // One that was long on its way. A side that was made anew, perhaps with another journal, counts from the start.
+            None => page.serial.version < self.newest.version && page.record.state != State::Smpl,
+        };
+        if is_old {
             return false;
         }
         self.newest = page.serial;

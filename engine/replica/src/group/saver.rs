@@ -22,24 +22,34 @@ pub(super) struct Durable {
     pub(super) record: Record,
     /// The last sequence that may have been applied at a secondary.
     pub(super) target_sequence: Sequence,
+    /// The version of the newest far page that was known: what is durable may rest on it, so none that is older counts.
+    pub(super) far_version: u64,
 }
+
+/// Where `far_version` lies in the record's room.
+const FAR_AT: usize = RECORD - 8;
 
 impl Durable {
     pub(super) fn new(block: Superblock, record: Record) -> Self {
-        Self { block, record, target_sequence: Sequence::ZERO }
+        Self { block, record, target_sequence: Sequence::ZERO, far_version: 0 }
     }
 
     /// From what the journal device has.
     pub(super) fn read(block: Superblock) -> Result<Self, RecordError> {
         let record = Record::decode(&block.record)?;
-        let target: Option<[u8; 8]> =
-            block.record.get(RECORD..RECORD + 8).and_then(|bytes| bytes.try_into().ok());
-        let target = target.ok_or(RecordError::Short)?;
-        Ok(Self { block, record, target_sequence: Sequence(u64::from_le_bytes(target)) })
+        let number = |at: usize| -> Result<u64, RecordError> {
+            let bytes = block.record.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
+            Ok(u64::from_le_bytes(bytes.ok_or(RecordError::Short)?))
+        };
+        let (target_sequence, far_version) = (Sequence(number(RECORD)?), number(FAR_AT)?);
+        Ok(Self { block, record, target_sequence, far_version })
     }
 
     fn encode(&mut self) -> [u8; 4096] {
         let mut record = self.record.encode();
+        if let Some(room) = record.get_mut(FAR_AT..) {
+            room.copy_from_slice(&self.far_version.to_le_bytes());
+        }
         record.extend(self.target_sequence.0.to_le_bytes());
         self.block.record = record;
         self.block.encode()

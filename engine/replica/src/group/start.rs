@@ -376,7 +376,7 @@ impl Live {
             granules,
             shape,
             difference,
-            link: Link::new(plan.group, plan.peer_array),
+            link: Link::new(plan.group, plan.peer_array, durable.far_version),
             fronts: Fronts::new(plan.volumes.iter().map(|volume| volume.index).collect()),
             plan: plan.clone(),
             sequencer: Arc::clone(sequencer),
