@@ -26,7 +26,9 @@ const SIZE: u64 = 64 << 20;
 /// How long an order may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks at the lag.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(100);
+/// Of these one is shown.
+const SHOWN: u32 = 10;
 
 /// The blocks that were written, each with its last stamp.
 type Written = HashMap<u64, u64>;
@@ -120,13 +122,21 @@ impl Demo {
         let mut ways = self.ways(primary)?;
         let load = Load::start(url.clone(), std::mem::take(&mut self.written), SIZE)?;
         let end = Instant::now() + self.seconds;
-        let mut before = 0;
+        let (mut before, mut looks) = (0, 0);
         while Instant::now() < end && !load.has_ended() {
             std::thread::sleep(LOOK.min(end.saturating_duration_since(Instant::now())));
             let now = load.count();
             let group = ways.group(Some("demo".to_owned()))?;
-            self.say(&format!("{name}: {} writes, {}", now - before, lag(&group)));
-            before = now;
+            if group.state == "PSUE" {
+                let why = group.last_error.as_deref().unwrap_or("no reason is known");
+                return Err(Refusal::failed(format!("the pair was suspended: {why}")));
+            }
+            load.keep(group.lag_writes.unwrap_or(0));
+            looks += 1;
+            if looks % SHOWN == 0 {
+                self.say(&format!("{name}: {} writes, {}", now - before, lag(&group)));
+                before = now;
+            }
         }
         let (count, written) = load.stop()?;
         self.written = written;

@@ -10,6 +10,11 @@ use std::time::Duration;
 
 /// Bytes of a write.
 const BLOCK: usize = 4096;
+/// Writes that the other side may be behind. Without a bound a machine that is busy with other things fills the
+/// journals, which are small here, and the pair is suspended, as it should: not what is to be shown.
+const AHEAD: u64 = 4096;
+/// How long the load waits where it is that far ahead.
+const PAUSE: Duration = Duration::from_millis(2);
 /// Bytes of a read where all is read.
 const CHUNK: u32 = 1 << 20;
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -39,20 +44,28 @@ fn stamped(block: u64, stamp: u64) -> Vec<u8> {
 pub struct Load {
     stop: Arc<AtomicBool>,
     count: Arc<AtomicU64>,
+    /// So many writes, and it waits.
+    allowed: Arc<AtomicU64>,
     thread: JoinHandle<Result<Written, Refusal>>,
 }
 
 impl Load {
-    /// Writes all over a volume until it is stopped. `written` is what it holds already.
+    /// Writes all over a volume until it is stopped, up to `AHEAD` before [`keep`](Self::keep) says where the
+    /// other side is. `written` is what it holds already.
     pub fn start(url: String, mut written: Written, size: u64) -> Result<Self, Refusal> {
         let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&count));
+        let allowed = Arc::new(AtomicU64::new(AHEAD));
+        let (stopped, counted, limit) = (Arc::clone(&stop), Arc::clone(&count), Arc::clone(&allowed));
         let blocks = size / BLOCK as u64;
         let mut stamp = written.values().copied().max().unwrap_or(0);
         let work = move || {
             let mut disk = open(&url)?;
             let mut dice = stamp | 1;
             while !stopped.load(Ordering::Relaxed) {
+                if counted.load(Ordering::Relaxed) >= limit.load(Ordering::Relaxed) {
+                    std::thread::sleep(PAUSE);
+                    continue;
+                }
                 // Uneven steps over the volume (an LCG of Knuth's), some blocks again and again.
                 dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 let block = (dice >> 33) % if dice >> 63 == 0 { blocks } else { blocks.min(64) };
@@ -66,12 +79,17 @@ impl Load {
         };
         let thread = std::thread::Builder::new().name("load".to_owned()).spawn(work);
         let thread = thread.map_err(|error| Refusal::failed(format!("no thread: {error}")))?;
-        Ok(Self { stop, count, thread })
+        Ok(Self { stop, count, allowed, thread })
     }
 
     /// Writes so far.
     pub fn count(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
+    }
+
+    /// So many of its writes are not yet on the other side: it keeps that below `AHEAD`.
+    pub fn keep(&self, behind: u64) {
+        self.allowed.store(self.count().saturating_sub(behind) + AHEAD, Ordering::Relaxed);
     }
 
     /// It ended by itself, which is a failure.
