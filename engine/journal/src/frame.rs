@@ -201,6 +201,10 @@ impl EntryHead {
         let range = matches!(self.shift, 9 | 12)
             && self.blocks > 0
             && self.lba.checked_add(self.blocks).is_some_and(|end| end <= 1 << (62 - u32::from(self.shift)));
+        // Behind the year 2262 the group's clock, which never goes back, would be of no use to anybody.
+        if self.time >= 1 << 63 {
+            return false;
+        }
         match self.kind {
             EntryKind::Write => range && self.blocks << self.shift == data,
             EntryKind::Same => range && 1 << self.shift == data,

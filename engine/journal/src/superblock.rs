@@ -300,7 +300,9 @@ impl Superblock {
         };
         let places =
             [raw.stable, raw.out, raw.destaged, raw.confirmed, raw.read, raw.restored, raw.restore_target];
-        let sound = places.iter().all(|place| place.get() < 1 << 62)
+        let sequences =
+            [raw.sequence, raw.destaged_sequence, raw.read_sequence, raw.restored_sequence, raw.version];
+        let sound = places.iter().chain(&sequences).all(|number| number.get() < 1 << 62)
             && raw.out.get().is_multiple_of(BLOCK)
             && raw.read.get().is_multiple_of(BLOCK)
             && raw.restored.get().is_multiple_of(BLOCK);

@@ -6,7 +6,8 @@
 use crate::action::OrderResult;
 use crate::order::{Loser, NAME, Order, RestoreTo};
 use crate::record::{Marks, Record};
-use crate::wire::{Get, Put};
+use crate::wire::{Get, Put, is_place, is_sequence, is_time};
+use kagami_journal::BLOCK;
 use kagami_types::{JournalPos, Sequence, Uuid};
 
 /// Bytes of a page.
@@ -18,6 +19,8 @@ pub const ORDERS: usize = 4;
 const MAGIC: [u8; 8] = *b"KAGAMIpg";
 const VERSION: u32 = 1;
 const CRC_AT: usize = 16;
+/// No area that a page names ends behind this: what no device has, and where sums cannot overflow.
+const MOST_BYTES: u64 = 1 << 56;
 /// Bytes of an answer's words, with their length.
 const WORDS: usize = 192;
 
@@ -213,7 +216,34 @@ impl StatusPage {
         if crc32c::crc32c(&plain) != stored {
             return Err(PageError::Checksum);
         }
-        Self::fields(&mut get).ok_or(PageError::Field)
+        Self::fields(&mut get).filter(Self::is_sound).ok_or(PageError::Field)
+    }
+
+    /// Whether its numbers are such as an array can have. They become places of the own journal and numbers of the own
+    /// writes, so nobody behind this has to ask again.
+    fn is_sound(&self) -> bool {
+        let record = &self.record;
+        let places = [
+            Some(self.stable),
+            Some(self.reading.read),
+            record.formation.map(|formation| formation.place),
+            record.fence.map(|fence| fence.place),
+        ];
+        let sequences = [
+            Some(self.stable_sequence),
+            Some(self.reading.read_sequence),
+            Some(self.reading.restored_sequence),
+            record.formation.map(|formation| formation.sequence),
+            record.fence.map(|fence| fence.sequence),
+            record.takeover.map(|takeover| takeover.sequence),
+        ];
+        let areas = [self.data_len, self.bitmap_at, self.bitmap_len];
+        places.into_iter().flatten().all(|place| is_place(place.offset))
+            && is_place(self.out)
+            && is_place(self.reading.restored)
+            && sequences.into_iter().flatten().all(is_sequence)
+            && areas.into_iter().all(|bytes| bytes <= MOST_BYTES && bytes.is_multiple_of(BLOCK))
+            && [self.newest_time, self.wall, self.reading.restored_time].into_iter().all(is_time)
     }
 
     fn fields(get: &mut Get<'_>) -> Option<Self> {
@@ -354,4 +384,4 @@ fn get_order(get: &mut Get<'_>) -> Option<Option<PageOrder>> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -2,7 +2,27 @@
 //! reads past it. Used by `record` and `page` only.
 
 use crate::generation::{ANCESTORS, Generation};
+use kagami_journal::BLOCK;
 use kagami_types::{Epoch, JournalPos, Sequence};
+
+/// Beyond this there is no place in a journal, and no sequence: half of what a superblock and a frame can say, so that who
+/// goes on from there has centuries left.
+const MOST: u64 = 1 << 61;
+
+/// Whether that can be where a frame begins.
+pub(crate) const fn is_place(offset: u64) -> bool {
+    offset < MOST && offset.is_multiple_of(BLOCK)
+}
+
+/// Whether that can be a write's number.
+pub(crate) const fn is_sequence(sequence: Sequence) -> bool {
+    sequence.0 < MOST
+}
+
+/// Whether that can be a time, in nanoseconds since 1970: before the year 2262.
+pub(crate) const fn is_time(time: u64) -> bool {
+    time < 1 << 63
+}
 
 /// Writes fields one after another.
 #[derive(Debug)]

@@ -57,6 +57,7 @@ impl Live {
                 return Go::On;
             }
             let len = u32::try_from((far.len - far.next).min(FAR_BITS)).unwrap_or(4096);
+            far.asked = u64::from(len);
             let op = FarOp::Read { at: far.at + far.next, len };
             far.tag = Some(cx.actions.far(Owner::Group, FarUnit::Journal, op));
         }
@@ -70,7 +71,7 @@ impl Live {
         {
             far.tag = None;
             match end {
-                FarEnd::Good(data) => {
+                FarEnd::Good(data) if data.len_bytes() as u64 == far.asked => {
                     let bytes = data.to_vec();
                     let first = u32::try_from(far.next / BLOCK).unwrap_or(u32::MAX);
                     for (block, part) in (first..).zip(bytes.chunks(4096)) {
@@ -78,8 +79,7 @@ impl Live {
                             decoder.decode(block, part, &[], &mut far.bits);
                         }
                     }
-                    far.next += bytes.len() as u64;
-                    far.failed = bytes.is_empty();
+                    far.next += far.asked;
                 }
                 _ => far.failed = true,
             }
@@ -91,10 +91,8 @@ impl Live {
                 self.on_page(cx);
                 self.polled(cx, true);
             }
-            Heard::Nothing => {
-                let good = matches!(end, FarEnd::Good(_)) && self.link.error.is_empty();
-                self.polled(cx, good);
-            }
+            Heard::Known => self.polled(cx, true),
+            Heard::Nothing => self.polled(cx, false),
             Heard::Written(good) => {
                 if std::mem::take(&mut self.sink_confirms)
                     && let Some(sink) = &mut self.sink

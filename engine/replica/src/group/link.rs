@@ -25,7 +25,9 @@ pub(super) enum Heard {
     NotOurs,
     /// A page, newer than those before.
     Page,
-    /// A page, and nothing new in it; or none at all.
+    /// A page that is overtaken by one that came before; what that one says holds.
+    Known,
+    /// No page; or one of an array that has not found out yet what it is, or is not any more what it was.
     Nothing,
     /// The own page is there, or is not.
     Written(bool),
@@ -42,6 +44,8 @@ pub(super) struct Link {
     /// The newest page.
     pub(super) far: Option<Box<StatusPage>>,
     newest: Serial,
+    /// When that came.
+    taken: Time,
     /// When the read that is under way was begun, and the last one that brought a page.
     asked: Time,
     pub(super) answered: Option<Time>,
@@ -70,6 +74,7 @@ impl Link {
             next_write: Time::NEVER,
             far: None,
             newest: Serial { version: known, counter: 0 },
+            taken: Time(0),
             asked: Time(0),
             answered: None,
             heard: None,
@@ -134,33 +139,48 @@ impl Link {
         self.reading = Some(cx.actions.far(Owner::Group, FarUnit::Journal, FarOp::Read { at: 0, len }));
     }
 
-    /// Bytes that should be a page of the other side.
-    pub(super) fn take(&mut self, now: Time, wall: u64, bytes: &[u8]) -> bool {
+    /// Bytes that should be a page of the other side. `asked`: when it was asked for, where it was. Pages of one side only get
+    /// newer, so one that was asked for after the newest came is newer still; or its maker has started since, and is about to
+    /// say what it is, or has lost what it said before.
+    pub(super) fn take(&mut self, now: Time, wall: u64, bytes: &[u8], asked: Option<Time>) -> Heard {
         let page = match StatusPage::decode(bytes) {
             Ok(page) => page,
             Err(error) => {
                 self.error = error.to_string();
-                return false;
+                return Heard::Nothing;
             }
         };
         if page.group != self.group || page.array != self.peer {
             "the other array's journal is of another group".clone_into(&mut self.error);
-            return false;
+            return Heard::Nothing;
         }
-        self.heard = Some(now);
-        self.heard_wall = wall;
-        self.error.clear();
         let is_old = match self.far {
             Some(_) => page.serial <= self.newest,
             // One that was long on its way. A side that was made anew, perhaps with another journal, counts from the start.
             None => page.serial.version < self.newest.version && page.record.state != State::Smpl,
         };
         if is_old {
-            return false;
+            if asked.is_none_or(|asked| asked <= self.taken) {
+                self.heard = Some(now);
+                self.heard_wall = wall;
+                self.error.clear();
+                return Heard::Known;
+            }
+            if page.recovering {
+                "the other array is starting".clone_into(&mut self.error);
+            } else {
+                "the other array's journal is older than what it has said before: an old copy of it was put back"
+                    .clone_into(&mut self.error);
+            }
+            return Heard::Nothing;
         }
+        self.heard = Some(now);
+        self.heard_wall = wall;
+        self.error.clear();
         self.newest = page.serial;
+        self.taken = now;
         self.far = Some(Box::new(page));
-        true
+        Heard::Page
     }
 
     pub(super) fn on_far(&mut self, cx: &Context<'_>, tag: u64, end: &FarEnd) -> Heard {
@@ -169,11 +189,11 @@ impl Link {
             self.next_read = cx.now + if self.busy { BUSY } else { IDLE };
             return match end {
                 FarEnd::Good(data) => {
-                    let new = self.take(cx.now, cx.wall, &data.to_vec());
-                    if self.error.is_empty() {
+                    let heard = self.take(cx.now, cx.wall, &data.to_vec(), Some(self.asked));
+                    if heard != Heard::Nothing {
                         self.answered = Some(self.asked);
                     }
-                    if new { Heard::Page } else { Heard::Nothing }
+                    heard
                 }
                 FarEnd::Refused(why) => {
                     self.error.clone_from(why);
@@ -216,3 +236,6 @@ impl Link {
         read.min(write)
     }
 }
+
+#[cfg(test)]
+mod tests;

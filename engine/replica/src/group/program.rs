@@ -84,6 +84,8 @@ pub(super) struct FarBits {
     pub(super) at: u64,
     pub(super) len: u64,
     pub(super) next: u64,
+    /// Bytes of the read that is under way.
+    pub(super) asked: u64,
     pub(super) tag: Option<u64>,
     pub(super) failed: bool,
     pub(super) decoder: Option<BitmapBlocks>,

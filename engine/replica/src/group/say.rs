@@ -1,5 +1,6 @@
 //! What a group says: its page, what the peer may read, and its report to people.
 
+use super::link::Heard;
 use super::{GroupPlan, Live, PeerRead};
 use crate::context::Context;
 use crate::mail::Mode;
@@ -79,7 +80,7 @@ impl Live {
             return false;
         }
         self.asked = cx.now;
-        if self.link.take(cx.now, cx.wall, bytes) {
+        if self.link.take(cx.now, cx.wall, bytes, None) == Heard::Page {
             self.on_page(cx);
         }
         self.turn(cx);

@@ -96,6 +96,36 @@ fn what_is_not_a_page_is_said() {
     assert_eq!(StatusPage::decode(&bytes), Err(PageError::Version(2)));
 }
 
+/// Each number that would become a place, a sequence or a time here.
+#[test]
+fn numbers_that_no_array_has_are_refused() {
+    let spoilt: [(&str, fn(&mut StatusPage)); 16] = [
+        ("stable", |page| page.stable.offset = u64::MAX),
+        ("stable, not where a frame ends", |page| page.stable.offset += 512),
+        ("out", |page| page.out = 1 << 61),
+        ("read", |page| page.reading.read.offset = 1),
+        ("restored", |page| page.reading.restored = u64::MAX - 4095),
+        ("formation", |page| page.record.formation.as_mut().unwrap().place.offset = 4097),
+        ("formation, far", |page| page.record.formation.as_mut().unwrap().place.offset = 1 << 61),
+        ("fence", |page| page.record.fence.as_mut().unwrap().place.offset = 100),
+        ("sequence of the fence", |page| page.record.fence.as_mut().unwrap().sequence = Sequence(u64::MAX)),
+        ("sequence of the formation", |page| {
+            page.record.formation.as_mut().unwrap().sequence = Sequence(1 << 61);
+        }),
+        ("stable sequence", |page| page.stable_sequence = Sequence(u64::MAX)),
+        ("read sequence", |page| page.reading.read_sequence = Sequence(u64::MAX)),
+        ("data area", |page| page.data_len = (1 << 56) + 4096),
+        ("bitmap", |page| page.bitmap_at = u64::MAX & !4095),
+        ("bitmap, odd", |page| page.bitmap_len = 100),
+        ("clock", |page| page.wall = u64::MAX),
+    ];
+    for (what, spoil) in spoilt {
+        let mut page = sample();
+        spoil(&mut page);
+        assert_eq!(StatusPage::decode(&page.encode()), Err(PageError::Field), "{what}");
+    }
+}
+
 proptest! {
     #[test]
     fn each_flipped_bit_is_found(at in 12usize..PAGE, bit in 0u8..8) {
