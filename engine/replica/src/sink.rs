@@ -65,8 +65,6 @@ enum Goal {
     Sequence(Sequence),
     /// All that was read; entries that are too young stay where `hold`.
     Everything { hold: bool },
-    /// The frames before that place.
-    Offset(u64),
 }
 
 /// How far the formation is.
@@ -113,6 +111,8 @@ pub struct Sink {
     restore_to: u64,
     acquiring: Option<u64>,
     goal: Option<Goal>,
+    /// An order's own goal: the frames before that place. It may come and go beside the other.
+    ordered: Option<u64>,
     /// What was told of the goal.
     drained: Option<Sequence>,
     forming: Forming,
@@ -177,6 +177,7 @@ impl Sink {
             restore_to: own,
             acquiring: None,
             goal: None,
+            ordered: None,
             drained: None,
             forming: if forming { Forming::Copying } else { Forming::No },
             pausing: false,
@@ -404,13 +405,11 @@ impl Sink {
     /// Another limit of what is restored: [`SinkEvent::LimitReached`] or [`SinkEvent::LimitPassed`] follows some time.
     ///
     /// A marker is looked for first where entries are kept back, and nothing is restored until it is found. Host-driven, all that
-    /// was read is restored up to it ([`SinkEvent::Drained`]), or it is not there ([`SinkEvent::NoMarker`]).
+    /// was read is restored up to it ([`SinkEvent::Restored`]), or it is not there ([`SinkEvent::NoMarker`]).
     pub fn set_limit(&mut self, cx: &mut Context<'_>, limit: Limit) {
         self.limit_told = false;
-        if matches!(self.goal, Some(Goal::Offset(_))) {
-            // The order before this one has had its time.
-            self.goal = None;
-        }
+        // The order before this one has had its time.
+        self.ordered = None;
         let kept = self.drive == Drive::Host || !self.options.hold.is_zero();
         self.seek = match &limit {
             Limit::Marker(name) if kept => Some(self.queue.seek(self.durable.restored, name.clone())),
@@ -434,11 +433,10 @@ impl Sink {
         self.pump(cx);
     }
 
-    /// Host-driven: restores the frames before that place, of those that are read; [`SinkEvent::Drained`] tells when.
+    /// Host-driven: restores the frames before that place, of those that are read; [`SinkEvent::Restored`] tells when.
     pub fn restore_up_to(&mut self, cx: &mut Context<'_>, to: u64) {
         self.restore_to = self.restore_to.max(to);
-        self.drained = None;
-        self.goal = Some(Goal::Offset(to));
+        self.ordered = Some(to);
         self.pump(cx);
     }
 

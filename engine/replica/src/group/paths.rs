@@ -261,10 +261,14 @@ impl Live {
                         sink.volume_resized(cx, volume, blocks);
                     }
                 }
-                SinkEvent::Drained(sequence) => match &mut self.goal {
-                    Some(goal) => goal.drained = Some(sequence),
-                    None => self.orders.restored = Some(sequence),
-                },
+                SinkEvent::Drained(sequence) => {
+                    if let Some(goal) = &mut self.goal
+                        && !matches!(goal.what, Aim::Swap(fence) if sequence < fence.sequence)
+                    {
+                        goal.drained = Some(sequence);
+                    }
+                }
+                SinkEvent::Restored(sequence) => self.orders.restored = Some(sequence),
                 SinkEvent::NoMarker => self.orders.no_marker = true,
                 SinkEvent::Acquired(to) => self.orders.acquired = Some(to),
                 SinkEvent::LimitReached(sequence) | SinkEvent::LimitPassed(sequence) => {

@@ -45,10 +45,11 @@ pub enum SinkEvent {
         /// How many blocks it is to have.
         blocks: u64,
     },
-    /// What [`Sink::drain_to`](super::Sink::drain_to), [`Sink::finish`](super::Sink::finish) or
-    /// [`Sink::restore_up_to`](super::Sink::restore_up_to) asked for is restored, flushed and durable in the places, and
+    /// What [`Sink::drain_to`](super::Sink::drain_to) or [`Sink::finish`](super::Sink::finish) asked for is restored, flushed and durable in the places, and
     /// nothing is being applied: the volumes are the primary at that sequence.
     Drained(Sequence),
+    /// The same of what an order asked for: [`Sink::restore_up_to`](super::Sink::restore_up_to), or a marker, host-driven.
+    Restored(Sequence),
     /// Host-driven: everything up to there is read, checked and durable ([`Sink::acquire`](super::Sink::acquire)).
     Acquired(u64),
     /// The limit of [`Sink::set_limit`](super::Sink::set_limit) is reached: restored up to there, and not further.

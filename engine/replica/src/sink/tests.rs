@@ -8,6 +8,13 @@ mod world;
 use super::*;
 use world::{Faults, World};
 
+fn restored(event: &SinkEvent) -> Option<Sequence> {
+    match event {
+        SinkEvent::Restored(sequence) => Some(*sequence),
+        _ => None,
+    }
+}
+
 fn drained(event: &SinkEvent) -> Option<Sequence> {
     match event {
         SinkEvent::Drained(sequence) => Some(*sequence),

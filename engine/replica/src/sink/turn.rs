@@ -105,8 +105,7 @@ impl Sink {
                 }
                 if self.drive == Drive::Host {
                     self.restore_to = self.restore_to.max(read);
-                    self.drained = None;
-                    self.goal = Some(Goal::Offset(read));
+                    self.ordered = Some(read);
                 }
             }
             Ok(Sought::Missing) if self.drive == Drive::Host => {
@@ -164,7 +163,7 @@ impl Sink {
             Some(Goal::Sequence(sequence)) => applied.sequence >= sequence,
             Some(_) => self.restore.is_idle(),
             None => false,
-        };
+        } || self.ordered.is_some() && self.restore.is_idle();
         let formed = matches!(self.forming, Forming::Restoring(sequence) if applied.sequence >= sequence);
         if old || full || asked || formed {
             self.checkpoint.begin(cx, &mut self.restore, &mut self.copy, &mut self.events);
@@ -198,7 +197,7 @@ impl Sink {
             wanted.target_sequence = reach.sequence;
         }
         self.wants_save = wanted != self.durable;
-        if !self.wants_save || (cx.now < self.save_at && self.goal.is_none()) {
+        if !self.wants_save || (cx.now < self.save_at && self.goal.is_none() && self.ordered.is_none()) {
             return reach;
         }
         self.wants_save = false;
@@ -231,6 +230,7 @@ impl Sink {
             || self.far.is_none()
             || self.acquiring.is_some()
             || self.goal.is_some()
+            || self.ordered.is_some()
             || self.forming != Forming::No
     }
 
@@ -259,17 +259,22 @@ impl Sink {
             self.limit_told = true;
             self.events.push_back(SinkEvent::LimitReached(applied.sequence));
         }
-        let Some(goal) = self.goal else { return };
-        let there = match goal {
-            Goal::Sequence(sequence) => applied.sequence >= sequence,
-            Goal::Everything { .. } => self.fetch.is_settled() && self.durable.read == read && ended,
-            Goal::Offset(to) => applied.place.offset >= to || ended,
-        };
         let durable = self.durable.restored_sequence >= applied.sequence
             && self.durable.restored.offset >= applied.place.offset
             && self.checkpoint.is_idle()
             && self.saving.is_none();
-        if there && durable && !self.halted {
+        if !durable || self.halted {
+            return;
+        }
+        if self.ordered.take_if(|to| applied.place.offset >= *to || ended).is_some() {
+            self.events.push_back(SinkEvent::Restored(applied.sequence));
+        }
+        let Some(goal) = self.goal else { return };
+        let there = match goal {
+            Goal::Sequence(sequence) => applied.sequence >= sequence,
+            Goal::Everything { .. } => self.fetch.is_settled() && self.durable.read == read && ended,
+        };
+        if there {
             if !matches!(goal, Goal::Sequence(_)) {
                 self.goal = None;
             } else if self.drained == Some(applied.sequence) {
