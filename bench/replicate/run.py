@@ -11,6 +11,7 @@ Rows:
   slow        host writes while the line hangs, and while the far array catches up
   catch-up    a line of 2 Gb/s and 50 ms: how busy it is while the far array catches up; and loopback without a limit
   formation   speed of the formation copy, of allocated and of empty regions, and what hosts lose meanwhile
+  pace        random reads at full rate, alone and beside a formation copy, in turns; `pace` of the copy full and gentle
   swap        how long hosts' commands are held by a swap of a drained pair
 
 Two arrays, a line and a generator on two cores measure the scheduler as well: rates are limited, and CPU time is that of each
@@ -363,10 +364,12 @@ def row_catch_up(bench):
         for line in bench.lines:
             line.order("pass")
         began, (_, start) = time.monotonic(), bench.lines[0].passed()
+        cpu = one.cpu(), two.cpu()
         samples = [(0.0, 0)]
         while samples[-1][1] < behind and samples[-1][0] < 60:
             time.sleep(0.02)
             samples.append((time.monotonic() - began, bench.lines[0].passed()[1] - start))
+        cpu = [(array.cpu() - before) * 2**30 / behind for array, before in zip((one, two), cpu)]
         # From the first tenth to the last: the links' way back, and the last answers, are not the line's.
         inner = [sample for sample in samples if 0.1 * behind <= sample[1] <= 0.9 * behind]
         if len(inner) < 2:
@@ -375,7 +378,7 @@ def row_catch_up(bench):
         busy = f", {speed / wide:.0%} of the line" if bandwidth != "0" else ""
         print(
             f"catch-up over {name}: {behind >> 20} MiB behind, all there after {samples[-1][0]:.2f} s,"
-            f" the first tenth after {inner[0][0]:.2f} s; between {speed / 2**20:,.0f} MiB/s{busy}"
+            f" the first tenth after {inner[0][0]:.2f} s; between {speed / 2**20:,.0f} MiB/s{busy}; CPU seconds a GiB {cpu[0]:.2f} at array one and {cpu[1]:.2f} at array two"
         )
         bench.close()
 
@@ -400,6 +403,38 @@ def row_formation(bench):
         f"formation beside hosts: {before['iops']:,.0f} IOPS p99 {before['latency_p99_us']:.0f} us before,"
         f" {during['iops']:,.0f} p99 {during['latency_p99_us']:.0f} us during ({during['iops'] / before['iops']:.0%})"
     )
+
+
+def row_pace(bench):
+    options = bench.options
+    words = ("--read", 100, "--block", "4KiB", "--connections", 2, "--depth", options.depth // 2)
+    words = (*words, "--span", options.fill << 20)
+    for pace in ("full", "gentle"):
+        one, two = bench.arrays()
+        bench.fill(one, options.fill)
+        bench.load(one, *words)
+        alone, beside, speeds = [], [], []
+        for _ in range(options.turns):
+            alone.append(bench.load(one, *words)["iops"])
+            bench.pair(wait=False)
+            two.tool("pair", "set", "bench", f"pace={pace}")
+            began, (_, start) = time.monotonic(), bench.lines[0].passed()
+            report = bench.load(one, *words)
+            (_, passed), took = bench.lines[0].passed(), time.monotonic() - began
+            if two.status()["state"] == "COPY":
+                beside.append(report["iops"])
+                speeds.append((passed - start) / took)
+            one.tool("pair", "delete", "bench")
+            time.sleep(options.pause)
+        if not beside:
+            print(f"formation beside full load, {pace}: over before the run was; more --fill")
+        else:
+            before, during = statistics.median(alone), statistics.median(beside)
+            print(
+                f"formation beside full load, {pace}: {before:,.0f} IOPS alone, {during:,.0f} beside it ({during / before:.0%}),"
+                f" copied at {statistics.median(speeds) / 2**20:,.0f} MiB/s; medians of {len(beside)} of {options.turns}"
+            )
+        bench.close()
 
 
 def row_swap(bench):
@@ -427,7 +462,7 @@ def row_swap(bench):
 
 ROWS = {
     "write": row_write, "lag": row_lag, "slow": row_slow, "catch-up": row_catch_up,
-    "formation": row_formation, "swap": row_swap,
+    "formation": row_formation, "pace": row_pace, "swap": row_swap,
 }
 
 

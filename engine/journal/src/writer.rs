@@ -2,8 +2,9 @@
 //!
 //! Entries come in any order, as several cores took their sequences; a frame has those that follow each other without a
 //! gap. How many wait for how long adapts to the device: with nothing under way a frame is begun at once; else they wait
-//! for as long as half a frame takes, or until there is much to write. A frame names the very pages that hosts wrote;
-//! only data that do not fill pages are copied together.
+//! for as long as half a frame takes, or until there is much to write. Entries for which nobody waits, as their hosts were
+//! answered, wait for company a little longer, so that there is not a frame for each. A frame names the very pages that hosts
+//! wrote; only data that do not fill pages are copied together.
 //!
 //! Whoever owns it does the I/O, and says when a frame is [`written`](Writer::written) and stable. What is *stable* here is
 //! the run of written frames from the start.
@@ -31,6 +32,8 @@ pub const MAX_PARTS: usize = MAX_ENTRIES as usize;
 const MUCH: u64 = 256 << 10;
 /// The longest that entries wait for company.
 const LONGEST_WAIT: u64 = 1_000_000;
+/// How long entries for which nobody waits, wait for company.
+const COMPANY: u64 = 3_000_000;
 /// The furthest that a sequence may be ahead of the one that is waited for.
 const FURTHEST: u64 = 1 << 20;
 
@@ -119,6 +122,8 @@ pub struct Writer {
     ready: usize,
     ready_bytes: u64,
     ready_since: Time,
+    /// Up to this one, somebody waits for it to be stable.
+    wanted: Sequence,
     flying: VecDeque<Flying>,
     flying_bytes: u64,
     ids: u64,
@@ -159,6 +164,7 @@ impl Writer {
             ready: 0,
             ready_bytes: 0,
             ready_since: Time(0),
+            wanted: Sequence::ZERO,
             flying: VecDeque::new(),
             flying_bytes: 0,
             ids: 0,
@@ -170,15 +176,34 @@ impl Writer {
         }
     }
 
-    /// An entry with its data, in any order of sequences.
+    /// An entry with its data, in any order of sequences. Somebody waits for it.
     pub fn push(&mut self, head: EntryHead, data: Scatter, now: Time) -> Pushed {
+        self.take_wanted(head, data, false, now)
+    }
+
+    /// As [`push`](Self::push), for an entry for which nobody waits: it may wait for company.
+    pub fn push_promised(&mut self, head: EntryHead, data: Scatter, now: Time) -> Pushed {
         self.take(head, data, false, now)
     }
 
     /// As [`push`](Self::push), for an entry that the next one belongs to: no frame ends between them. An operation may have
     /// [`MAX_PARTS`] entries; what is beyond that counts as another.
     pub fn push_part(&mut self, head: EntryHead, data: Scatter, now: Time) -> Pushed {
-        self.take(head, data, true, now)
+        self.take_wanted(head, data, true, now)
+    }
+
+    /// Somebody waits until everything up to that sequence is stable.
+    pub fn hurry(&mut self, sequence: Sequence) {
+        self.wanted = self.wanted.max(sequence);
+    }
+
+    fn take_wanted(&mut self, head: EntryHead, data: Scatter, more: bool, now: Time) -> Pushed {
+        let sequence = head.sequence;
+        let pushed = self.take(head, data, more, now);
+        if pushed == Pushed::Taken {
+            self.hurry(sequence);
+        }
+        pushed
     }
 
     fn take(&mut self, head: EntryHead, data: Scatter, more: bool, now: Time) -> Pushed {
@@ -281,10 +306,15 @@ impl Writer {
         if self.ready == 0 || self.flying.len() >= MAX_FLYING || self.flying_bytes >= FLYING_BYTES {
             return Time::NEVER;
         }
-        if self.flying.is_empty() || self.ready_bytes >= MUCH || self.ready >= MAX_ENTRIES as usize {
+        let wanted = self.wanted >= self.next;
+        if (wanted && self.flying.is_empty())
+            || self.ready_bytes >= MUCH
+            || self.ready >= MAX_ENTRIES as usize
+        {
             return Time(0);
         }
-        Time(self.ready_since.0.saturating_add((self.latency / 2).min(LONGEST_WAIT)))
+        let patience = if wanted { (self.latency / 2).min(LONGEST_WAIT) } else { COMPANY };
+        Time(self.ready_since.0.saturating_add(patience))
     }
 
     /// A frame is on the device and stable. Whether more is stable now.

@@ -7,7 +7,8 @@
 //!   the journal, overlapping ones in the order of their sequences. Nobody reads what is not in the journal.
 //! - With WCE=1 a WRITE without FUA is *promised*: answered as soon as it has its sequence (array.md 5). The front is its
 //!   cache until the store has it: whoever reads its blocks waits, a flush waits until the journal has it, and if the
-//!   journal ends before, it is written as the next mode says. What is promised is bounded; beyond that, writes wait.
+//!   journal ends before, it is written as the next mode says. What is promised is bounded; beyond that, writes wait. The
+//!   group takes its time with what is promised, unless it hears that somebody waits ([`ToGroup::Hurry`]).
 //! - COMPARE AND WRITE has its blocks to itself while it compares, then is journaled as the WRITE that it became, and
 //!   is done by the store as a COMPARE AND WRITE, so that no read sees half of it.
 //! - In [`Mode::Tracking`] a write waits until the bits of its granules are durable.
@@ -140,6 +141,8 @@ pub struct Front {
     stamp: u64,
     /// The last sequence taken here.
     taken: u64,
+    /// Up to this one, the group knows that somebody waits.
+    hurried: u64,
     /// Known to be stable.
     stable: u64,
     /// What was written before journaling began is flushed.
@@ -181,6 +184,7 @@ impl Front {
             applying: 0,
             stamp: 0,
             taken: 0,
+            hurried: 0,
             stable: 0,
             covered: false,
             known: Granules::default(),
@@ -329,6 +333,7 @@ impl Front {
         self.old = self.slots.count(|slot| slot.is_host_write_under_way() && slot.era != era);
         self.admit_all(now);
         self.look_at_flushes(now);
+        self.hurry();
         self.hold();
     }
 

@@ -36,7 +36,7 @@ use crate::order::Order;
 use crate::record::{Record, State};
 use crate::report::Report;
 use crate::sink::Sink;
-use crate::source::Source;
+use crate::source::{Company, Source};
 use difference::Difference;
 use fronts::Fronts;
 use kagami_journal::{GRANULE, Layout};
@@ -355,8 +355,19 @@ impl Live {
 
     fn on_mail(&mut self, cx: &mut Context<'_>, volume: VolumeIndex, mail: ToGroup) {
         match mail {
-            ToGroup::Append { sequence, change, data, more, taken: _ } => {
-                return self.append(cx, volume, (sequence, more), &change, data);
+            ToGroup::Append { sequence, change, data, more, promised, taken: _ } => {
+                let company = match (more, promised) {
+                    (true, _) => Company::Next,
+                    (false, true) => Company::Any,
+                    (false, false) => Company::None,
+                };
+                return self.append(cx, volume, (sequence, company), &change, data);
+            }
+            ToGroup::Hurry(sequence) => {
+                if let Some(source) = &mut self.source {
+                    source.hurry(sequence);
+                }
+                return;
             }
             ToGroup::Mark { granules, ticket } => {
                 self.marks.push_back(Mark { volume, granules, ticket, stamp: None });
@@ -373,13 +384,14 @@ impl Live {
         &mut self,
         cx: &mut Context<'_>,
         volume: VolumeIndex,
-        (sequence, more): (kagami_types::Sequence, bool),
+        (sequence, company): (kagami_types::Sequence, Company),
         change: &Change,
         data: Scatter,
     ) {
         match &mut self.source {
             Some(source) => {
-                if !source.append(cx, volume, (sequence, more), change, data) && self.source_ends.is_none() {
+                if !source.append(cx, volume, (sequence, company), change, data) && self.source_ends.is_none()
+                {
                     self.source_ends = Some(format!("the entry of {sequence} cannot be journaled"));
                     self.turn(cx);
                 }

@@ -37,4 +37,4 @@ pub use sink::{
     Drive, FarView, Limit, Pace, Places, Sink, SinkEvent, SinkFigures, SinkOptions, SinkPlan, SinkVolume,
     Stage, Trouble,
 };
-pub use source::{Confirmed, Source, SourceEvent, SourceFigures, SourcePlan, SourceVolume};
+pub use source::{Company, Confirmed, Source, SourceEvent, SourceFigures, SourcePlan, SourceVolume};

@@ -47,9 +47,13 @@ pub enum ToGroup {
         data: Scatter,
         /// The next sequence is of the same operation: both are in the same frame.
         more: bool,
+        /// The host was answered: nobody waits for it to be stable, unless [`Hurry`](Self::Hurry) says so.
+        promised: bool,
         /// When the front took the sequence.
         taken: Time,
     },
+    /// Somebody waits until everything up to that sequence is stable.
+    Hurry(Sequence),
     /// Host writes wait until these granules of the difference bitmap are durable.
     Mark {
         /// The first granule, and the one behind the last. Granules of 64 KiB.

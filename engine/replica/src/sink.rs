@@ -45,14 +45,15 @@ use std::time::Duration;
 
 /// The least memory that a sink works with.
 const MEMORY: u64 = 256 << 10;
-/// Between two polls while data flow, and at most while nothing does.
+/// Between two polls while somebody waits, while data flow, and at most while nothing does.
 const POLL_BUSY: Duration = Duration::from_millis(1);
+const POLL_FLOW: Duration = Duration::from_millis(8);
 const POLL_IDLE: Duration = Duration::from_millis(20);
 /// Between two polls while the far array cannot be reached, at most.
 const POLL_LOST: Duration = Duration::from_secs(1);
-/// Between two superblock writes, and two writes of the reader's page.
+/// Between two superblock writes, and two writes of the reader's page, where nobody waits.
 const SAVE: Duration = Duration::from_millis(1);
-const CONFIRM: Duration = Duration::from_millis(1);
+const CONFIRM: Duration = Duration::from_millis(8);
 /// The reader's page is written that often also without news.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Volumes are flushed that often while entries are applied.
@@ -168,7 +169,7 @@ impl Sink {
             polling: false,
             polls: 0,
             poll_at: cx.now,
-            poll_wait: POLL_BUSY,
+            poll_wait: POLL_FLOW,
             confirming: None,
             confirmed: 0,
             confirm_at: Time(0),
@@ -274,7 +275,7 @@ impl Sink {
         self.poll_wait = match self.goal {
             Some(Goal::Sequence(_)) => POLL_BUSY,
             _ if far_behind => POLL_IDLE,
-            _ if news => POLL_BUSY,
+            _ if news => POLL_FLOW,
             _ => (self.poll_wait * 2).min(POLL_IDLE),
         };
         self.poll_at = now + self.poll_wait;

@@ -69,6 +69,17 @@ pub enum SourceEvent {
     Destaged,
 }
 
+/// With what an entry goes into a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Company {
+    /// It waits for nothing: somebody waits for it.
+    None,
+    /// With the next one, which is of the same operation.
+    Next,
+    /// Its host was answered: it may wait a little for whatever comes.
+    Any,
+}
+
 /// What a reader's position is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Confirmed {
@@ -233,7 +244,7 @@ impl Source {
         &mut self,
         cx: &mut Context<'_>,
         volume: VolumeIndex,
-        (sequence, more): (Sequence, bool),
+        (sequence, company): (Sequence, Company),
         change: &Change,
         data: Scatter,
     ) -> bool {
@@ -255,7 +266,12 @@ impl Source {
         };
         of.newest = of.newest.max(sequence);
         of.dirty |= kind.changes();
-        self.put(cx, head, data, more)
+        self.put(cx, head, data, company)
+    }
+
+    /// Somebody waits until everything up to that sequence is stable; a frame is begun at the next tick.
+    pub fn hurry(&mut self, sequence: Sequence) {
+        self.writer.hurry(sequence);
     }
 
     /// An entry of the group's own (a marker, a swap, a resize) with a sequence from its counter. False where there is no
@@ -281,10 +297,10 @@ impl Source {
             page.freeze_into(&mut data);
         }
         let head = EntryHead { volume: volume.0, blocks, ..EntryHead::plain(sequence, 0, kind, data_len) };
-        self.put(cx, head, data, false)
+        self.put(cx, head, data, Company::None)
     }
 
-    fn put(&mut self, cx: &mut Context<'_>, mut head: EntryHead, data: Scatter, more: bool) -> bool {
+    fn put(&mut self, cx: &mut Context<'_>, mut head: EntryHead, data: Scatter, company: Company) -> bool {
         self.clock = self.clock.max(cx.wall);
         head.time = self.clock;
         if !head.is_sound() {
@@ -296,9 +312,10 @@ impl Source {
             // The bits have it; the front runs it again in its next mode.
             return true;
         }
-        let pushed = match more {
-            true => self.writer.push_part(head, data, cx.now),
-            false => self.writer.push(head, data, cx.now),
+        let pushed = match company {
+            Company::None => self.writer.push(head, data, cx.now),
+            Company::Next => self.writer.push_part(head, data, cx.now),
+            Company::Any => self.writer.push_promised(head, data, cx.now),
         };
         pushed != Pushed::Refused
     }
@@ -391,6 +408,7 @@ impl Source {
     /// Wants [`SourceEvent::Drained`] when everything up to that sequence is stable.
     pub fn drain(&mut self, cx: &mut Context<'_>, sequence: Sequence) {
         self.drain = Some(sequence);
+        self.writer.hurry(sequence);
         self.pump(cx);
         self.look_at_drain();
     }
@@ -620,7 +638,13 @@ impl Source {
     }
 
     fn save_at(&self) -> Time {
-        let due = !self.saving && self.begun && self.savable() != self.saved;
+        let (out, stable, confirmed) = self.saved;
+        // Asked every round: what is free takes a search.
+        let due = !self.saving
+            && self.begun
+            && (self.writer.stable().0 != stable
+                || self.confirmed != confirmed
+                || self.wanted_out().offset != out);
         if due { self.saved_at + SAVE } else { Time::NEVER }
     }
 

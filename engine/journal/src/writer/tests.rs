@@ -102,6 +102,42 @@ fn entries_wait_for_those_before_them_and_come_once() {
 }
 
 #[test]
+fn what_nobody_waits_for_waits_for_company_until_somebody_does() {
+    let mut writer = writer(0);
+    let opening = next(&mut writer);
+    writer.written(opening.id, Time(0));
+    let promise = |writer: &mut Writer, sequence, bytes, now| {
+        let (head, data) = write(sequence, bytes);
+        assert_eq!(writer.push_promised(head, data, Time(now)), Pushed::Taken);
+    };
+    promise(&mut writer, 1, 4096, 5);
+    promise(&mut writer, 2, 4096, 500);
+    assert_eq!(writer.when(), Time(5 + COMPANY));
+    assert!(writer.next_write(&pool(), Time(4 + COMPANY), 0).is_none());
+    assert_eq!(writer.next_write(&pool(), Time(5 + COMPANY), 0).unwrap().entries, 2);
+    // Others that are under way make no difference.
+    promise(&mut writer, 3, 4096, 7);
+    assert_eq!(writer.when(), Time(7 + COMPANY));
+    // A flush, or an entry that is waited for, and everything before it goes.
+    writer.written(2, Time(8));
+    writer.hurry(Sequence(3));
+    assert_eq!(writer.when(), Time(0));
+    assert_eq!(next(&mut writer).last, Sequence(3));
+    writer.written(3, Time(9));
+    promise(&mut writer, 4, 4096, 10);
+    assert_eq!(writer.when(), Time(10 + COMPANY), "what was waited for is in a frame");
+    give(&mut writer, 5, 512);
+    assert_eq!(writer.when(), Time(0));
+    assert_eq!(next(&mut writer).last, Sequence(5));
+    // Much of it needs no company.
+    for sequence in 6..6 + MUCH / 4096 {
+        assert_ne!(writer.when(), Time(0));
+        promise(&mut writer, sequence, 4096, 20);
+    }
+    assert_eq!(writer.when(), Time(0));
+}
+
+#[test]
 fn the_entries_of_one_operation_are_in_one_frame() {
     let mut writer = writer(0);
     let opening = next(&mut writer);

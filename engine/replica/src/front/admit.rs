@@ -13,6 +13,7 @@ impl Front {
     pub(super) fn write(&mut self, now: Time, slot: u16) {
         if !self.waiting.is_empty() || !self.may_begin(now, slot) {
             self.waiting.push_back(slot);
+            self.hurry();
             return self.admit_all(now);
         }
         self.begin(now, slot);
@@ -139,9 +140,25 @@ impl Front {
         before
     }
 
-    fn append(&mut self, now: Time, change: Change, data: Scatter) {
+    fn append(&mut self, now: Time, change: Change, data: Scatter, promised: bool) {
         let sequence = Sequence(self.take_sequences(1) + 1);
-        self.steps.push_back(Step::Mail(ToGroup::Append { sequence, change, data, more: false, taken: now }));
+        let more = false;
+        self.steps.push_back(Step::Mail(ToGroup::Append {
+            sequence,
+            change,
+            data,
+            more,
+            promised,
+            taken: now,
+        }));
+    }
+
+    /// Somebody waits for what has its sequence: the group is to know, once.
+    pub(super) fn hurry(&mut self) {
+        if self.taken > self.stable.max(self.hurried) && !self.promises.is_empty() {
+            self.hurried = self.taken;
+            self.steps.push_back(Step::Mail(ToGroup::Hurry(Sequence(self.taken))));
+        }
     }
 
     /// Takes the sequence, and tells the group.
@@ -150,23 +167,24 @@ impl Front {
             BlockOp::Write(range, _) | BlockOp::WriteVerify { range, .. } => {
                 let range = *range;
                 let data = self.slots.share(slot, 0);
-                self.append(now, Change::Write(range), data);
+                let promised = self.may_promise(slot);
+                self.append(now, Change::Write(range), data, promised);
                 self.taken
             }
             BlockOp::CompareAndWrite(range, _) => {
                 let range = *range;
                 let half = self.slots.look(slot).data.len_bytes() / 2;
                 let data = self.slots.share(slot, half);
-                self.append(now, Change::Write(range), data);
+                self.append(now, Change::Write(range), data, false);
                 self.taken
             }
             BlockOp::WriteSame { lba, blocks, unmap, zeroes } => {
                 let (lba, blocks, unmap) = (*lba, blocks.0, *unmap);
                 if *zeroes || self.slots.look(slot).data.is_zero() {
-                    self.append(now, Change::Zero { lba, blocks, unmap }, Scatter::new());
+                    self.append(now, Change::Zero { lba, blocks, unmap }, Scatter::new(), false);
                 } else {
                     let data = self.slots.share(slot, 0);
-                    self.append(now, Change::Same { lba, blocks }, data);
+                    self.append(now, Change::Same { lba, blocks }, data, false);
                 }
                 self.taken
             }
@@ -185,6 +203,7 @@ impl Front {
                         change,
                         data,
                         more,
+                        promised: false,
                         taken: now,
                     }));
                 }
@@ -278,6 +297,7 @@ impl Front {
         here.sequences = (0, if self.mode == Mode::Journaling { taken } else { 0 });
         self.flush_waits(slot);
         self.flushes.push(slot);
+        self.hurry();
         self.look_at_flushes(now);
     }
 }

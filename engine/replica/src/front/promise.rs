@@ -41,14 +41,27 @@ impl Promises {
 }
 
 impl Front {
-    /// A write that has just gone to the group: its host is answered, where that may be.
+    /// Whether the host of a write is answered before the journal has it, or was.
+    pub(super) fn may_promise(&self, slot: u16) -> bool {
+        let here = self.slots.look(slot);
+        match (here.who, &here.op) {
+            (Who::Promised, _) => true,
+            (Who::Host(_), BlockOp::Write(_, access)) => {
+                let free = self.promises.allowed && !access.fua && !here.aborted;
+                free && self.promises.has_room_for(here.data.len_bytes())
+            }
+            _ => false,
+        }
+    }
+
+    /// A write that goes to the group: its host is answered, where that may be.
     pub(super) fn promise(&mut self, slot: u16) {
         let here = self.slots.look(slot);
-        let bytes = here.data.len_bytes();
-        let (Who::Host(tag), BlockOp::Write(_, access)) = (here.who, &here.op) else { return };
-        if !self.promises.allowed || access.fua || here.aborted || !self.promises.has_room_for(bytes) {
+        let Who::Host(tag) = here.who else { return };
+        if !self.may_promise(slot) {
             return;
         }
+        let bytes = here.data.len_bytes();
         self.promises.count += 1;
         self.promises.bytes += bytes;
         self.promises.last += 1;

@@ -69,6 +69,8 @@ impl Front {
         here.stage = Stage::Blocked;
         if blockers == 0 {
             self.hand(now, slot);
+        } else {
+            self.hurry();
         }
     }
 

@@ -28,7 +28,10 @@ const ZERO: u64 = 1024;
 const CLAIMS: usize = 4;
 /// Pieces in flight at full pace, and at a gentle one.
 const PIECES: usize = 32;
-const PIECES_GENTLE: usize = 2;
+const PIECES_GENTLE: usize = 1;
+/// The gentle pause after a piece, in parts of the time that the far array worked for it, and at most.
+const GENTLE: u32 = 20;
+const GENTLE_MOST: Duration = Duration::from_secs(1);
 /// Questions about allocation for one claim; the rest counts as allocated.
 const QUESTIONS: u32 = 8;
 const AGAIN: Duration = Duration::from_millis(20);
@@ -70,6 +73,7 @@ struct Claim {
     /// Up to where allocation is known, in bytes.
     known: u64,
     asked: Option<u64>,
+    asked_at: Time,
     questions: u32,
     /// Deallocated runs, in bytes.
     holes: Vec<(u64, u64)>,
@@ -114,6 +118,8 @@ pub(super) struct Copy {
     pace: Pace,
     most: usize,
     rest_until: Time,
+    /// The least time that a question took: the way there and back.
+    way: Duration,
     left: u64,
     total: u64,
     /// Bytes that were read from the far array.
@@ -156,6 +162,7 @@ impl Copy {
             pace,
             most: usize::try_from(memory / (REGION * GRANULE)).unwrap_or(PIECES).clamp(1, PIECES),
             rest_until: Time(0),
+            way: Duration::MAX,
             left,
             total: left,
             copied: 0,
@@ -339,6 +346,7 @@ impl Copy {
                 end,
                 known,
                 asked: None,
+                asked_at: Time(0),
                 questions: 0,
                 holes: Vec::new(),
                 cursor: start,
@@ -366,6 +374,7 @@ impl Copy {
             let op = FarOp::Status { at };
             claim.questions += 1;
             claim.again = Time(0);
+            claim.asked_at = cx.now;
             claim.asked = Some(cx.actions.far(Owner::Sink, FarUnit::Volume(volume.plan.index), op));
         }
     }
@@ -451,6 +460,9 @@ impl Copy {
     /// A far command has ended. It comes back where it is not one of these.
     pub(super) fn on_far(&mut self, cx: &mut Context<'_>, tag: u64, end: FarEnd) -> Option<FarEnd> {
         if let Some(at) = self.claims.iter().position(|(_, claim)| claim.asked == Some(tag)) {
+            if !matches!(end, FarEnd::Unreachable) {
+                self.way = self.way.min(cx.now.since(self.claims[at].1.asked_at));
+            }
             self.on_status(cx.now, at, end);
             return None;
         }
@@ -464,7 +476,9 @@ impl Copy {
         match end {
             FarEnd::Good(data) if data.len_bytes() as u64 == len => {
                 if self.pace == Pace::Gentle {
-                    self.rest_until = cx.now + cx.now.since(piece.since);
+                    // A long line is no work.
+                    let work = cx.now.since(piece.since).saturating_sub(self.way);
+                    self.rest_until = cx.now + work.saturating_mul(GENTLE).min(GENTLE_MOST);
                 }
                 piece.data = data;
                 piece.refused = None;

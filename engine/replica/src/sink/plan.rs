@@ -60,7 +60,7 @@ pub enum Drive {
 /// How hard the formation copy works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Pace {
-    /// Few reads in flight, with a pause after each as long as it took.
+    /// One read in flight, with a pause after each that is twenty times as long as the far array worked for it.
     Gentle,
     /// As fast as devices and link can.
     #[default]

@@ -135,7 +135,7 @@ fn append(source: &mut Source, desk: &mut Desk, volume: u8, sequence: u64, len: 
     assert!(desk.with(|cx| source.append(
         cx,
         VolumeIndex(volume),
-        (Sequence(sequence), false),
+        (Sequence(sequence), Company::None),
         &change,
         data
     )));
@@ -165,7 +165,7 @@ fn what_comes_in_a_round_is_one_frame_and_told_to_whom_it_concerns() {
     assert!(desk.with(|cx| source.append(
         cx,
         VolumeIndex(2),
-        (Sequence(3), false),
+        (Sequence(3), Company::None),
         &Change::Nothing,
         Scatter::new()
     )));
@@ -180,10 +180,12 @@ fn what_comes_in_a_round_is_one_frame_and_told_to_whom_it_concerns() {
     assert!(matches!(mail[0], (2, ToFront::Stable(Sequence(3)))));
     assert_eq!(source.stable(), (JournalPos { epoch: Epoch(7), offset: 4 * 4096 }, Sequence(3)));
     // Entries of no volume of the group, or of another form, are not taken.
-    let none = desk
-        .with(|cx| source.append(cx, VolumeIndex(1), (Sequence(4), false), &Change::Nothing, Scatter::new()));
-    let odd = desk
-        .with(|cx| source.append(cx, VolumeIndex(2), (Sequence(4), false), &write(0, 2), bytes(&[0; 4096])));
+    let none = desk.with(|cx| {
+        source.append(cx, VolumeIndex(1), (Sequence(4), Company::None), &Change::Nothing, Scatter::new())
+    });
+    let odd = desk.with(|cx| {
+        source.append(cx, VolumeIndex(2), (Sequence(4), Company::None), &write(0, 2), bytes(&[0; 4096]))
+    });
     assert!(!none && !odd);
     assert!(!desk.with(|cx| source.on_device(cx, 99, Ok(Scatter::new()))));
 }

@@ -117,6 +117,7 @@ impl World {
                     self.entries.push((sequence.0, change, data.to_vec()));
                 }
                 ToGroup::Mark { granules, ticket } => self.marks.push((granules, ticket)),
+                ToGroup::Hurry(_) => {}
                 ToGroup::ModeHolds { ticket } => self.holds |= ticket == self.bench.tickets,
                 other => panic!("unexpected {other:?}"),
             }

@@ -18,6 +18,7 @@ fn a_write_without_fua_is_answered_with_its_sequence_and_read_when_the_store_has
     b.quiet();
     assert!(!b.front.passes(&read(4, 1, false)) && b.front.passes(&read(5, 1, false)));
     b.submit(8, read(4, 1, false), &[]);
+    assert!(matches!(b.mail.pop_front(), Some(ToGroup::Hurry(Sequence(1)))));
     b.quiet();
     b.stable(1);
     assert_eq!(b.stored(Ok(())), write(3, 2, false));
@@ -37,6 +38,43 @@ fn fua_and_wce_0_are_answered_by_the_store() {
     b.stored(Ok(()));
     b.stored(Ok(()));
     assert_eq!((b.ended(), b.ended()), ((1, Ok(())), (2, Ok(()))));
+}
+
+#[test]
+fn the_group_hears_when_somebody_waits_for_what_was_promised() {
+    let hurried = |b: &mut Bench| {
+        let mail: Vec<ToGroup> = b.mail.drain(..).collect();
+        let told = mail.iter().filter_map(|mail| match mail {
+            ToGroup::Hurry(sequence) => Some(sequence.0),
+            _ => None,
+        });
+        told.collect::<Vec<u64>>()
+    };
+    let mut b = bench();
+    b.write(1, 0, 1, 1);
+    b.write(2, 1, 1, 1);
+    let promised = |mail: &ToGroup| matches!(mail, ToGroup::Append { promised: true, .. });
+    assert!(b.mail.iter().all(promised) && b.mail.len() == 2);
+    b.mail.clear();
+    b.submit(3, read(5, 1, false), &[]);
+    assert!(b.mail.is_empty(), "it waits for nothing");
+    b.submit(4, read(0, 1, false), &[]);
+    b.submit(5, read(0, 1, false), &[]);
+    assert_eq!(hurried(&mut b), [2], "once");
+    b.write(6, 2, 1, 1);
+    b.submit(7, FLUSH, &[]);
+    assert_eq!(hurried(&mut b), [3]);
+    b.write(8, 3, 1, 1);
+    b.submit(9, write(4, 1, true), &[1; BLOCK]);
+    let mail: Vec<bool> = b.mail.iter().map(promised).collect();
+    assert_eq!(mail, [true, false]);
+    b.mail.clear();
+    let swapped = BlockOp::CompareAndWrite(range(3, 1), Access::default());
+    b.submit(10, swapped, &[1; 2 * BLOCK]);
+    assert_eq!(hurried(&mut b), [5], "it compares what is in the store");
+    b.stable(5);
+    b.submit(11, FLUSH, &[]);
+    assert_eq!(hurried(&mut b), []);
 }
 
 #[test]

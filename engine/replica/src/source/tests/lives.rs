@@ -261,7 +261,7 @@ impl Primary {
                         assert!(self.desk.with(|cx| source.append(
                             cx,
                             VolumeIndex(index),
-                            (sequence, false),
+                            (sequence, Company::None),
                             &change,
                             data
                         )));
