@@ -41,7 +41,7 @@ def wait(what, seconds, probe):
 
 
 class Array:
-    """One kagamid. What it serves can be changed until `write` is called."""
+    """One kagamid. What it serves can be changed until `config` or `write` is called."""
 
     def __init__(self, site, name, core, size=16 * MIB, journal=16 * MIB):
         self.site, self.work, self.name, self.core = site, site.work, name, core
@@ -56,17 +56,19 @@ class Array:
         self.peers = {}
         # Name of the group: its peer, and options.
         self.groups = {}
+        # Where it listens, and what else its program is told.
+        self.address, self.options = "127.0.0.1", ()
 
     def path(self, lun):
         name, _, path = {**self.volumes, **self.journals}[lun]
         return pathlib.Path(path or self.work / f"{self.name}-{name}.img")
 
-    def write(self):
+    def config(self):
         text = f"""[array]
 name = "{self.name}"
 iqn = "{IQN}:{self.name}"
 data = "{self.work}/{self.name}"
-listen = ["127.0.0.1:{self.port}"]
+listen = ["{self.address}:{self.port}"]
 admin = "{self.socket}"
 cores = [{self.core}]
 cache = "32MiB"
@@ -98,13 +100,16 @@ role = "command"
 """
         for group, (peer, options) in self.groups.items():
             text += f'[[group]]\nname = "{group}"\npeer = "{peer}"\nrestart_wait = "3s"\nswap_hold = "5s"\n{options}\n'
-        (self.work / f"{self.name}.toml").write_text(text)
+        return text
+
+    def write(self):
+        (self.work / f"{self.name}.toml").write_text(self.config())
 
     def start(self):
         out = open(self.log, "ab")
         begin = out.tell()
-        self.process = subprocess.Popen([self.site.kagamid, "--config", str(self.work / f"{self.name}.toml")],
-                                        stdout=out, stderr=out)
+        self.process = subprocess.Popen([self.site.kagamid, "--config", str(self.work / f"{self.name}.toml"),
+                                         *self.options], stdout=out, stderr=out)
 
         def ready():
             if self.process.poll() is not None:

@@ -15,6 +15,9 @@
 # And a pair of volumes on these two arrays with a database on whichever is the primary: two swaps, and a takeover after the
 # first array was killed under load (part `pair`).
 #
+# And two arrays with a pair inside the machine, all of whose devices log what becomes stable (part `blackout`): hosts outside
+# load them; afterwards both are started here, as they were when power was lost at some moment, and at flushes between.
+#
 #   ci/vm/run.sh                      against kagamid (build/ci/kagamid)
 #   TARGET=tgt ci/vm/run.sh           against Debian's tgtd, to tell a fault of the tests from one of ours
 #   VM_PARTS="nvme" ci/vm/run.sh      only these parts (guest/main.sh has them all; most need `login` before them)
@@ -35,18 +38,24 @@ need qemu-system-x86_64 python3 taskset cpio strip tar
 
 LIMIT=${VM_LIMIT:-600}
 POWER_SECONDS=${POWER_SECONDS:-15}
+BLACKOUT_SECONDS=${BLACKOUT_SECONDS:-15}
+# At how many marks and flushes the arrays of `blackout` lose power.
+BLACKOUT_MARKS=${BLACKOUT_MARKS:-10}
+BLACKOUT_FLUSHES=${BLACKOUT_FLUSHES:-14}
 MIB=320
 NVME_MIB=96
 parts=(login filesystem io discard reserve digest chap restart end)
-[[ $TARGET != kagamid ]] || parts+=(far pair lio power nvme pull)
+[[ $TARGET != kagamid ]] || parts+=(far pair lio power blackout nvme pull)
 PARTS=${VM_PARTS:-${parts[*]}}
 work=$(work_folder vm)
 qemu=
 far_pid=
+blackout_pid=
 finish() {
     local code=$?
     [[ -z $qemu ]] || kill "$qemu" 2>/dev/null || true
     [[ -z $far_pid ]] || kill -KILL "$far_pid" 2>/dev/null || true
+    [[ -z $blackout_pid ]] || kill -KILL "$blackout_pid" 2>/dev/null || true
     [[ -z ${TARGET_PID:-} ]] || target_kill
     if ((code == 0)) && [[ -z ${KEEP:-} ]]; then rm -rf "$work"; else say "vm: what was left is in $work"; fi
 }
@@ -170,6 +179,10 @@ fi
 for disk in polled files; do truncate -s ${NVME_MIB}M "$work/$disk.img"; done
 for disk in pull pull2 power0 power1; do truncate -s 32M "$work/$disk.img"; done
 for disk in log0 log1 kept; do truncate -s 1G "$work/$disk.img"; done
+for array in tokyo osaka; do
+    truncate -s 32M "$work/$array.img"
+    truncate -s 3G "$work/$array-logs.img"
+done
 # disk CONTROLLER NAME NUMBER: one namespace of an emulated NVMe controller
 disks=()
 disk() {
@@ -183,14 +196,19 @@ disks+=(-device "nvme,id=pull,serial=kagami-pull")
 disk pull pull 1
 disk pull pull2 2
 # Where it need not be NVMe.
-for name in power0 log0 power1 log1 kept; do
+for name in power0 log0 power1 log1 kept tokyo tokyo-logs osaka osaka-logs; do
     disks+=(-drive "if=none,id=$name,format=raw,discard=unmap,cache=unsafe,file=$work/$name.img"
         -device "virtio-blk-pci,drive=$name,serial=$name")
 done
 
+# Part `blackout`: where its questions are answered, and its arrays.
+blackout_ports=("$(free_port)" "$(free_port)" "$(free_port)")
+forward=
+for number in 0 1 2; do forward+=",hostfwd=tcp:127.0.0.1:${blackout_ports[number]}-:$((3270 + number))"; done
+
 # Words the kernel does not know, of the form name=value, become the first program's environment.
 words=(
-    "port=$TARGET_PORT" "mib=$MIB" "nvme_mib=$NVME_MIB" "power_seconds=$POWER_SECONDS" "kind=$TARGET" "parts=${PARTS// /,}"
+    "port=$TARGET_PORT" "mib=$MIB" "nvme_mib=$NVME_MIB" "power_seconds=$POWER_SECONDS" "blackout_seconds=$BLACKOUT_SECONDS" "kind=$TARGET" "parts=${PARTS// /,}"
     "lun512=$(target_wire_lun 0)" "lun4096=$(target_wire_lun 1)"
     "operator_key=$operator_key" "iqn_far=$iqn-far" "iqn_pair=$iqn-pair" "far_port=$far_port"
     "iqn_plain=$iqn-plain" "iqn_second=$iqn-second" "iqn_chap=$iqn-chap" "iqn_mutual=$iqn-mutual"
@@ -208,7 +226,7 @@ timeout --kill-after=5 "$LIMIT" qemu-system-x86_64 -accel tcg -cpu max -m 1024 -
     -display none -kernel "$BUILD/vm/vmlinuz" -initrd "$work/initrd" \
     -append "console=ttyS0 quiet panic=-1 random.trust_cpu=on $still ${words[*]}" \
     "${disks[@]}" \
-    -netdev user,id=net -device virtio-net-pci,netdev=net,romfile= -serial stdio \
+    -netdev "user,id=net$forward" -device virtio-net-pci,netdev=net,romfile= -serial stdio \
     >"$work/console" 2>"$work/qemu.log" </dev/null &
 qemu=$!
 
@@ -248,6 +266,10 @@ while IFS= read -r line; do
         *"VM-DO: all processors"*) processors "$all_processors" ;;
         *"VM-DO: near KILL"*) target_kill ;;
         *"VM-DO: near START"*) target_start ;;
+        *"VM-DO: blackout"*)
+            python3 "$here/blackout/load.py" "${blackout_ports[@]}" "$work" "$BLACKOUT_SECONDS" </dev/null &
+            blackout_pid=$!
+            ;;
         *"VM-FAIL:"*) trouble=1 ;;
         *"VM-RESULT: "*) result=${line##*VM-RESULT: } ;;
     esac
@@ -279,5 +301,13 @@ if [[ " $PARTS " == *" power "* ]]; then
         if "${replay[@]}" --lose 40 >"$work/control.log" 2>&1; then die "LUN $lun: lost writes were not noticed"; fi
         grep -q 'data check failed: power lost' "$work/control.log" || die "the control failed: $(<"$work/control.log")"
     done
+fi
+if [[ -n $blackout_pid ]]; then
+    wait "$blackout_pid" || die "the load on two arrays failed"
+    blackout_pid=
+    began=$SECONDS
+    python3 "$here/blackout/check.py" "$KAGAMID" "$KAGAMI" "$work" --marks "$BLACKOUT_MARKS" --flushes "$BLACKOUT_FLUSHES" ||
+        die "a pair did not survive the loss of power"
+    say "vm: power was lost for $((SECONDS - began)) s"
 fi
 say "vm: passed in $SECONDS s"
