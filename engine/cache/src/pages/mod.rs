@@ -35,14 +35,24 @@ use index::{Index, Packed};
 use std::fmt;
 use std::ops;
 
-/// How many pages one [`Pages::evict`] looks at, at most.
-pub const STEPS: u32 = 256;
+/// How many pages one [`Pages::evict`] looks at, at most. So many are looked at only where all of them were used since
+/// their last turn, and each look takes one use away: no more looks are made in all than there were hits. With a quarter of
+/// it a loop that is a little larger than the cache had 0.4 points less than the textbook's S3-FIFO.
+pub const STEPS: u32 = 1024;
 
 /// How many parked pages each [`Pages::evict`] looks at.
 const PROBES: u32 = 2;
 
 /// By how many pages a miss that tells something moves the size of the small queue.
 const STEP: u32 = 2;
+
+/// A page that comes back within this part of a cache in evictions would still have been there, had the small queue been
+/// a little larger. Sooner than one that left main ([`MAIN_SOON`]): a small queue that is too large costs where use is skewed
+/// and stable, and grows back quickly where the working set moves.
+const SMALL_SOON: u32 = 24;
+
+/// The same of a page that left the main queue.
+const MAIN_SOON: u32 = 12;
 
 /// How often a use is counted.
 const MOST_USES: u8 = 3;
@@ -176,7 +186,7 @@ impl<T> Pages<T> {
             nodes: (0..capacity).map(node).collect(),
             index: Index::new(capacity, seed),
             ghosts: Ghosts::new(capacity.saturating_add(capacity / 10)),
-            main_ghosts: Ghosts::new(capacity / 12),
+            main_ghosts: Ghosts::new(capacity / MAIN_SOON),
             small: capacity / 10,
             lists: [NO_PAGES; QUEUES],
             free: if capacity == 0 { NONE } else { 0 },
@@ -310,7 +320,7 @@ impl<T> Pages<T> {
         let hash = key.hash(self.seed);
         let capacity = self.capacity();
         if let Some(age) = self.ghosts.take(hash) {
-            if age < capacity / 16 {
+            if age < capacity / SMALL_SOON {
                 self.small = (self.small + STEP).min(capacity - capacity / 10);
             }
             return Queue::Main;
