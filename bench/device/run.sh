@@ -20,11 +20,16 @@ port=${KAGAMI_PORT:-13370}
 
 # name | fio's part | kagami-bench's part | percent of fio to reach
 workloads='
-4k-randread  | --rw=randread --bs=4k --iodepth=128   | --block 4KiB --read 100 --connections 4 --depth 32             | 95
+4k-randread  | --rw=randread --bs=4k --iodepth=128   | --block 4KiB --read 100 --connections 4 --depth 32 --poll sleep | 95
 4k-randread-1| --rw=randread --bs=4k --iodepth=1     | --block 4KiB --read 100 --connections 1 --depth 1              |
 4k-randwrite | --rw=randwrite --bs=4k --iodepth=128  | --block 4KiB --read 0 --connections 4 --depth 32               |
+64k-read     | --rw=read --bs=64k --iodepth=32       | --block 64KiB --read 100 --pattern seq --connections 1 --depth 32 | 95
 128k-read    | --rw=read --bs=128k --iodepth=16      | --block 128KiB --read 100 --pattern seq --connections 1 --depth 16 | 95
+128k-read-1  | --rw=read --bs=128k --iodepth=1       | --block 128KiB --read 100 --pattern seq --connections 1 --depth 1 | 95
+128k-read-4  | --rw=read --bs=128k --iodepth=4       | --block 128KiB --read 100 --pattern seq --connections 1 --depth 4 | 95
+128k-read-32 | --rw=read --bs=128k --iodepth=32      | --block 128KiB --read 100 --pattern seq --connections 1 --depth 32 | 95
 1m-read      | --rw=read --bs=1m --iodepth=4         | --block 1MiB --read 100 --pattern seq --connections 1 --depth 4 | 95
+1m-read-1    | --rw=read --bs=1m --iodepth=1         | --block 1MiB --read 100 --pattern seq --connections 1 --depth 1 | 95
 128k-write   | --rw=write --bs=128k --iodepth=16     | --block 128KiB --read 0 --pattern seq --connections 1 --depth 16 |
 '
 
