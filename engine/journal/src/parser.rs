@@ -107,8 +107,8 @@ pub struct Parser {
     /// Bytes in `parts`.
     held: u64,
     error: Option<ParseError>,
-    /// Entries' data count as well; else only what the heads say is wanted.
-    checks_data: bool,
+    /// From this place on entries' data count as well; before it only what the heads say is wanted.
+    checks_from: u64,
     /// A header that does not lie in one piece.
     scratch: Vec<u8>,
 }
@@ -131,7 +131,7 @@ impl Parser {
             parts: VecDeque::new(),
             held: 0,
             error: None,
-            checks_data: true,
+            checks_from: 0,
             scratch: Vec::new(),
         }
     }
@@ -140,7 +140,13 @@ impl Parser {
     /// all the same.
     #[must_use]
     pub fn heads_only(self) -> Self {
-        Self { checks_data: false, ..self }
+        self.heads_only_before(u64::MAX)
+    }
+
+    /// The same of the frames that begin before that place; of the others the data count.
+    #[must_use]
+    pub fn heads_only_before(self, place: u64) -> Self {
+        Self { checks_from: place, ..self }
     }
 
     /// The place of the next frame: what is before it was whole. In the epoch of the frame before.
@@ -252,6 +258,7 @@ impl Parser {
         entries_crc: u32,
     ) -> Result<Vec<(EntryHead, Scatter)>, ParseError> {
         let at = self.at;
+        let checks_data = at >= self.checks_from;
         let header_len = head.header_len as usize;
         let mut scratch = std::mem::take(&mut self.scratch);
         let whole = self.parts.front().is_some_and(|part| part.bytes().len() >= header_len);
@@ -292,7 +299,7 @@ impl Parser {
             self.take(entry.data_at - done, None);
             self.take(entry.data_len, Some(data));
             done = entry.data_at + entry.data_len;
-            if self.checks_data && crc::of_scatter(data) != entry.data_crc {
+            if checks_data && crc::of_scatter(data) != entry.data_crc {
                 return Err(ParseError::Data { at, head: *entry });
             }
         }

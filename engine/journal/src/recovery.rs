@@ -4,6 +4,10 @@
 //! is flushed, so that what is read is what a later crash leaves. Then frames are read from the superblock's `out` on, each
 //! whole and the follower of the one before. What is where the next one should be is the [`Ending`]; whether anything
 //! anywhere says that more than this was stable is the [`Proof`]; and [`verdict`] is the table of both.
+//!
+//! What is before `destaged` is in the volumes: only the reader may still want it, who checks it himself. So there only the
+//! heads of entries count, which say what the reader may lack. Where even these are damaged, recovery goes on at
+//! `destaged`, and [`Recovered::damaged`] says that nobody knows what was between: the hosts' data are all there.
 
 use crate::bits::Bits;
 use crate::frame::{FrameHead, FrameKind, HeadFound, MAX_FRAME};
@@ -12,7 +16,7 @@ use crate::layout::{BLOCK, Layout};
 use crate::parser::{Expect, Frame, ParseError, Parser};
 use crate::superblock::Superblock;
 use crate::writer::FLYING_BYTES;
-use kagami_memory::Scatter;
+use kagami_memory::{Class, Pool, Purpose, Scatter};
 use kagami_types::{Epoch, JournalPos, Sequence, Uuid};
 
 /// Bytes read at once.
@@ -136,6 +140,8 @@ pub struct RecoveryPlan {
     pub out: JournalPos,
     /// The last sequence before `destaged`; what is not found in frames goes on from here.
     pub sequence: Sequence,
+    /// The present epoch of the superblock and those before it.
+    pub epochs: Vec<Epoch>,
     /// What the superblock knows as stable.
     pub stable: u64,
     /// What is before this is in the volumes and flushed.
@@ -158,6 +164,7 @@ impl RecoveryPlan {
             layout: s.layout,
             out: JournalPos { epoch: s.out_epoch, offset: s.out },
             sequence: s.destaged_sequence,
+            epochs: std::iter::once(s.epoch).chain(s.parents.iter().copied()).collect(),
             stable: s.stable,
             destaged: s.destaged,
             confirmed: s.confirmed,
@@ -203,8 +210,11 @@ pub struct Recovered {
     pub replay: JournalPos,
     /// The place where each epoch begins that begins behind `out`, with the epoch; in order.
     pub epochs: Vec<(u64, Epoch)>,
-    /// Of each volume: what entries changed that the reader had not confirmed.
+    /// Of each volume: what entries changed that the reader had not confirmed. All of it where that is not known.
     pub unconfirmed: Vec<Bits>,
+    /// From this place on, before `destaged`, it is not known what was changed: heads of entries are damaged there. The
+    /// volumes have all of it; the reader can never have it from this journal.
+    pub damaged: Option<u64>,
     /// Places among the frames that were found, with their times and sequences.
     pub index: Index,
     /// Frames and entries that were found.
@@ -218,6 +228,8 @@ enum Step {
     Flush,
     /// Frames are read one after another.
     Frames,
+    /// What is at `destaged`: the frames before it are damaged.
+    Skip,
     /// Later frames are looked for.
     Ahead {
         at: u64,
@@ -242,7 +254,7 @@ impl Recovery {
     /// Begins.
     #[must_use]
     pub fn new(plan: RecoveryPlan) -> Self {
-        let parser = Parser::new(plan.group, plan.layout, plan.out);
+        let parser = Parser::new(plan.group, plan.layout, plan.out).heads_only_before(plan.destaged);
         let found = Recovered {
             verdict: Verdict::End,
             ending: Ending::Nothing,
@@ -254,6 +266,7 @@ impl Recovery {
             replay: plan.out,
             epochs: Vec::new(),
             unconfirmed: plan.granules.iter().map(|&granules| Bits::new(granules)).collect(),
+            damaged: None,
             index: Index::new(plan.group, plan.layout, 0),
             frames: 0,
             entries: 0,
@@ -272,10 +285,11 @@ impl Recovery {
                 return Some(Wanted::Flush);
             }
             Step::Frames => self.parser.wants(),
+            Step::Skip => self.plan.destaged,
             Step::Ahead { at } => at,
             Step::Done => return None,
         };
-        let most = if self.single > 0 { BLOCK } else { CHUNK };
+        let most = if self.single > 0 || matches!(self.step, Step::Skip) { BLOCK } else { CHUNK };
         let layout = &self.plan.layout;
         let len = most.min(layout.until_wrap(at)).min(self.limit().saturating_sub(at)).max(BLOCK);
         let len = u32::try_from(len).unwrap_or(0);
@@ -295,8 +309,9 @@ impl Recovery {
         }
     }
 
-    /// What was read; `None` where the device could not.
-    pub fn on_read(&mut self, data: Option<Scatter>) {
+    /// What was read; `None` where the device could not. Before `destaged` what cannot be read may be data, which nobody
+    /// needs; the pool gives a page in their place.
+    pub fn on_read(&mut self, data: Option<Scatter>, pool: &Pool) {
         let Some((at, len)) = self.asked.take() else { return };
         self.single = self.single.saturating_sub(1);
         let data = data.filter(|data| data.len_bytes() == len as usize);
@@ -307,7 +322,20 @@ impl Recovery {
                 }
             }
             (Step::Frames, None) if u64::from(len) > BLOCK => self.single = u64::from(len) / BLOCK,
-            (Step::Frames, None) => self.look_ahead(Ending::Unreadable),
+            (Step::Frames, None) => match zeroes(pool).filter(|_| at + BLOCK <= self.plan.destaged) {
+                Some(zeroes) => {
+                    if self.parser.push(at, zeroes).is_ok() {
+                        self.take_frames();
+                    }
+                }
+                None => self.no_frame(Ending::Unreadable),
+            },
+            (Step::Skip, data) => {
+                self.skip_to(data.as_ref());
+                if data.is_none() {
+                    self.look_ahead(Ending::Unreadable);
+                }
+            }
             (Step::Ahead { .. }, Some(data)) => self.on_ahead(at, &data),
             (Step::Ahead { .. }, None) if u64::from(len) > BLOCK => self.single = u64::from(len) / BLOCK,
             // What cannot be read there proves nothing.
@@ -342,14 +370,56 @@ impl Recovery {
     fn take_frames(&mut self) {
         while let Some(result) = self.parser.next() {
             match result {
-                Ok(frame) if frame.head.end() > self.limit() => return self.look_ahead(Ending::TooLong),
+                Ok(frame) if frame.head.end() > self.limit() => return self.no_frame(Ending::TooLong),
                 Ok(frame) => self.count(&frame),
-                Err(error) => return self.look_ahead(Ending::of(&error)),
+                Err(error) => return self.no_frame(Ending::of(&error)),
             }
         }
         if self.parser.wants() >= self.limit() {
             let whole = self.parser.at().offset == self.limit();
-            self.look_ahead(if whole { Ending::Whole } else { Ending::TooLong });
+            self.no_frame(if whole { Ending::Whole } else { Ending::TooLong });
+        }
+    }
+
+    /// Where a frame should be there is none: the end, if nothing was before that must be there.
+    fn no_frame(&mut self, ending: Ending) {
+        let destaged = self.plan.destaged;
+        if ending == Ending::Newer || self.found.end.offset >= destaged || destaged > self.limit() {
+            return self.look_ahead(ending);
+        }
+        self.found.damaged = Some(self.found.end.offset);
+        self.found.unconfirmed.iter_mut().for_each(Bits::set_all);
+        self.single = 0;
+        self.step = Step::Skip;
+    }
+
+    /// Goes on at `destaged`, where a frame ends. What is there says in which epoch; where it is no frame of ours, the
+    /// superblock that has `destaged` does.
+    fn skip_to(&mut self, first: Option<&Scatter>) {
+        let offset = self.plan.destaged;
+        let present = self.plan.epochs.first().copied().unwrap_or(self.plan.out.epoch);
+        let mut bytes = [0; crate::frame::HEAD_LEN];
+        if let Some(first) = first {
+            first.copy_into(&mut bytes, 0);
+        }
+        let epoch = match FrameHead::decode(&bytes) {
+            HeadFound::Head(head, _) if head.group == self.plan.group && head.offset == offset => {
+                let before = if head.kind == FrameKind::Opening { head.parent } else { head.epoch };
+                self.plan.epochs.iter().copied().find(|epoch| *epoch == before).unwrap_or(present)
+            }
+            _ => present,
+        };
+        let at = JournalPos { epoch, offset };
+        let found = &mut self.found;
+        if epoch != found.end.epoch {
+            // Somewhere between; nobody reads there.
+            found.epochs.push((found.end.offset, epoch));
+        }
+        (found.end, found.previous, found.replay) = (at, offset, at);
+        self.parser = Parser::new(self.plan.group, self.plan.layout, at);
+        self.step = Step::Frames;
+        if offset >= self.limit() {
+            self.look_ahead(Ending::Whole);
         }
     }
 
@@ -444,6 +514,15 @@ impl Recovery {
     pub fn expect(&self) -> Expect {
         self.parser.expect()
     }
+}
+
+/// A block of zeroes, where there is a page.
+fn zeroes(pool: &Pool) -> Option<Scatter> {
+    let mut page = pool.take(Class::Page, Purpose::Internal)?;
+    page.fill(0);
+    let mut data = Scatter::new();
+    data.push_page(page.freeze());
+    Some(data)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The superblock: the durable state of a journal and of the group that it belongs to. Byte layout in `docs/formats.md`.
 //!
-//! It is written to two places by turns, and the one with the higher version counts; so a change is one write of 4 KiB
-//! that is wholly there or not at all.
+//! It is written to one place and then to the other, each under a version of its own, and the one with the higher version
+//! counts; so a change is one write of 4 KiB that is wholly there or not at all, and what was reported is there twice.
 
 use crate::crc;
 use crate::layout::{BLOCK, Layout};
@@ -92,7 +92,7 @@ pub enum Found {
     Blank,
     /// Something that is not a journal: it must not be touched.
     Foreign,
-    /// A journal's superblocks, none of which can be trusted, or one that cannot be read.
+    /// A journal's superblocks, none of which can be trusted or read.
     Corrupt,
     /// A journal of a later format; its version number, or 0 where a feature bit is what is not known.
     Newer(u32),
@@ -252,17 +252,16 @@ impl Superblock {
 
     /// What the two places hold, as 4 KiB each; a place that could not be read is given as no bytes.
     ///
-    /// A superblock beside one that is torn counts: the torn one was never reported. Beside one that cannot be read, or is
-    /// of a later format, it does not: that may be the newer one.
+    /// A superblock beside one that is torn, or cannot be read, counts: each one that was ever reported is in both places, so
+    /// what the other had beyond it was not. Beside one of a later format it does not.
     #[must_use]
     pub fn choose(first: &[u8], second: &[u8]) -> Found {
         match (Self::decode(first), Self::decode(second)) {
             (One::Newer(format), _) | (_, One::Newer(format)) => Found::Newer(format),
-            (One::Unreadable, _) | (_, One::Unreadable) => Found::Corrupt,
             (One::Ours(one), One::Ours(two)) if two.version > one.version => Found::Ours(two, 1),
             (One::Ours(one), _) => Found::Ours(one, 0),
             (_, One::Ours(two)) => Found::Ours(two, 1),
-            (One::Broken, _) | (_, One::Broken) => Found::Corrupt,
+            (One::Broken | One::Unreadable, _) | (_, One::Broken | One::Unreadable) => Found::Corrupt,
             (One::Foreign, _) | (_, One::Foreign) => Found::Foreign,
             (One::Blank, One::Blank) => Found::Blank,
         }

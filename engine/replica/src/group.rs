@@ -124,6 +124,8 @@ struct Live {
     sink_confirms: bool,
     /// The own journal is damaged: what it has is not restored any more.
     rotten: bool,
+    /// The own journal of a primary is damaged from one place on, up to the other; the volumes have what was there.
+    damaged: Option<(u64, u64)>,
     tally: Option<Box<Tally>>,
     /// What the sink is to come to.
     goal: Option<Goal>,

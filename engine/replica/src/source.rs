@@ -15,7 +15,7 @@ mod generations;
 mod overflow;
 mod plan;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use figures::SourceFigures;
 pub use plan::{SourcePlan, SourceVolume};

@@ -97,8 +97,10 @@ fn recovery(layout: Layout, bytes: &[u8]) {
         layout,
         out: JournalPos { epoch: Epoch(1), offset: 0 },
         sequence: Sequence(0),
+        epochs: vec![Epoch(1), Epoch(2)],
         stable: 0,
-        destaged: 0,
+        // Heads are damaged before it as often as behind.
+        destaged: bytes.first().map_or(0, |byte| u64::from(byte % 4) * BLOCK),
         confirmed: 0,
         reader: 0,
         granules: vec![1000; 2],

@@ -50,7 +50,7 @@ fn recover_with(device: &mut Device, plan: RecoveryPlan, bad: &[u64]) -> Recover
             }
             Wanted::Read { at, len } => {
                 let fails = bad.iter().any(|&bad| (at..at + u64::from(len)).contains(&bad));
-                recovery.on_read((!fails).then(|| device.read(at, len)));
+                recovery.on_read((!fails).then(|| device.read(at, len)), &pool());
             }
         }
     }
@@ -406,4 +406,123 @@ fn a_full_round_ends_where_it_began() {
     let place = found.index.by_sequence(Sequence(20)).unwrap();
     assert_eq!((place.sequence, place.at.offset), (Sequence(20), 21 * 4096));
     assert_eq!((found.end.offset, found.sequence), (layout.data_len, Sequence(sequence - 1)));
+}
+
+/// Some frames, of which those up to the sixth are destaged, with its last sequence.
+fn half_destaged() -> (Device, Superblock, Vec<u64>, Writer) {
+    let (device, superblock, places, writer) = some_frames(9);
+    let superblock = Superblock {
+        destaged: places[6],
+        destaged_sequence: Sequence(5),
+        stable: writer.stable().0,
+        sequence: writer.stable().1,
+        ..superblock
+    };
+    (device, superblock, places, writer)
+}
+
+/// Where the data of the frame at that place begin on the device, and a block that is nothing but data.
+fn data_of(device: &Device, layout: Layout, place: u64) -> Option<u64> {
+    let at = layout.place(place);
+    let head = match FrameHead::decode(&device.read(at, 4096).to_vec()) {
+        HeadFound::Head(head, _) => head,
+        _ => panic!("no frame"),
+    };
+    (head.len > head.header_len).then(|| at + u64::from(head.header_len))
+}
+
+#[test]
+fn damaged_data_that_the_volumes_have_do_not_matter_here() {
+    let (device, superblock, places, writer) = half_destaged();
+    let plan = RecoveryPlan::of(&superblock, 0, &[1 << 16; 3]);
+    let whole = recover(&mut device.clone(), plan.clone());
+    let mut tried = 0;
+    for (number, &place) in places.iter().enumerate().skip(1) {
+        let Some(at) = data_of(&device, superblock.layout, place) else { continue };
+        let mut bad = device.clone();
+        bad.seen[usize::try_from(at).unwrap()] ^= 1;
+        let found = [recover(&mut bad, plan.clone()), recover_with(&mut device.clone(), plan.clone(), &[at])];
+        for found in found {
+            if number < 6 {
+                assert_eq!((found.verdict, found.damaged), (Verdict::End, None), "{number}");
+                assert_eq!((found.end, found.sequence), (whole.end, whole.sequence));
+                assert_eq!((&found.unconfirmed, found.replay), (&whole.unconfirmed, whole.replay));
+            } else {
+                assert_eq!((found.verdict, found.end.offset), (Verdict::Corrupt, place), "{number}");
+            }
+            tried += 1;
+        }
+    }
+    assert!(tried > 6 && writer.stable().0 == whole.end.offset, "{tried}");
+}
+
+#[test]
+fn where_heads_are_damaged_recovery_goes_on_at_what_the_volumes_lack() {
+    let (device, superblock, places, writer) = half_destaged();
+    let layout = superblock.layout;
+    let plan = RecoveryPlan::of(&superblock, 0, &[1 << 16; 3]);
+    let at = |place: u64| usize::try_from(layout.place(place)).unwrap();
+    for (number, &place) in places.iter().enumerate().take(6) {
+        let mut torn = device.clone();
+        torn.seen[at(place) + 3] ^= 1;
+        let found = [
+            recover(&mut torn, plan.clone()),
+            recover_with(&mut device.clone(), plan.clone(), &[layout.place(place)]),
+        ];
+        for found in found {
+            assert_eq!((found.verdict, found.damaged), (Verdict::End, Some(place)), "{number}");
+            assert_eq!((found.end.offset, found.sequence), writer.stable());
+            assert_eq!((found.replay.offset, found.previous), (places[6], places[8]));
+            assert!(found.unconfirmed.iter().all(|bits| bits.count() == bits.len()));
+            let again = replay(&device, layout, found.replay, found.end.offset);
+            assert_eq!(again.first().map(|(head, _)| head.sequence), Some(Sequence(6)));
+        }
+    }
+    // Twice: what is behind must be there.
+    let mut torn = device.clone();
+    torn.seen[at(places[2])] ^= 1;
+    torn.seen[at(places[7]) + 8] ^= 1;
+    let found = recover(&mut torn, plan.clone());
+    assert_eq!((found.verdict, found.end.offset), (Verdict::Corrupt, places[7]));
+    // Nothing was behind it: the end is there. Unless it cannot be read.
+    let mut torn = device.clone();
+    torn.seen[at(places[2])] ^= 1;
+    let last = Superblock { stable: places[6], sequence: Sequence(5), ..superblock.clone() };
+    for place in &places[6..] {
+        torn.seen[at(*place)..at(*place) + 4096].fill(0);
+    }
+    let found = recover(&mut torn, RecoveryPlan::of(&last, 0, &[]));
+    assert_eq!((found.verdict, found.end.offset, found.sequence), (Verdict::End, places[6], Sequence(5)));
+    let found = recover_with(&mut torn, RecoveryPlan::of(&last, 0, &[]), &[layout.place(places[6])]);
+    assert_eq!((found.verdict, found.end.offset), (Verdict::Unreadable, places[6]));
+    // A later format is never gone past.
+    let mut newer = device.clone();
+    let at = at(places[2]);
+    newer.seen[at + 4] = 9;
+    let crc = crate::crc32c(&newer.seen[at..at + 124]);
+    newer.seen[at + 124..at + 128].copy_from_slice(&crc.to_le_bytes());
+    assert_eq!(recover(&mut newer, plan).verdict, Verdict::Newer);
+}
+
+#[test]
+fn an_epoch_that_opens_at_what_the_volumes_lack_is_known_by_its_parent() {
+    let (mut device, superblock, places, writer) = half_destaged();
+    let layout = superblock.layout;
+    let end = writer.stable();
+    let epochs = (Epoch(6), Epoch(5));
+    let mut next = Writer::new(GROUP, layout, epochs, (end.0, places[8]), end.1.next(), 0);
+    let frame = next.next_write(&pool(), Time(0), 0).unwrap();
+    device.write_stable(frame.at, &frame.data.to_vec());
+    device.seen[usize::try_from(layout.place(places[3])).unwrap()] ^= 1;
+    let superblock = Superblock {
+        destaged: end.0,
+        destaged_sequence: end.1,
+        epoch: Epoch(6),
+        parents: vec![Epoch(5)],
+        stable: frame.end,
+        ..superblock
+    };
+    let found = recover(&mut device, RecoveryPlan::of(&superblock, 0, &[]));
+    assert_eq!((found.verdict, found.end), (Verdict::End, JournalPos { epoch: Epoch(6), offset: frame.end }));
+    assert_eq!((found.replay.epoch, found.epochs.as_slice()), (Epoch(5), &[(end.0, Epoch(6))][..]));
 }

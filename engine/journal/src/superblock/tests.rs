@@ -128,10 +128,9 @@ fn every_pair_of_places() {
                 ["feature", _] => Found::Newer(0),
                 [_, "newer"] => Found::Newer(2),
                 [_, "feature"] => Found::Newer(0),
-                ["unreadable", _] | [_, "unreadable"] => Found::Corrupt,
                 ["ours", _] => Found::Ours(Box::new(sample()), 0),
                 [_, "ours"] => Found::Ours(Box::new(sample()), 1),
-                ["broken", _] | [_, "broken"] => Found::Corrupt,
+                ["broken" | "unreadable", _] | [_, "broken" | "unreadable"] => Found::Corrupt,
                 ["foreign", _] | [_, "foreign"] => Found::Foreign,
                 _ => Found::Blank,
             };

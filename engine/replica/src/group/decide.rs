@@ -34,6 +34,7 @@ impl Live {
             return self.next_order(cx);
         }
         let record = self.record().clone();
+        self.look_at_damage(cx, &record);
         if let Some(why) = self.source_ends.clone()
             && record.journals()
             && self.source.is_some()
@@ -66,6 +67,20 @@ impl Live {
             return self.run(Program::Serve);
         }
         self.next_order(cx)
+    }
+
+    /// What recovery found damaged, the volumes have: hosts go on. A reader that lacks it can not have it from here.
+    fn look_at_damage(&mut self, cx: &mut Context<'_>, record: &crate::Record) {
+        let Some(source) = self.source.as_ref().filter(|_| self.serving && record.journals()) else { return };
+        let Some((from, to)) = self.damaged.take() else { return };
+        let read = source.confirmed() >= to;
+        let what = format!("its journal is damaged between {from} and {to}");
+        if read {
+            self.complain(cx, format!("{what}; the other array had read it before, so nothing is lost"));
+        } else if self.source_ends.is_none() {
+            self.source_ends =
+                Some(format!("{what}: nobody knows what was changed there, so all is to be copied"));
+        }
     }
 
     fn run(&mut self, program: Program) -> bool {

@@ -220,10 +220,13 @@ impl Live {
                 self.recovering = false;
                 self.asked = cx.now;
                 self.link.want_write = true;
-                if let Some(found) = recovering.found.take()
-                    && self.record().formation.is_none()
-                {
-                    self.orders.unnamed = Some((found.end, found.sequence));
+                if let Some(found) = recovering.found.take() {
+                    if let Some(at) = found.damaged {
+                        self.damaged = Some((at, self.saver.durable().block.destaged));
+                    }
+                    if self.record().formation.is_none() {
+                        self.orders.unnamed = Some((found.end, found.sequence));
+                    }
                 }
                 if !self.waits_to_serve() {
                     self.running = Some(Running::new(Program::Serve));

@@ -3,6 +3,9 @@
 //! Whoever changes [`Saver::block`] asks for [`Saver::save`] and gets a version to wait for. One write is under way at a time;
 //! changes meanwhile go with the next. A change is made only when it may become durable at any moment from then on. One that
 //! fails is repeated: what waits for it waits on.
+//!
+//! It is written to one place, and when it is there to the other, under the next version; only then it is durable, and said to
+//! anybody. So whichever place cannot be read later, the other one has everything that ever counted.
 
 use super::pages;
 use crate::action::{DeviceEnd, DeviceOp};
@@ -61,6 +64,8 @@ pub(super) struct Saver {
     /// What is to be durable.
     pub(super) next: Durable,
     durable: Durable,
+    /// What one place has; the other is to have it, too.
+    half: Option<Durable>,
     writing: Option<(u64, Durable)>,
     wanted: bool,
     /// The greatest version that somebody may wait for.
@@ -76,6 +81,7 @@ impl Saver {
         Self {
             next: durable.clone(),
             durable,
+            half: None,
             writing: None,
             wanted: false,
             promised: 0,
@@ -89,12 +95,17 @@ impl Saver {
         &self.durable
     }
 
-    /// The working copy is to be durable; the version that has it.
+    /// The working copy is to be durable; a version that is durable then, and not before.
     pub(super) fn save(&mut self) -> u64 {
         self.wanted = true;
-        let last = self.writing.as_ref().map_or(&self.durable, |(_, writing)| writing);
-        // The first write only claims the journal.
-        let version = last.block.version + if last.block.version == 0 { 2 } else { 1 };
+        let under_way = self.half.is_some() || self.writing.is_some();
+        let version = match (self.durable.block.version, under_way) {
+            // The first write only claims the journal.
+            (0, _) => 2,
+            (durable, false) => durable + 1,
+            // What is under way takes two versions.
+            (durable, true) => durable + 3,
+        };
         self.promised = self.promised.max(version);
         version
     }
@@ -105,11 +116,12 @@ impl Saver {
 
     /// Begins a write where one is wanted.
     pub(super) fn turn(&mut self, cx: &mut Context<'_>) {
-        if self.writing.is_some() || !self.wanted || self.retry.is_some_and(|at| at > cx.now) {
+        let wanted = self.wanted || self.half.is_some();
+        if self.writing.is_some() || !wanted || self.retry.is_some_and(|at| at > cx.now) {
             return;
         }
-        let mut next = self.next.clone();
-        next.block.version = self.durable.block.version + 1;
+        let mut next = self.half.as_ref().unwrap_or(&self.next).clone();
+        next.block.version = self.durable.block.version + if self.half.is_some() { 2 } else { 1 };
         // A blank device gets a superblock without a record first: all of it is in its first sector but for the checksum, so
         // however a crash tears it, it is not taken for something else's. What is torn from then on lies beside one that is
         // whole.
@@ -123,7 +135,9 @@ impl Saver {
             self.retry = Some(cx.now + AGAIN);
             return;
         };
-        self.wanted = claim;
+        if self.half.is_none() {
+            self.wanted = claim;
+        }
         self.retry = None;
         let op = DeviceOp::Write { at: next.block.place(), data, stable: true };
         let tag = cx.actions.journal(Owner::Group, op);
@@ -135,15 +149,21 @@ impl Saver {
         let Some((_, written)) = self.writing.take_if(|(writing, _)| *writing == tag) else { return false };
         match end {
             Ok(_) => {
-                self.durable = written;
-                // One that failed takes what was to follow it along, and who waits for that waits for its version.
-                self.wanted |= self.promised > self.durable.block.version;
+                let claim = self.durable.block.version == 0;
+                match self.half.take() {
+                    None if !claim => self.half = Some(written),
+                    _ => {
+                        self.durable = written;
+                        // One that failed takes what was to follow it along, and who waits for that waits for its version.
+                        self.wanted |= self.promised > self.durable.block.version;
+                    }
+                }
                 if self.failed.take().is_some() {
                     cx.actions.event("the journal takes writes again");
                 }
             }
             Err(error) => {
-                self.wanted = true;
+                self.wanted |= self.half.is_none();
                 self.retry = Some(cx.now + AGAIN);
                 if self.failed.replace(*error).is_none() {
                     cx.actions.event(format!("the journal does not take its superblock: {error}"));
@@ -155,8 +175,11 @@ impl Saver {
 
     pub(super) fn next_deadline(&self) -> Time {
         match self.retry {
-            Some(at) if self.wanted && self.writing.is_none() => at,
+            Some(at) if (self.wanted || self.half.is_some()) && self.writing.is_none() => at,
             _ => Time::NEVER,
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

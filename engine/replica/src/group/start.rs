@@ -12,7 +12,7 @@ use kagami_journal::{
     BLOCK, Bits, EntryHead, EntryKind, Found, GRANULE, Layout, Recovered, Recovery, RecoveryPlan, Replay,
     SUPERBLOCK_PLACES, Superblock, Verdict, Wanted,
 };
-use kagami_memory::Scatter;
+use kagami_memory::{Pool, Scatter};
 use kagami_types::{Access, BlockCount, BlockError, BlockOp, BlockRange, Epoch, Lba, Time};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -24,6 +24,9 @@ const REPLAYING: usize = 64;
 const AHEAD: u64 = 8 << 20;
 /// Blocks that one operation of a volume takes at most, in bytes.
 const MOST: u64 = 1 << 30;
+
+/// What an operator can do about a journal without which the volumes are not served.
+const DECIDE: &str = "take the other array over, or delete the pair here, which serves what the volumes have";
 
 /// How often superblocks that cannot be read are read again, and after how long, before that counts.
 const TRIES: u8 = 10;
@@ -96,6 +99,10 @@ impl Boot {
     ) -> Result<Box<Live>, String> {
         let [first, second] = &self.got;
         let (first, second) = (first.as_deref().unwrap_or_default(), second.as_deref().unwrap_or_default());
+        if first.is_empty() != second.is_empty() {
+            cx.actions
+                .event("one of the two superblocks of the journal cannot be read: the other one counts");
+        }
         let durable = match Superblock::choose(first, second) {
             Found::Blank => match plan.create {
                 Some(side) => blank(plan, side, cx)?,
@@ -107,7 +114,11 @@ impl Boot {
             Found::Corrupt => match plan.create {
                 // The first one that it ever had was torn: of a group that is being made, nothing is lost with it.
                 Some(side) if is_blank(first) || is_blank(second) => blank(plan, side, cx)?,
-                _ => return Err("the superblocks of its journal cannot be read".to_owned()),
+                _ => {
+                    return Err(format!(
+                        "both superblocks of its journal are damaged or cannot be read: {DECIDE}"
+                    ));
+                }
             },
             Found::Newer(version) => {
                 return Err(format!("its journal has format {version}, which this release does not know"));
@@ -181,16 +192,30 @@ pub(super) fn shape(volumes: &[PlannedVolume]) -> (Vec<u64>, u32) {
     (granules, shape)
 }
 
+/// A read of the replay; without a tag it is to be asked for again.
+#[derive(Debug)]
+struct ReplayRead {
+    tag: Option<u64>,
+    at: u64,
+    len: u32,
+    data: Option<Scatter>,
+}
+
 /// Recovery and replay of a primary.
 #[derive(Debug)]
 pub(super) struct Recovering {
     recovery: Option<Recovery>,
-    /// What recovery asked for, and whether that is the flush.
-    asked: Option<(u64, bool)>,
+    /// What recovery asked for.
+    asked: Option<(u64, Wanted)>,
+    /// What the device did not do, and is to be asked for again; how often that was so.
+    again_for: Option<Wanted>,
+    tries: u8,
+    /// Nothing is asked for before.
+    due: Time,
     pub(super) found: Option<Recovered>,
     replay: Option<Replay>,
     /// Reads of the replay in the order in which they were asked for.
-    reads: VecDeque<(u64, Option<Scatter>)>,
+    reads: VecDeque<ReplayRead>,
     applying: BTreeSet<u64>,
     waiting: VecDeque<(EntryHead, Scatter)>,
     failed: Option<String>,
@@ -203,6 +228,9 @@ impl Recovering {
         Self {
             recovery: Some(Recovery::new(RecoveryPlan::of(block, 0, granules))),
             asked: None,
+            again_for: None,
+            tries: 0,
+            due: Time(0),
             found: None,
             replay: None,
             reads: VecDeque::new(),
@@ -219,14 +247,14 @@ impl Recovering {
             return Err(why);
         }
         if let Some(recovery) = &mut self.recovery {
-            if self.asked.is_none() {
-                self.asked = match recovery.next_wanted() {
-                    Some(Wanted::Flush) => Some((cx.actions.journal(Owner::Recovery, DeviceOp::Flush), true)),
-                    Some(Wanted::Read { at, len }) => {
-                        Some((cx.actions.journal(Owner::Recovery, DeviceOp::Read { at, len }), false))
-                    }
-                    None => None,
-                };
+            if self.asked.is_none() && self.due <= cx.now {
+                self.asked = self.again_for.take().or_else(|| recovery.next_wanted()).map(|wanted| {
+                    let op = match wanted {
+                        Wanted::Flush => DeviceOp::Flush,
+                        Wanted::Read { at, len } => DeviceOp::Read { at, len },
+                    };
+                    (cx.actions.journal(Owner::Recovery, op), wanted)
+                });
             }
             let Some(found) = recovery.result().cloned() else { return Ok(false) };
             self.recovery = None;
@@ -234,12 +262,12 @@ impl Recovering {
                 Verdict::End => {}
                 Verdict::Corrupt => {
                     return Err(format!(
-                        "its journal is damaged at {} ({:?})",
+                        "its journal is damaged at {} ({:?}), in what its volumes may lack: {DECIDE}",
                         found.end.offset, found.ending
                     ));
                 }
                 Verdict::Unreadable => {
-                    return Err(format!("its journal cannot be read at {}", found.end.offset));
+                    return Err(format!("its journal cannot be read at {}: {DECIDE}", found.end.offset));
                 }
                 Verdict::Newer => return Err("its journal was written by a later release".to_owned()),
             }
@@ -254,11 +282,14 @@ impl Recovering {
         let destaged = block.destaged_sequence;
         while replay.ahead() < AHEAD {
             let Some((at, len)) = replay.next_read() else { break };
-            let tag = cx.actions.journal(Owner::Recovery, DeviceOp::Read { at, len });
-            self.reads.push_back((tag, None));
+            self.reads.push_back(ReplayRead { tag: None, at, len, data: None });
         }
-        while let Some((_, Some(_))) = self.reads.front() {
-            let Some((_, Some(data))) = self.reads.pop_front() else { break };
+        for read in self.reads.iter_mut().filter(|read| read.tag.is_none() && self.due <= cx.now) {
+            let op = DeviceOp::Read { at: read.at, len: read.len };
+            read.tag = Some(cx.actions.journal(Owner::Recovery, op));
+        }
+        while let Some(data) = self.reads.front_mut().and_then(|read| read.data.take()) {
+            self.reads.pop_front();
             replay.on_read(data).map_err(|error| format!("its journal cannot be replayed: {error}"))?;
         }
         while self.waiting.len() < REPLAYING {
@@ -277,21 +308,33 @@ impl Recovering {
         Ok(done)
     }
 
-    pub(super) fn on_device(&mut self, tag: u64, end: DeviceEnd) {
-        if let Some((_, flush)) = self.asked.take_if(|(asked, _)| *asked == tag) {
-            match &mut self.recovery {
-                Some(recovery) if flush => recovery.on_flushed(end.is_ok()),
-                Some(recovery) => recovery.on_read(end.ok()),
-                None => {}
+    /// Whether it is to be asked for once more, at `due`: what a device could not do at once it may do yet.
+    pub(super) fn on_device(&mut self, pool: &Pool, due: Time, tag: u64, end: DeviceEnd) -> bool {
+        let again = end.is_err() && self.tries < 2 * TRIES;
+        if let Some((_, wanted)) = self.asked.take_if(|(asked, _)| *asked == tag) {
+            if again {
+                (self.tries, self.due) = (self.tries + 1, due);
+                self.again_for = Some(wanted);
+                return true;
             }
-            return;
-        }
-        if let Some((_, slot)) = self.reads.iter_mut().find(|(mine, _)| *mine == tag) {
-            match end {
-                Ok(data) => *slot = Some(data),
-                Err(error) => self.failed = Some(format!("its journal cannot be read: {error}")),
+            match (&mut self.recovery, wanted) {
+                (Some(recovery), Wanted::Flush) => recovery.on_flushed(end.is_ok()),
+                (Some(recovery), Wanted::Read { .. }) => recovery.on_read(end.ok(), pool),
+                (None, _) => {}
             }
+            return false;
         }
+        let Some(read) = self.reads.iter_mut().find(|read| read.tag == Some(tag)) else { return false };
+        match end {
+            Ok(data) => read.data = Some(data),
+            Err(_) if again => {
+                (self.tries, self.due) = (self.tries + 1, due);
+                read.tag = None;
+                return true;
+            }
+            Err(error) => self.failed = Some(format!("its journal cannot be read: {error}: {DECIDE}")),
+        }
+        false
     }
 
     /// A write is applied again, or the volume does not take it: then it is tried again, and the volumes wait.
@@ -391,6 +434,7 @@ impl Live {
             sink_polls: Polls::No,
             sink_confirms: false,
             rotten: false,
+            damaged: None,
             tally: None,
             goal: None,
             running: None,
@@ -424,9 +468,12 @@ impl Live {
         self.turn(cx);
     }
 
-    pub(super) fn on_recovery_device(&mut self, _cx: &mut Context<'_>, tag: u64, end: DeviceEnd) {
+    pub(super) fn on_recovery_device(&mut self, cx: &mut Context<'_>, tag: u64, end: DeviceEnd) {
         if let Some(Running { program: Program::Recover(recovering), .. }) = &mut self.running {
-            recovering.on_device(tag, end);
+            let due = cx.now + AGAIN;
+            if recovering.on_device(cx.pool, due, tag, end) {
+                self.retry = self.retry.min(due);
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 
 pub(super) const GROUP: Uuid = Uuid::from_u128(0x6a);
 
-pub(super) fn pool() -> Pool {
+pub(crate) fn pool() -> Pool {
     static ARENA: OnceLock<Arena> = OnceLock::new();
     let plan = ArenaPlan::new(1).with(Class::Page, 32 << 10, 0);
     ARENA.get_or_init(|| Arena::new(plan, HugePages::Off).unwrap()).pool(0)

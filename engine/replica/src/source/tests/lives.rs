@@ -141,7 +141,9 @@ impl Primary {
         while let Some(wanted) = recovery.next_wanted() {
             match wanted {
                 Wanted::Flush => recovery.on_flushed(true),
-                Wanted::Read { at, len } => recovery.on_read(Some(self.read(at, len))),
+                Wanted::Read { at, len } => {
+                    recovery.on_read(Some(self.read(at, len)), &pool());
+                }
             }
         }
         let found = recovery.into_result().unwrap();
