@@ -106,6 +106,8 @@ pub enum Step {
 pub struct Front {
     plan: FrontPlan,
     mode: Mode,
+    /// The store may lack what the journal has: nobody is let in.
+    lost: bool,
     /// How often the mode changed.
     era: u32,
     /// Tickets of modes that do not hold yet.
@@ -170,6 +172,7 @@ impl Front {
             holding: Vec::new(),
             old: 0,
             outside: false,
+            lost: false,
             slots: Slots::new(plan.slots, GROUP_SLOTS),
             order: Ranges::new(slots),
             waiting: VecDeque::with_capacity(slots),
@@ -214,6 +217,9 @@ impl Front {
     #[must_use]
     #[inline]
     pub fn passes(&self, op: &BlockOp) -> bool {
+        if self.lost {
+            return false;
+        }
         match op {
             BlockOp::Read(_, access) if access.fua => {
                 matches!(self.mode, Mode::Plain | Mode::Tracking | Mode::Fenced) && self.order.is_empty()
@@ -255,6 +261,7 @@ impl Front {
     fn admits(&self, now: Time, op: &BlockOp) -> Result<(), BlockError> {
         let writes = op.writes();
         match self.mode {
+            _ if self.lost => Err(BlockError::BecomingReady),
             Mode::NotReady => Err(BlockError::BecomingReady),
             Mode::Held { until } if writes && now >= until => Err(BlockError::BecomingReady),
             Mode::Fenced | Mode::Secondary { .. } if writes => Err(BlockError::WriteProtected),
@@ -287,6 +294,8 @@ impl Front {
     /// Another mode.
     fn change(&mut self, now: Time, ticket: u64, mode: Mode) {
         let before = std::mem::replace(&mut self.mode, mode);
+        // The group knows, and applies the journal before another mode.
+        self.lost &= !matches!(mode, Mode::NotReady | Mode::Plain);
         self.era = self.era.wrapping_add(1);
         self.holding.push(ticket);
         match mode {
@@ -403,6 +412,18 @@ impl Front {
     pub fn outside_ended(&mut self) {
         self.outside = false;
         self.hold();
+    }
+
+    /// The store's device may have lost what it had not made stable. Whether the group makes good for it; else hosts are to
+    /// hear of it.
+    pub fn on_lost(&mut self) -> bool {
+        if matches!(self.mode, Mode::Plain) {
+            return false;
+        }
+        self.lost = true;
+        self.steps.push_back(Step::Mail(ToGroup::Lost));
+        // Else writes are only in the store.
+        !matches!(self.mode, Mode::Tracking | Mode::Fenced)
     }
 
     /// The volume has grown.

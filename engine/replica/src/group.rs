@@ -16,6 +16,7 @@ mod decide;
 mod difference;
 mod fronts;
 mod link;
+mod lose;
 mod orders;
 mod paths;
 mod plan;
@@ -43,6 +44,7 @@ use kagami_journal::{GRANULE, Layout};
 use kagami_memory::{Pool, Purpose, Scatter, ScatterMut};
 use kagami_types::{BlockError, Time};
 use link::Link;
+use lose::Losing;
 use orders::Orders;
 use paths::Goal;
 use program::Running;
@@ -75,6 +77,7 @@ pub struct Group {
     plan: GroupPlan,
     sequencer: Arc<AtomicU64>,
     stage: Stage,
+    before: Option<Before>,
 }
 
 #[derive(Debug)]
@@ -85,6 +88,12 @@ enum Stage {
     Live(Box<Live>),
     /// Nothing can be done; why.
     Stopped(String),
+}
+
+/// What a group knows of its life before, where it begins anew.
+#[derive(Clone, Copy, Debug)]
+struct Before {
+    pages: u64,
 }
 
 /// Host writes that wait for their granules' bits.
@@ -126,6 +135,9 @@ struct Live {
     rotten: bool,
     /// The own journal of a primary is damaged from one place on, up to the other; the volumes have what was there.
     damaged: Option<(u64, u64)>,
+    losing: Losing,
+    /// This life follows another of the same process, which served: the other array need not be asked.
+    again: bool,
     tally: Option<Box<Tally>>,
     /// What the sink is to come to.
     goal: Option<Goal>,
@@ -167,7 +179,7 @@ impl Group {
     /// A group that has not begun.
     #[must_use]
     pub fn new(plan: GroupPlan) -> Self {
-        Self { plan, sequencer: Arc::default(), stage: Stage::New }
+        Self { plan, sequencer: Arc::default(), stage: Stage::New, before: None }
     }
 
     /// The counter of which its fronts take their sequences.
@@ -214,6 +226,9 @@ impl Group {
         let Stage::Reading(boot) = &self.stage else { return };
         match boot.found(&self.plan, &self.sequencer, cx) {
             Ok(mut live) => {
+                if let Some(before) = self.before.take() {
+                    (live.again, live.pages) = (true, before.pages);
+                }
                 live.start(cx);
                 self.stage = Stage::Live(live);
             }
@@ -237,6 +252,13 @@ impl Group {
         };
         if let Some(why) = why {
             self.stop(cx, why);
+        }
+        if let Stage::Live(live) = &mut self.stage
+            && live.losing == Losing::Done
+        {
+            live.end_orders(cx);
+            self.before = Some(Before { pages: live.pages });
+            self.stage = Stage::Reading(Boot::begin(cx));
         }
     }
 
@@ -376,6 +398,7 @@ impl Live {
             }
             ToGroup::ModeHolds { ticket } => self.fronts.on_holds(volume, ticket),
             ToGroup::Applied { tag, result, .. } => self.on_applied(cx, tag, result),
+            ToGroup::Lost => self.lose(cx, volume),
             ToGroup::Refused { sequence, blocks, error } => self.on_refused(volume, sequence, blocks, error),
         }
         self.turn(cx);
@@ -517,6 +540,9 @@ impl Live {
 
     /// Goes on with everything that can.
     fn turn(&mut self, cx: &mut Context<'_>) {
+        if self.losing != Losing::No {
+            return self.lose_turn(cx);
+        }
         for _ in 0..100 {
             self.saver.turn(cx);
             self.difference.turn(cx);
@@ -557,6 +583,9 @@ impl Live {
     }
 
     fn next_deadline(&self) -> Time {
+        if self.losing == Losing::Done {
+            return Time(0);
+        }
         let source = self.source.as_ref().map_or(Time::NEVER, Source::next_deadline);
         let sink = self.sink.as_ref().map_or(Time::NEVER, Sink::next_deadline);
         let limit = self.plan.options.reader_limit;

@@ -87,6 +87,9 @@ pub enum ToGroup {
         /// Why.
         error: BlockError,
     },
+    /// The store's device may have lost what it had not made stable. Hosts are let in again after a [`ToFront::Mode`] of
+    /// [`Mode::NotReady`] and another.
+    Lost,
 }
 
 /// From a group to the front of one of its volumes.

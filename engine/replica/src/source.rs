@@ -413,6 +413,12 @@ impl Source {
         self.look_at_drain();
     }
 
+    /// What waits for it becomes stable.
+    #[must_use]
+    pub fn takes(&self) -> bool {
+        !self.stopping && !self.failed
+    }
+
     /// No frame is begun any more; [`SourceEvent::Stopped`] when none is under way.
     pub fn stop(&mut self) {
         self.stopping = true;

@@ -168,7 +168,7 @@ impl Backing {
         match self {
             Self::Own(store) => store.take_lost(cx.volume.cache),
             Self::Spread(spread) => spread.take_lost(cx),
-            Self::Paired(paired) => paired.inner.take_lost(cx),
+            Self::Paired(paired) => paired.take_lost(cx),
         }
     }
 

@@ -224,6 +224,14 @@ impl Paired {
         self.front.promised()
     }
 
+    /// As [`Backing::take_lost`]: what the group's journal has is not lost.
+    pub(crate) fn take_lost(&mut self, cx: &mut UnitContext<'_>) -> bool {
+        let lost = self.inner.take_lost(cx);
+        let made_good = lost && self.front.on_lost();
+        self.go_on(cx);
+        lost && !made_good
+    }
+
     /// Mail from the group.
     pub(crate) fn on_mail(&mut self, cx: &mut UnitContext<'_>, mail: ToFront) {
         if matches!(mail, ToFront::Apply { .. } | ToFront::Mode { .. }) {

@@ -93,6 +93,9 @@ impl Live {
     }
 
     fn asks_no_more(&self, now: Time) -> bool {
+        if self.again {
+            return true;
+        }
         let heard = self.link.heard.is_some() && self.link.far.as_deref().is_some_and(|far| !far.recovering);
         let waited = now.since(self.started) >= self.plan.options.restart_wait;
         heard || (waited && self.plan.options.alone_serves)

@@ -191,6 +191,11 @@ impl Difference {
         (self.dirty.is_empty() || self.set() == 0) && self.round.is_none()
     }
 
+    /// Nothing is on its way to the device.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.round.is_none()
+    }
+
     /// Begins what can begin.
     pub(super) fn turn(&mut self, cx: &mut Context<'_>) {
         if self.load.is_some() {

@@ -114,6 +114,15 @@ enum Next {
 }
 
 impl Orders {
+    /// Those that were given here and are not answered.
+    pub(super) fn given_here(&mut self) -> Vec<u64> {
+        let pending = self.pending.drain(..).filter_map(|pending| match pending.from {
+            From::Here(order) => Some(order),
+            From::There(_) => None,
+        });
+        pending.collect()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.pending.is_empty()
     }

@@ -203,7 +203,12 @@ impl Live {
             (Program::Recover(recovering), 2) => {
                 let Some(found) = recovering.found.take() else { return Go::Drop };
                 self.orders.ending = Some(found.ending);
-                self.sequencer.fetch_max(found.sequence.0, std::sync::atomic::Ordering::AcqRel);
+                if self.again {
+                    // Nothing is under way: what was taken and is not in the journal, nobody was told of.
+                    self.sequencer.store(found.sequence.0, std::sync::atomic::Ordering::Release);
+                } else {
+                    self.sequencer.fetch_max(found.sequence.0, std::sync::atomic::Ordering::AcqRel);
+                }
                 let epoch = Epoch(Self::random_word(cx));
                 let block = &self.saver.durable().block;
                 let plan = SourcePlan::recovered(block, &found, epoch, self.source_volumes(), self.slow());

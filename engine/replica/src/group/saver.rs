@@ -114,6 +114,11 @@ impl Saver {
         self.durable.block.version >= version
     }
 
+    /// Nothing is on its way to the device.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.writing.is_none()
+    }
+
     /// Begins a write where one is wanted.
     pub(super) fn turn(&mut self, cx: &mut Context<'_>) {
         let wanted = self.wanted || self.half.is_some();

@@ -1,5 +1,6 @@
 //! What a journal device says at start: a new journal, one of ours, or one that must not be touched; and recovery.
 
+use super::lose::Losing;
 use super::program::{Program, Running};
 use super::saver::{Durable, Saver};
 use super::{Difference, Fronts, GroupPlan, Link, Live, Orders, PlannedVolume, Polls};
@@ -337,6 +338,11 @@ impl Recovering {
         false
     }
 
+    /// Writes are on their way to the volumes.
+    pub(super) fn is_applying(&self) -> bool {
+        !self.applying.is_empty()
+    }
+
     /// A write is applied again, or the volume does not take it: then it is tried again, and the volumes wait.
     pub(super) fn on_applied(&mut self, tag: u64, result: Result<(), BlockError>) -> Option<BlockError> {
         if !self.applying.remove(&tag) {
@@ -435,6 +441,8 @@ impl Live {
             sink_confirms: false,
             rotten: false,
             damaged: None,
+            losing: Losing::No,
+            again: false,
             tally: None,
             goal: None,
             running: None,
