@@ -75,6 +75,9 @@ pub(super) struct Saver {
     pub(super) failed: Option<kagami_types::BlockError>,
 }
 
+#[cfg(test)]
+mod twice;
+
 impl Saver {
     /// What the device has.
     pub(super) fn new(durable: Durable) -> Self {
@@ -185,6 +188,3 @@ impl Saver {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,3 +1,5 @@
+//! What is durable is in both places, whichever of them is lost.
+
 use super::*;
 use crate::action::Action;
 use crate::context::Actions;
