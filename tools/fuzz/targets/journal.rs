@@ -116,7 +116,10 @@ fn recovery(layout: Layout, bytes: &[u8]) {
                 assert!(at >= layout.data_at && at + u64::from(len) <= layout.data_at + layout.data_len);
                 let from = (at - layout.data_at) as usize;
                 let data: Vec<u8> = (from..from + len as usize).map(|at| area[at % area.len()]).collect();
-                recovery.on_read(Some(pages(&data)));
+                // Some blocks cannot be read; asked for alone, others of them can.
+                let bad = bytes.get(1).is_some_and(|bad| bad >> (at / BLOCK % 8) & 1 == 1) && len as u64 <= BLOCK;
+                let bad = bad || bytes.get(1) == Some(&255) && len as u64 > BLOCK;
+                recovery.on_read((!bad).then(|| pages(&data)), &pool());
             }
         }
         steps += 1;

@@ -99,7 +99,8 @@ fn what_is_not_a_page_is_said() {
 /// Each number that would become a place, a sequence or a time here.
 #[test]
 fn numbers_that_no_array_has_are_refused() {
-    let spoilt: [(&str, fn(&mut StatusPage)); 16] = [
+    type Spoil = fn(&mut StatusPage);
+    let spoilt: [(&str, Spoil); 16] = [
         ("stable", |page| page.stable.offset = u64::MAX),
         ("stable, not where a frame ends", |page| page.stable.offset += 512),
         ("out", |page| page.out = 1 << 61),
@@ -115,7 +116,7 @@ fn numbers_that_no_array_has_are_refused() {
         ("stable sequence", |page| page.stable_sequence = Sequence(u64::MAX)),
         ("read sequence", |page| page.reading.read_sequence = Sequence(u64::MAX)),
         ("data area", |page| page.data_len = (1 << 56) + 4096),
-        ("bitmap", |page| page.bitmap_at = u64::MAX & !4095),
+        ("bitmap", |page| page.bitmap_at = !4095),
         ("bitmap, odd", |page| page.bitmap_len = 100),
         ("clock", |page| page.wall = u64::MAX),
     ];
