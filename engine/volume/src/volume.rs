@@ -248,6 +248,23 @@ impl Volume {
         }
     }
 
+    /// How often the device took something that it may lose: a point in time for [`made_stable`](Self::made_stable).
+    #[must_use]
+    pub fn writes(&self) -> u64 {
+        match &self.kind {
+            Kind::Null(_) | Kind::Ram(_) => 0,
+            Kind::Disk(disk) => disk.writes(),
+        }
+    }
+
+    /// Another volume on the same device has flushed it, with success, after [`writes`](Self::writes) was that. Where nothing
+    /// was written since, nothing is there to be lost.
+    pub fn made_stable(&mut self, writes: u64) {
+        if let Kind::Disk(disk) = &mut self.kind {
+            disk.made_stable(writes);
+        }
+    }
+
     /// The device has other limits than when it was opened (it has grown, or its queue was changed). Its
     /// depth stays.
     ///

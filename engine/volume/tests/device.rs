@@ -96,6 +96,29 @@ fn what_was_not_flushed_is_lost_with_the_device_s_power() {
 }
 
 #[test]
+fn what_another_volume_flushed_on_the_same_device_is_not_lost() {
+    for (again, lost) in [(false, false), (true, true)] {
+        let mut bench = bench();
+        bench.write(1, 0, 8, 1);
+        bench.settle();
+        let writes = bench.volume.writes();
+        if again {
+            bench.write(2, 8, 8, 2);
+            bench.settle();
+        }
+        bench.volume.made_stable(writes);
+        bench.volume.set_gone();
+        let old = bench.volume.release_device().unwrap();
+        let new = FileId(old.0 + 1);
+        bench.volume.replace_device(new, DeviceLimits { volatile: true, ..limits(512) }).unwrap();
+        bench.io.file = new;
+        assert_eq!(bench.volume.take_lost(), lost);
+        bench.done.clear();
+        bench.assert_clean();
+    }
+}
+
+#[test]
 fn limits_change_under_way() {
     let mut bench = bench();
     bench.write(1, 0, 512, 1);

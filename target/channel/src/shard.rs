@@ -5,10 +5,15 @@
 //! messages.
 
 use crate::message::{Part, PartDone, ShardNews, ShardOrder, UnitAddress};
+use crate::spread::whole;
 use kagami_cache::store::{Cache, Store, StoreContext, StorePlan};
 use kagami_memory::Scatter;
 use kagami_types::{BlockCount, BlockOp, Lba, Time};
 use kagami_volume::{Tag, Volume};
+use std::collections::VecDeque;
+
+/// Flushes of which it is remembered how far the shard had come.
+const MOST_OUTS: usize = 16;
 
 /// The flush that a shard does for itself before it goes: no part is called so, as none has this slot.
 const LAST: Tag = Tag(u64::MAX);
@@ -34,6 +39,9 @@ pub struct Shard {
     /// Whose it is; known from the first message on.
     home: Option<UnitAddress>,
     end: End,
+    /// The operations for which it has written out, each with the store's count of writes then: the device is
+    /// flushed by another shard, and this one is told.
+    outs: VecDeque<(Tag, Option<u64>)>,
 }
 
 impl Shard {
@@ -41,7 +49,14 @@ impl Shard {
     /// volume's in the metrics.
     #[must_use]
     pub fn new(volume: Volume, row: usize) -> Self {
-        Self { store: Store::direct(volume), cached: None, row, home: None, end: End::NotYet }
+        Self {
+            store: Store::direct(volume),
+            cached: None,
+            row,
+            home: None,
+            end: End::NotYet,
+            outs: VecDeque::new(),
+        }
     }
 
     /// The same with its core's cache in front. The plan's number is the core's to give; it should read nothing ahead.
@@ -73,10 +88,18 @@ impl Shard {
     pub(crate) fn part(&mut self, cx: &mut StoreContext<'_>, part: Part) -> Option<PartDone> {
         let Part { unit, tag, op, data, writes_out, .. } = part;
         self.home = Some(unit);
+        if writes_out {
+            self.outs.retain(|(known, _)| *known != whole(tag));
+            if self.outs.len() >= MOST_OUTS {
+                self.outs.pop_front();
+            }
+            self.outs.push_back((whole(tag), None));
+        }
         let outcome = match writes_out {
             true => self.store.write_out(cx, tag, op, data)?,
             false => self.store.submit(cx, tag, op, data)?,
         };
+        self.note_writes(tag);
         Some(PartDone { unit: unit.index, tag, outcome, at_once: true })
     }
 
@@ -88,8 +111,16 @@ impl Shard {
                 self.end = End::Done;
                 continue;
             }
+            self.note_writes(tag);
             let unit = self.home?;
             return Some(PartDone { unit: unit.index, tag, outcome, at_once: false });
+        }
+    }
+
+    /// A part has ended: of a flush, what is on the device now is what that flush makes stable.
+    fn note_writes(&mut self, part: Tag) {
+        if let Some((_, writes)) = self.outs.iter_mut().find(|(tag, _)| *tag == whole(part)) {
+            *writes = Some(self.store.writes());
         }
     }
 
@@ -107,6 +138,12 @@ impl Shard {
                 let _ = self.store.abort(cx, part);
             }
             ShardOrder::WriteBack(write_back) => self.store.set_write_back(write_back),
+            ShardOrder::Stable(flush) => {
+                let at = self.outs.iter().position(|(tag, _)| *tag == whole(flush));
+                if let Some((_, Some(writes))) = at.and_then(|at| self.outs.remove(at)) {
+                    self.store.made_stable(writes);
+                }
+            }
             ShardOrder::Ahead(range) => self.store.read_ahead(cx, range),
             ShardOrder::Grow(blocks) => return Some(ShardNews::Grown(self.store.grow(blocks).is_ok())),
             ShardOrder::Limits(limits) => drop(self.store.set_device_limits(limits)),

@@ -102,8 +102,6 @@ pub(crate) struct Spread {
     at_home: Vec<(Tag, Outcome)>,
     deferred: VecDeque<DeferredError>,
     streams: Option<Streams>,
-    /// Flushes go to all shards, as each may have dirty pages; or only to the device.
-    cached: bool,
     timeout: Duration,
     /// When parts are sent again.
     retry: Time,
@@ -137,7 +135,6 @@ impl Spread {
             at_home: Vec::new(),
             deferred: VecDeque::with_capacity(MOST_DEFERRED),
             streams: (cached && plan.ahead > 0).then(|| Streams::new(plan.ahead)),
-            cached,
             timeout: plan.timeout,
             retry: Time::NEVER,
             changes: Changes::new(plan.shards.len(), write_back),
@@ -176,7 +173,8 @@ impl Spread {
     fn fits_one(&self, op: &BlockOp, blocks: &Range<u64>) -> bool {
         match op {
             BlockOp::LbaStatus { .. } => true,
-            BlockOp::Flush { .. } => !self.cached,
+            // Each shard may have dirty pages, and is to know what became stable.
+            BlockOp::Flush { .. } => false,
             _ => self.stripes.is_one(blocks),
         }
     }
@@ -192,9 +190,7 @@ impl Spread {
         data: Scatter,
     ) -> Option<Outcome> {
         let status = matches!(op, BlockOp::LbaStatus { .. });
-        // A flush that concerns only the device is done at home.
-        let at_home = matches!(op, BlockOp::Flush { .. }) || blocks.is_empty();
-        let shard = if at_home { 0 } else { self.stripes.shard(blocks.start) };
+        let shard = if blocks.is_empty() { 0 } else { self.stripes.shard(blocks.start) };
         let clip = status.then(|| self.stripes.extent_end(blocks.start));
         let reads = matches!(op, BlockOp::Read(..));
         let part = part_tag(tag, 0);
@@ -325,7 +321,11 @@ impl Spread {
     fn end(&mut self, cx: &mut UnitContext<'_>, slot: u16) {
         let Some(Flight { tag, blocks, step: Step::Many(many) }) = self.take(slot) else { return };
         let at_once = many.at_once;
+        let flushed = many.has_flushed();
         let outcome = many.finish();
+        if flushed && outcome.result.is_ok() {
+            self.tell(cx, || ShardOrder::Stable(whole(tag)));
+        }
         if !outcome.data.is_empty() {
             self.was_read(cx, &blocks, at_once);
         }
@@ -556,6 +556,11 @@ fn mode(op: &BlockOp) -> Mode {
 /// A part is called by its unit's slot, its number, and the low half of the task's serial number.
 fn part_tag(Tag(tag): Tag, number: u16) -> Tag {
     Tag(tag & 0xffff_0000_ffff_ffff | u64::from(number) << 32)
+}
+
+/// What all parts of an operation have in common.
+pub(crate) fn whole(part: Tag) -> Tag {
+    part_tag(part, 0)
 }
 
 fn slot(Tag(tag): Tag) -> u16 {

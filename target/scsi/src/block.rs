@@ -8,7 +8,7 @@ use crate::bytes::{be16, be32, be64, index};
 use crate::cdb::{Cdb, byte_check, extent, length, length_at, no_data_out};
 use crate::disposition::Disposition;
 use crate::nexus::NexusId;
-use crate::sense::{Asc, Sense, SenseKey};
+use crate::sense::{Asc, Sense};
 use crate::table::Row;
 use crate::unit::LogicalUnit;
 use kagami_types::{Access, BlockCount, BlockOp, BlockRange, Compare, Lba};
@@ -92,14 +92,11 @@ impl LogicalUnit {
         Ok(Disposition::Good)
     }
 
-    /// SYNCHRONIZE CACHE 10/16 (SBC-4 5.32, 5.33). Zero blocks: to the end of the volume. A WRITE ERROR where the device has
-    /// lost what it was to make stable: not deferred, as it is about what this command was asked to do.
+    /// SYNCHRONIZE CACHE 10/16 (SBC-4 5.32, 5.33). Zero blocks: to the end of the volume.
     pub(crate) fn synchronize_cache(&mut self, nexus: NexusId, row: &Row, cdb: &Cdb) -> Answer {
         let (lba, blocks) = extent(cdb, row.form);
         self.check_range(lba, u64::from(blocks))?;
-        if self.nexuses.get_mut(nexus).is_some_and(|state| std::mem::take(&mut state.lost)) {
-            return Err(Sense::new(SenseKey::MediumError, Asc::WRITE_ERROR));
-        }
+        self.tell_loss(nexus)?;
         let flush = BlockOp::Flush { lba: Lba(lba), blocks: BlockCount(u64::from(blocks)) };
         let immediate = cdb[1] & 0x02 != 0;
         Ok(if immediate { Disposition::Background(flush) } else { Disposition::Block(flush) })

@@ -50,6 +50,7 @@ mod disposition;
 mod front;
 pub mod fuzz;
 mod inquiry;
+mod losses;
 mod mode;
 mod mode_select;
 mod nexus;

@@ -107,6 +107,11 @@ impl LogicalUnit {
     }
 
     fn apply_modes(&mut self, nexus: NexusId, values: Flags, named: Flags, save: bool) -> Disposition {
+        // Also where the cache is off already: the flush that went with that may have failed.
+        let flush = named.contains(Flags::WRITE_CACHE) && !values.contains(Flags::WRITE_CACHE);
+        if flush && let Err(sense) = self.tell_loss(nexus) {
+            return Disposition::Check(sense);
+        }
         let before = self.mode;
         self.mode.current = values;
         if save {
@@ -116,8 +121,6 @@ impl LogicalUnit {
             self.refresh_gates();
             self.establish_all(Some(nexus), Attention::ModeChanged);
         }
-        // Also where the cache is off already: the flush that went with that may have failed.
-        let flush = named.contains(Flags::WRITE_CACHE) && !self.mode.write_cache();
         let persist = (self.mode.saved != before.saved).then(|| self.snapshot());
         if flush || persist.is_some() {
             return Disposition::Deferred(Box::new(Deferred { persist, flush, abort: Vec::new() }));

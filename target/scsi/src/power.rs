@@ -19,9 +19,14 @@ impl LogicalUnit {
         if !start && barred {
             return Disposition::Status(Status::ReservationConflict);
         }
+        let no_flush = cdb[4] & 0x04 != 0;
+        if !(start || no_flush)
+            && let Err(sense) = self.tell_loss(nexus)
+        {
+            return Disposition::Check(sense);
+        }
         self.stopped = !start;
         self.refresh_gates();
-        let no_flush = cdb[4] & 0x04 != 0;
         if start || no_flush {
             return Disposition::Good;
         }

@@ -9,6 +9,7 @@ use crate::attention::Attention;
 use crate::cdb::Cdb;
 use crate::config::{ConfigError, LuConfig};
 use crate::disposition::{DataOut, Disposition, Failure};
+use crate::losses::Departed;
 use crate::mode::ModeState;
 use crate::nexus::{AttachError, NexusId, Nexuses};
 use crate::path::Path;
@@ -51,6 +52,7 @@ pub struct LogicalUnit {
     pub(crate) max_transfer: u32,
     pub(crate) block_size: BlockSize,
     pub(crate) nexuses: Nexuses,
+    pub(crate) departed: Departed,
     pub(crate) mode: ModeState,
     pub(crate) reservations: Reservations,
     pub(crate) config: LuConfig,
@@ -74,6 +76,7 @@ impl LogicalUnit {
             max_transfer: if config.limits.max_transfer == 0 { u32::MAX } else { config.limits.max_transfer },
             block_size: config.block_size,
             nexuses: Nexuses::new(config.limits.nexuses),
+            departed: Departed::default(),
             mode: ModeState::new(&config.write_cache),
             reservations: Reservations::new(config.limits.registrations),
             stopped: false,
@@ -266,6 +269,11 @@ impl LogicalUnit {
         }
         self.detach(nexus);
         self.nexuses.insert(nexus, Arc::clone(&id), port)?;
+        if self.departed.came(&id, port)
+            && let Some(state) = self.nexuses.get_mut(nexus)
+        {
+            state.lost = true;
+        }
         self.reservations.bind(nexus, &id, port);
         self.refresh_nexus(nexus);
         Ok(())
@@ -274,7 +282,9 @@ impl LogicalUnit {
     /// The nexus is gone (I_T nexus loss, SAM-5 6.3.4): its SPC-2 reservation ends; its
     /// registration and persistent reservation stay.
     pub fn detach(&mut self, nexus: NexusId) {
-        if self.nexuses.remove(nexus).is_some() && self.reservations.unbind(nexus) {
+        let Some(gone) = self.nexuses.remove(nexus) else { return };
+        self.departed.went(gone.id, gone.port, gone.lost);
+        if self.reservations.unbind(nexus) {
             self.refresh_conflicts();
         }
     }
@@ -300,14 +310,6 @@ impl LogicalUnit {
                 Reset::Power => Attention::PowerOn,
             },
         );
-    }
-
-    /// The device may have lost what it was given and had not flushed: the next SYNCHRONIZE CACHE of each nexus
-    /// fails, once, as it cannot make stable what is not there. That the device was reset is for the caller to establish.
-    pub fn lose_unflushed(&mut self) {
-        for (_, state) in self.nexuses.iter_mut() {
-            state.lost = true;
-        }
     }
 
     /// Establishes a unit attention condition for one nexus.

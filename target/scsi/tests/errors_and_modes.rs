@@ -183,6 +183,49 @@ fn what_the_device_has_lost_no_flush_makes_stable() {
 }
 
 #[test]
+fn every_command_that_flushes_tells_of_a_loss_and_then_does_nothing() {
+    let off = |rig: &mut Rig| rig.send(0, &[0x15, 0x10, 0, 0, 24], &caching(false));
+    let mut rig = Rig::new();
+    rig.unit.lose_unflushed();
+    assert_eq!(sense(off(&mut rig)), (3, 0x0c, 0));
+    assert!(rig.unit.write_cache_enabled(), "nothing was changed");
+    assert!(matches!(off(&mut rig), Disposition::Deferred(_)), "once");
+    rig.unit.lose_unflushed();
+    assert_eq!(rig.run(0, &[0x1b, 0, 0, 0, 5]), Disposition::Good, "to start flushes nothing");
+    assert_eq!(sense(rig.run(0, &[0x1b, 0, 0, 0, 0])), (3, 0x0c, 0));
+    assert_eq!(rig.run(0, &[0]), Disposition::Good, "not stopped");
+    assert!(matches!(rig.run(0, &[0x1b, 0, 0, 0, 0]), Disposition::Block(BlockOp::Flush { .. })));
+}
+
+#[test]
+fn a_session_that_is_made_again_hears_of_a_loss_that_came_before_or_meanwhile() {
+    let flush = ten(0x35, 0, 0, 0);
+    let hears = |rig: &mut Rig, host: u32| {
+        rig.clear(host);
+        matches!(rig.run(host, &flush), Disposition::Check(_))
+    };
+    // Lost while it was there, and while it was away.
+    for early in [true, false] {
+        let mut rig = Rig::new();
+        rig.unit.attach(NexusId(4), id(4), 2).unwrap();
+        assert!(!hears(&mut rig, 4));
+        if early {
+            rig.unit.lose_unflushed();
+        }
+        rig.unit.detach(NexusId(4));
+        if !early {
+            rig.unit.lose_unflushed();
+        }
+        rig.unit.attach(NexusId(5), id(4), 1).unwrap();
+        assert!(!hears(&mut rig, 5), "another port's nexus is another nexus");
+        rig.unit.attach(NexusId(6), id(4), 2).unwrap();
+        assert!(hears(&mut rig, 6) && !hears(&mut rig, 6));
+        rig.unit.attach(NexusId(7), id(7), 2).unwrap();
+        assert!(!hears(&mut rig, 7), "nor is one that was never here told");
+    }
+}
+
+#[test]
 fn unit_attentions_come_first_once_and_in_order() {
     let mut rig = Rig::new();
     rig.unit.establish_all(Some(NexusId(1)), Attention::LunsChanged);

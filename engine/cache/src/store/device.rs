@@ -115,6 +115,20 @@ impl Store {
         }
     }
 
+    /// As [`Volume::writes`].
+    #[must_use]
+    pub fn writes(&self) -> u64 {
+        match &self.kind {
+            Kind::Direct(volume) => volume.writes(),
+            Kind::Cached(cached) => cached.volume.writes(),
+        }
+    }
+
+    /// As [`Volume::made_stable`].
+    pub fn made_stable(&mut self, writes: u64) {
+        self.behind().made_stable(writes);
+    }
+
     /// Whether pages that are written stay in use as the volume's own, or the cache's.
     #[must_use]
     pub fn keeps_pages(&self) -> bool {

@@ -197,7 +197,7 @@ impl Disk {
             Err(_) => 0,
         };
         if moved > 0 && !piece.stable {
-            (self.unflushed, self.written) = (true, true);
+            self.has_written();
         }
         // What is still to be written, unless all is, or something is against it.
         let mut rest = None;
@@ -265,7 +265,7 @@ impl Disk {
         let task = &mut self.tasks[usize::from(piece.task)];
         match result {
             Ok(_) => {
-                (self.unflushed, self.written) = (true, true);
+                self.has_written();
                 if let (Some(holes), Op::Discard(..)) = (&mut self.holes, op) {
                     holes.discarded(piece.offset, piece.len);
                 }
@@ -312,7 +312,7 @@ impl Disk {
         }
         self.flushes.now = waited;
         if result.is_err() {
-            (self.unflushed, self.written) = (true, true);
+            self.has_written();
         }
     }
 }

@@ -132,6 +132,8 @@ pub(crate) struct Disk {
     unflushed: bool,
     /// Something was written since the last flush, that the device may lose with its power.
     written: bool,
+    /// How often anything was.
+    writes: u64,
     /// The device is back from where it may have lost what was written; until somebody asks.
     lost: bool,
     /// Device operations that the ring had no room for.
@@ -186,6 +188,7 @@ impl Disk {
             },
             unflushed: true,
             written: false,
+            writes: 0,
             lost: false,
             held: VecDeque::with_capacity(depth),
             retry_at: Time::NEVER,
@@ -442,6 +445,22 @@ impl Disk {
         }
         let free = u64::from(cx.pool.arena().free_for_hosts(Class::Page));
         wanted > free.saturating_sub(more).saturating_mul(4)
+    }
+
+    /// The device has taken something that it may lose.
+    fn has_written(&mut self) {
+        (self.unflushed, self.written) = (true, true);
+        self.writes += 1;
+    }
+
+    /// How often the device took something that it may lose.
+    pub(crate) fn writes(&self) -> u64 {
+        self.writes
+    }
+
+    /// Somebody else's flush of the same device has made stable what it had taken when [`writes`](Self::writes) was that.
+    pub(crate) fn made_stable(&mut self, writes: u64) {
+        self.written &= self.writes != writes;
     }
 
     /// Whether the device may have lost something since this was asked for.

@@ -364,6 +364,11 @@ impl Many {
         self.under_way == 0 && (self.fault.is_some() || sent && last)
     }
 
+    /// Whether it came to flush the device for all shards.
+    pub(super) fn has_flushed(&self) -> bool {
+        self.phase == Phase::Flush
+    }
+
     /// Whether a part waits to be sent again.
     pub(super) fn repeats(&self) -> bool {
         !self.later.is_empty()
