@@ -4,16 +4,20 @@
 //! | --- | --- |
 //! | `array` | one of the two: its folder, configuration and process |
 //! | `load` | stamped writes through an initiator of our own, and what must be read again |
+//! | `interrupt` | what a signal takes away |
 //!
-//! Everything lies in one temporary folder, which goes with the arrays at the end, also where something fails.
+//! Everything lies in one temporary folder, which goes with the arrays at the end, also where something fails or we are
+//! interrupted.
 
 mod array;
+mod interrupt;
 mod load;
 
 use crate::ask::millis;
 use crate::cli::{Command, PairCommand};
 use crate::pair::{Ways, create, seconds};
 use array::{Array, Folder};
+use interrupt::Children;
 use kagami_admin::pair::{Group, Marker, Ordered, PairSwap};
 use kagami_admin::{Refusal, Reply, Request};
 use load::Load;
@@ -47,7 +51,15 @@ pub fn run(kagamid: Option<&Path>, keep: bool, load: &str) -> Result<u8, Refusal
     let seconds = Duration::from_millis(millis(load)?);
     let program = array::program(kagamid)?;
     let folder = Folder::new()?;
-    let (tokyo, osaka) = array::two(&program, folder.path(), SIZE)?;
+    let children = Children::catch((!keep).then(|| folder.path().to_owned()))?;
+    let (tokyo, osaka) = match array::two(&program, folder.path(), SIZE, &children) {
+        Ok(two) => two,
+        Err(refusal) => {
+            // Where it failed because of a signal, that decides how we end.
+            drop(children.hold());
+            return Err(refusal);
+        }
+    };
     let mut demo = Demo { tokyo, osaka, written: Written::new(), begun: Instant::now(), seconds };
     let result = demo.all();
     if keep {
@@ -64,6 +76,8 @@ pub fn run(kagamid: Option<&Path>, keep: bool, load: &str) -> Result<u8, Refusal
         demo.tokyo.end();
         demo.osaka.end();
     }
+    // Where it ended because of a signal, that decides how we end.
+    drop(children.hold());
     result.map(|()| 0)
 }
 

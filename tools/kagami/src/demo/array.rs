@@ -1,5 +1,6 @@
 //! One of the demonstration's arrays.
 
+use super::interrupt::Children;
 use kagami_admin::Refusal;
 use rustix::process::{Pid, Signal, kill_process};
 use std::net::TcpListener;
@@ -77,13 +78,22 @@ pub struct Array {
 }
 
 /// Two arrays that know each other, each with a volume, a journal and a command device.
-pub fn two(program: &Path, folder: &Path, size: u64) -> Result<(Array, Array), Refusal> {
+pub fn two(program: &Path, folder: &Path, size: u64, children: &Children) -> Result<(Array, Array), Refusal> {
     let (one, two) = ports()?;
     // Each on a CPU of its own, where there are several.
     let last = std::thread::available_parallelism().map_or(1, usize::from) - 1;
-    let tokyo = Array::start(program, folder, "tokyo", one, ("osaka", two), 0, size)?;
-    let osaka = Array::start(program, folder, "osaka", two, ("tokyo", one), last, size)?;
+    let place = Place { program, folder, size, children };
+    let tokyo = Array::start(&place, "tokyo", one, ("osaka", two), 0)?;
+    let osaka = Array::start(&place, "osaka", two, ("tokyo", one), last)?;
     Ok((tokyo, osaka))
+}
+
+/// What both arrays have in common.
+struct Place<'a> {
+    program: &'a Path,
+    folder: &'a Path,
+    size: u64,
+    children: &'a Children,
 }
 
 /// Two ports that nobody uses at the moment.
@@ -97,14 +107,13 @@ fn ports() -> Result<(u16, u16), Refusal> {
 
 impl Array {
     fn start(
-        program: &Path,
-        folder: &Path,
+        place: &Place<'_>,
         name: &'static str,
         port: u16,
         (peer, peer_port): (&str, u16),
         core: usize,
-        size: u64,
     ) -> Result<Self, Refusal> {
+        let Place { program, folder, size, children } = *place;
         let wrong = |what: &str, error: std::io::Error| Refusal::failed(format!("{what}: {error}"));
         let socket = folder.join(format!("{name}.sock"));
         let config = folder.join(format!("{name}.toml"));
@@ -122,13 +131,10 @@ impl Array {
         let log = std::fs::File::create(folder.join(format!("{name}.log")));
         let log = log.map_err(|error| wrong("its log cannot be written", error))?;
         let err = log.try_clone().map_err(|error| wrong("its log cannot be written", error))?;
-        let child = Command::new(program)
-            .arg("--config")
-            .arg(&config)
-            .stdin(Stdio::null())
-            .stdout(log)
-            .stderr(err)
-            .spawn()
+        let mut command = Command::new(program);
+        command.arg("--config").arg(&config).stdin(Stdio::null()).stdout(log).stderr(err);
+        let child = children
+            .spawn(&mut command)
             .map_err(|error| wrong(&format!("{} cannot be started", program.display()), error))?;
         let mut array = Self { name, port, socket, child: Some(child) };
         array.wait(folder)?;
