@@ -23,6 +23,11 @@ pub struct DeviceError {
 pub enum Misuse {
     /// There is nothing at the path, and no size to make a file of.
     Missing,
+    /// There is nothing at the path, and although a size is given no file is made there: a misspelt device must not become
+    /// one.
+    NotMade,
+    /// There is nothing at the path, and no folder to make a file in.
+    NoFolder,
     /// There is something that is neither a block device nor a file.
     NotADevice,
     /// Something else has it open exclusively (a file system, another array, an old process).
@@ -77,6 +82,10 @@ impl fmt::Display for Misuse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing => f.write_str("does not exist; give a size to have a file made"),
+            Self::NotMade => f.write_str(
+                "does not exist, and under /dev no file is made; make it first, or name another folder",
+            ),
+            Self::NoFolder => f.write_str("cannot be made: there is no such folder"),
             Self::NotADevice => f.write_str("is neither a block device nor a file"),
             Self::InUse => f.write_str("is in use (mounted, or held by another process)"),
             Self::TooSmall { wanted, actual } => {

@@ -63,11 +63,11 @@ pub fn probe(volume: &VolumePlan, busy: bool) -> Result<Option<(DeviceFacts, Byt
                 // The data folder is made at start; any other must be there.
                 let made = folder.parent().is_some_and(Path::is_dir);
                 if !made {
-                    return Err(fail(Misuse::Missing));
+                    return Err(fail(Misuse::NoFolder));
                 }
             }
             if folder.starts_with("/dev") {
-                return Err(fail(Misuse::Missing));
+                return Err(fail(Misuse::NotMade));
             }
             return Ok(Some((missing(size), size)));
         }
@@ -112,6 +112,7 @@ pub(super) fn reopen(volume: &VolumePlan) -> Result<OpenDevice, Misuse> {
     }
     match open_path(path, volume, Duration::ZERO, false) {
         // It went again meanwhile.
+        Err(Misuse::NotMade) => Err(Misuse::Missing),
         Err(Misuse::Io(_, error))
             if error.raw_os_error().is_some_and(|code| {
                 [Errno::NXIO, Errno::NODEV, Errno::NOENT].contains(&Errno::from_raw_os_error(code))
@@ -137,6 +138,7 @@ pub(super) fn measure(volume: &VolumePlan, file: &File) -> Result<(DeviceFacts, 
 fn open_path(path: &Path, volume: &VolumePlan, wait: Duration, created: bool) -> Result<OpenDevice, Misuse> {
     let deadline = Instant::now() + wait;
     let kind = fs::metadata(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound if volume.size.is_some() && path.starts_with("/dev") => Misuse::NotMade,
         io::ErrorKind::NotFound => Misuse::Missing,
         _ => Misuse::Io("cannot be looked at", error),
     })?;

@@ -71,7 +71,10 @@ fn files_grow_and_do_not_shrink_silently() {
 fn what_is_no_device_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     assert!(matches!(reason(&volume(&folder.path().join("none"), "")), Misuse::Missing));
-    assert!(matches!(reason(&volume(Path::new("/dev/no-such-disk"), "size = \"1MiB\"\n")), Misuse::Missing));
+    let under_dev = volume(Path::new("/dev/no-such-disk"), "size = \"1MiB\"\n");
+    assert!(matches!(reason(&under_dev), Misuse::NotMade));
+    assert!(matches!(probe(&under_dev, false).unwrap_err().reason, Misuse::NotMade));
+    assert!(matches!(reason(&volume(Path::new("/dev/no-such-disk"), "")), Misuse::Missing));
     assert!(!Path::new("/dev/no-such-disk").exists());
     assert!(matches!(reason(&volume(Path::new("/dev/null"), "")), Misuse::NotADevice));
     assert!(probe(&volume(folder.path(), ""), false).is_err());
@@ -81,7 +84,7 @@ fn what_is_no_device_is_refused() {
     assert!(error.to_string().starts_with("t:4: volume[0]: "), "{error}");
     assert!(matches!(error.reason, Misuse::Ragged { .. }));
     let orphan = volume(&folder.path().join("a/b/c"), "size = \"1MiB\"\n");
-    assert!(matches!(probe(&orphan, false).unwrap_err().reason, Misuse::Missing));
+    assert!(matches!(probe(&orphan, false).unwrap_err().reason, Misuse::NoFolder));
 }
 
 #[test]
