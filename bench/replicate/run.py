@@ -24,6 +24,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import statistics
 import subprocess
 import tempfile
@@ -186,16 +187,16 @@ class Bench:
             self.binaries = ROOT / "build" / "release"
         self.open = []
 
-    def arrays(self, delay="0ms", bandwidth="0", mode="writeback"):
-        """Array one on the first core, array two on the second, each reaching the other over a line."""
+    def arrays(self, delay="0ms", bandwidth="0", mode="writeback", direct=False):
+        """Array one on the first core, array two on the second, each reaching the other over a line, or without one."""
         self.mode = mode
-        port = self.options.port
-        self.lines = [
+        port, far = self.options.port, 0 if direct else 2
+        self.lines = [] if direct else [
             self.keep(Line(self, port + 2, port, delay, bandwidth)),
             self.keep(Line(self, port + 3, port + 1, delay, bandwidth)),
         ]
-        one = self.keep(Array(self, "one", "two", port, port + 3, 0))
-        two = self.keep(Array(self, "two", "one", port + 1, port + 2, 1))
+        one = self.keep(Array(self, "one", "two", port, port + 1 + far, 0))
+        two = self.keep(Array(self, "two", "one", port + 1, port + far, 1))
         one.wait(), two.wait()
         self.one, self.two = one, two
         return one, two
@@ -351,6 +352,8 @@ def row_catch_up(bench):
     wide = 250_000_000
     for name, delay, bandwidth in (("2 Gb/s, 50 ms", "25ms", str(wide)), ("loopback", "0ms", "0")):
         one, two = bench.arrays(delay=delay, bandwidth=bandwidth)
+        # What is written later is there already: the first touch of memory is not to be measured.
+        bench.fill(one, bench.options.behind * 5 // 4)
         bench.pair()
         for line in bench.lines:
             line.order("hang")
@@ -381,6 +384,29 @@ def row_catch_up(bench):
             f" the first tenth after {inner[0][0]:.2f} s; between {speed / 2**20:,.0f} MiB/s{busy}; CPU seconds a GiB {cpu[0]:.2f} at array one and {cpu[1]:.2f} at array two"
         )
         bench.close()
+    # Without a relay, which takes its share of two cores: array two is stopped meanwhile.
+    one, two = bench.arrays(direct=True)
+    bench.fill(one, bench.options.behind * 5 // 4)
+    bench.pair()
+    two.process.send_signal(signal.SIGSTOP)
+    rate = bench.options.behind * 4 // 3
+    bench.load(one, "--read", 0, "--block", "256KiB", "--connections", 1, "--depth", 8, "--rate", rate, seconds=3)
+    behind, cpu = one.status()["lag_bytes"] or 0, (one.cpu(), two.cpu())
+    two.process.send_signal(signal.SIGCONT)
+    samples, began = [(0.0, behind)], time.monotonic()
+    while samples[-1][1] > behind // 10 and samples[-1][0] < 30:
+        time.sleep(0.05)
+        samples.append((time.monotonic() - began, one.status()["lag_bytes"] or 0))
+    inner = [sample for sample in samples if sample[1] <= 0.9 * behind]
+    cpu = [(array.cpu() - before) * 2**30 / behind for array, before in zip((one, two), cpu)]
+    speed = (inner[0][1] - inner[-1][1]) / max(0.001, inner[-1][0] - inner[0][0]) if len(inner) > 1 else 0
+    overall = (behind - samples[-1][1]) / samples[-1][0]
+    print(
+        f"catch-up without a relay: {behind >> 20} MiB behind, {samples[-1][1] >> 20} left after {samples[-1][0]:.2f} s:"
+        f" {overall / 2**20:,.0f} MiB/s, behind the first tenth {speed / 2**20:,.0f};"
+        f" CPU seconds a GiB {cpu[0]:.2f} at array one and {cpu[1]:.2f} at array two"
+    )
+    bench.close()
 
 
 def row_formation(bench):

@@ -2,7 +2,7 @@
 //!
 //! Entries come in any order, as several cores took their sequences; a frame has those that follow each other without a
 //! gap. How many wait for how long adapts to the device: with nothing under way a frame is begun at once; else they wait
-//! for as long as half a frame takes, or until there is much to write. Entries for which nobody waits, as their hosts were
+//! for a quarter of what a frame takes, or until there is much to write. Entries for which nobody waits, as their hosts were
 //! answered, wait for company a little longer, so that there is not a frame for each. A frame names the very pages that hosts
 //! wrote; only data that do not fill pages are copied together.
 //!
@@ -313,7 +313,7 @@ impl Writer {
         {
             return Time(0);
         }
-        let patience = if wanted { (self.latency / 2).min(LONGEST_WAIT) } else { COMPANY };
+        let patience = if wanted { (self.latency / 4).min(LONGEST_WAIT) } else { COMPANY };
         Time(self.ready_since.0.saturating_add(patience))
     }
 

@@ -209,8 +209,8 @@ fn frames_gather_while_others_are_under_way() {
     let first = writer.next_write(&pool(), Time(200_000), 0).unwrap();
     let (head, data) = write(2, 4096);
     writer.push(head, data, Time(210_000));
-    assert_eq!(writer.when(), Time(260_000));
-    assert!(writer.next_write(&pool(), Time(259_999), 0).is_none());
+    assert_eq!(writer.when(), Time(235_000));
+    assert!(writer.next_write(&pool(), Time(234_999), 0).is_none());
     // Much data is worth a frame at once.
     let (head, data) = write(3, 256 << 10);
     writer.push(head, data, Time(220_000));
