@@ -173,6 +173,11 @@ def said(site):
     late = group.story()
     generation = group.osaka.status()["generation"]
     dry = group.osaka.kagami("pair", "takeover", "erp", "--dry-run").stdout
+    # It says soon that it speaks of what it heard last.
+    time.sleep(2.3)
+    soon = group.tokyo.kagami("pair", "swap", "erp", "--dry-run", codes=(0, 3, 5))
+    if soon.returncode == 0 and "not been heard of for" not in soon.stdout:
+        raise Failed(f"a dry run of a swap takes the peer to be there: {soon.stdout}")
     wait("the peer is missed", 20, lambda: group.tokyo.status()["peer_error"])
     swap = group.tokyo.kagami("pair", "swap", "erp", "--dry-run", codes=(3, 5))
     site.cut("up")

@@ -140,6 +140,15 @@ class Proof:
         self.primary.kagami("pair", "delete", "erp")
         if self.secondary.knows():
             raise Failed("the group is still there")
+        self.primary.kagami("pair", "delete", "erp", codes=(12,))
+        # Where it ended at one array only, that one ends it at the other.
+        self.primary.kagami("pair", "create", "--group", "erp", "--primary", f"{self.primary.name}:0",
+                            "--secondary", f"{self.secondary.name}:0", "--wait")
+        self.primary.kagami("pair", "delete", "erp", "--here")
+        self.primary.kagami("pair", "delete", "erp", "--here", codes=(12,))
+        self.primary.kagami("pair", "delete", "erp")
+        if self.secondary.knows():
+            raise Failed("the group is still there where the order was not given")
         self.load(0.2)
         self.say("ended")
 

@@ -34,7 +34,7 @@ use copy::Copy;
 use fetch::Fetch;
 use figures::Meter;
 use flow::Bucket;
-use kagami_journal::{Bits, Layout};
+use kagami_journal::{BLOCK, Bits, Layout};
 use kagami_memory::Class;
 use kagami_types::{BlockError, JournalPos, Sequence, Time};
 use queue::{Bad, Queue};
@@ -428,6 +428,8 @@ impl Sink {
 
     /// Host-driven: reads up to that place, or to what is stable there by then; [`SinkEvent::Acquired`] tells how far.
     pub fn acquire(&mut self, cx: &mut Context<'_>, to: u64) {
+        // An order may name any byte; journals are read in whole blocks.
+        let to = to.div_ceil(BLOCK).saturating_mul(BLOCK);
         self.read_to = self.read_to.max(to);
         self.acquiring = Some(to);
         self.poll_at = cx.now;
@@ -486,6 +488,13 @@ impl Sink {
     #[must_use]
     pub fn is_at_limit(&self) -> bool {
         self.limit_told || self.limit_passed
+    }
+
+    /// Up to where entries may be applied. A marker becomes a sequence as soon as it is found, which is before anything behind
+    /// it is named as a target.
+    #[must_use]
+    pub fn limit(&self) -> &Limit {
+        self.restore.limit()
     }
 
     /// There is a limit.

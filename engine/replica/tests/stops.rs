@@ -78,13 +78,21 @@ fn behind(world: &World, array: usize) -> u64 {
     positions.read.saturating_sub(positions.restored)
 }
 
-/// The secondary stops at a marker, and more than that is read.
-fn held_back(world: &mut World) {
+/// The secondary stops at a marker, and more than that is read. The last sequence that is restored.
+fn held_back(world: &mut World) -> u64 {
     let number = world.order(1, Order::Restore(RestoreTo::Marker("stop".to_owned())));
     pass(world, Duration::from_millis(20));
     assert_eq!(ordered(world, 0, Order::Marker { name: "stop".to_owned(), wait: false }).0, 0);
     assert!(world.until(LONG, |world| world.script.answers.contains_key(&number)));
-    assert!(world.until(LONG, |world| behind(world, 1) > 40 << 10), "nothing is held back");
+    let result = &world.script.answers[&number];
+    assert_eq!(result.exit_code(), 0, "{}", result.text());
+    let last = result.text().rsplit(' ').next().and_then(|number| number.parse().ok()).expect("a sequence");
+    let read = world.reports()[1].as_ref().expect("a report").positions.read;
+    let more = |world: &World| {
+        world.reports()[1].as_ref().is_some_and(|report| report.positions.read > read + (40 << 10))
+    };
+    assert!(world.until(LONG, more), "nothing is held back");
+    last
 }
 
 #[test]
@@ -177,4 +185,42 @@ fn a_secondary_whose_journal_has_rotted_copies_what_its_entries_are_about() {
         assert!(copied(&world) < 400, "seed {seed}: {} granules are copied", copied(&world));
         paired(&mut world);
     }
+}
+
+#[test]
+fn a_limit_of_restore_holds_over_a_restart() {
+    for seed in 31..35 {
+        let mut world = calm(seed, Options::default());
+        let last = held_back(&mut world);
+        // The journal is not to fill meanwhile.
+        world.hosts.stopped = true;
+        world.crash(1);
+        assert!(world.until(LONG, |world| world.reports()[1].is_some()), "{:?}", world.failure);
+        pass(&mut world, Duration::from_secs(2));
+        let restored = world.reports()[1].as_ref().expect("a report").positions.restored_sequence;
+        assert_eq!(
+            restored.0, last,
+            "seed {seed}: restored beyond the limit after a restart, or not up to it"
+        );
+        assert!(behind(&world, 1) > 40 << 10, "seed {seed}: nothing is held back any more");
+        // Lifted, it is so for good.
+        let (code, text) = ordered(&mut world, 1, Order::Restore(RestoreTo::Read));
+        assert_eq!(code, 0, "{text}");
+        world.crash(1);
+        paired(&mut world);
+        equal_at_last(&mut world);
+    }
+}
+
+#[test]
+fn a_restore_to_a_time_ends_without_anything_newer() {
+    let mut world = calm(41, Options::default());
+    pass(&mut world, Duration::from_millis(300));
+    world.hosts.stopped = true;
+    pass(&mut world, Duration::from_millis(500));
+    let last = world.reports()[1].as_ref().expect("a report").consistent_at;
+    let (code, text) = ordered(&mut world, 1, Order::Restore(RestoreTo::Time(last + 1)));
+    assert_eq!(code, 0, "{text}");
+    let (code, text) = ordered(&mut world, 1, Order::Restore(RestoreTo::Read));
+    assert_eq!(code, 0, "{text}");
 }

@@ -26,6 +26,8 @@ const PENDING: usize = 32;
 const DONE: usize = 16;
 /// A far page older than that says nothing of now.
 const FRESH: Duration = Duration::from_secs(3);
+/// After that a dry run says that the other side is silent.
+const SILENT: Duration = Duration::from_millis(1500);
 
 const SWAP: Order = Order::Swap { dry_run: false };
 
@@ -53,7 +55,10 @@ enum At {
     Serves,
     Marks(Sequence),
     Acquires,
-    Restores,
+    /// Up to a limit, which is durable with that version of the superblock.
+    Restores(u64),
+    /// Restoring has no limit any more; so is that.
+    Unlimited(u64),
     Deletes,
 }
 
@@ -426,13 +431,24 @@ impl Live {
                 None if late => Next::Answer(OrderResult::TimedOut("reading goes on".to_owned())),
                 None => Next::Stay,
             },
-            At::Restores => match self.orders.restored.take() {
+            At::Restores(limit) | At::Unlimited(limit) if !self.saver.is_durable(limit) => match late {
+                true => Next::Answer(OrderResult::TimedOut(
+                    "the journal takes no limit of restore yet".to_owned(),
+                )),
+                false => Next::Stay,
+            },
+            At::Unlimited(_) => {
+                Next::Answer(OrderResult::Done("restoring goes on without a limit".to_owned()))
+            }
+            At::Restores(_) => match self.orders.restored.take() {
                 None if std::mem::take(&mut self.orders.no_marker) => {
                     let text = "that marker is not among what was read: nothing was restored";
                     Next::Answer(OrderResult::Refused(text.to_owned()))
                 }
                 Some(to) => Next::Answer(OrderResult::Done(format!("restored up to {to}"))),
-                None if late => Next::Answer(OrderResult::TimedOut("restoring goes on".to_owned())),
+                None if late => Next::Answer(OrderResult::TimedOut(
+                    "not there yet; restoring goes on until it is, and ends there".to_owned(),
+                )),
                 None => Next::Stay,
             },
             At::Deletes if record.deleted => {
@@ -514,9 +530,19 @@ impl Live {
             Order::Swap { dry_run } => {
                 let behind = self.swap_lag(cx);
                 if *dry_run {
-                    return Next::Answer(OrderResult::Done(format!(
-                        "a swap would stop this side, bring the last {behind:.1} s to the other, and exchange them"
-                    )));
+                    let silent = self.link.heard.map_or(Duration::ZERO, |heard| cx.now.since(heard));
+                    let text = if silent >= SILENT {
+                        format!(
+                            "the other array has not been heard of for {:.1} s; if it is there, a swap would stop this \
+                             side, bring what is missing to it ({behind:.1} s or more), and exchange them",
+                            silent.as_secs_f64()
+                        )
+                    } else {
+                        format!(
+                            "a swap would stop this side, bring the last {behind:.1} s to the other, and exchange them"
+                        )
+                    };
+                    return Next::Answer(OrderResult::Done(text));
                 }
                 if record.fence.is_some() {
                     self.link.want_write = true;
@@ -612,8 +638,9 @@ impl Live {
                 };
                 sink.set_limit(cx, limit);
                 if poller && *to == RestoreTo::Read {
-                    let text = "restoring goes on without a limit";
-                    return Next::Answer(OrderResult::Done(text.to_owned()));
+                    self.note_limit();
+                    let version = self.saver.save();
+                    return self.set(at, At::Unlimited(version));
                 }
                 // What a host drives goes as far as an order says, of what was read; the sink does so itself where it finds a
                 // marker.
@@ -622,7 +649,10 @@ impl Live {
                     let end = if let RestoreTo::Place(place) = to { *place } else { read.offset };
                     sink.restore_up_to(cx, end);
                 }
-                self.set(at, At::Restores)
+                // It holds over a restart.
+                self.note_limit();
+                let version = self.saver.save();
+                self.set(at, At::Restores(version))
             }
             Order::Purge { to } => {
                 let Some(source) = &mut self.source else { return Next::Stay };

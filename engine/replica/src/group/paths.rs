@@ -5,7 +5,7 @@ use crate::context::Context;
 use crate::mail::VolumeIndex;
 use crate::page::StatusPage;
 use crate::record::{Fence, Formation, Record, Side, State};
-use crate::sink::{Drive, FarView, Places, Sink, SinkEvent, SinkPlan, SinkVolume, Trouble};
+use crate::sink::{Drive, FarView, Limit, Places, Sink, SinkEvent, SinkPlan, SinkVolume, Trouble};
 use crate::source::{Confirmed, Source, SourceEvent, SourcePlan, SourceVolume};
 use kagami_types::{BlockSize, JournalPos, Sequence};
 use std::time::Duration;
@@ -220,11 +220,25 @@ impl Live {
         self.sink_confirms = false;
         // What the sink before this one has formed was another copy.
         self.orders.formed = None;
-        self.sink = Some(Sink::begin(cx, plan));
+        let mut sink = Sink::begin(cx, plan);
+        let limit = self.saver.next.limit.clone();
+        if limit != Limit::None {
+            // What an operator holds back stays back over a restart.
+            sink.set_limit(cx, limit);
+        }
+        self.sink = Some(sink);
+    }
+
+    /// The limit of restore goes to the superblock with the places.
+    pub(super) fn note_limit(&mut self) {
+        if let Some(sink) = &self.sink {
+            self.saver.next.limit = sink.limit().clone();
+        }
     }
 
     pub(super) fn drop_sink(&mut self) {
         self.sink = None;
+        self.saver.next.limit = Limit::None;
         self.sink_saves = None;
         self.sink_polls = Polls::No;
         self.sink_confirms = false;
@@ -247,6 +261,7 @@ impl Live {
                 }
                 SinkEvent::Save(places) => {
                     self.set_places(places);
+                    self.note_limit();
                     self.sink_saves = Some(self.saver.save());
                 }
                 SinkEvent::RegionsDone(volume, runs) => {

@@ -10,7 +10,10 @@
 use super::pages;
 use crate::action::{DeviceEnd, DeviceOp};
 use crate::context::{Context, Owner};
+use crate::order::NAME;
 use crate::record::{RECORD, Record, RecordError};
+use crate::sink::Limit;
+use crate::wire::{Get, Put};
 use kagami_journal::Superblock;
 use kagami_types::{Sequence, Time};
 use std::time::Duration;
@@ -25,6 +28,8 @@ pub(super) struct Durable {
     pub(super) record: Record,
     /// The last sequence that may have been applied at a secondary.
     pub(super) target_sequence: Sequence,
+    /// Up to where an operator lets entries be applied.
+    pub(super) limit: Limit,
     /// The version of the newest far page that was known: what is durable may rest on it, so none that is older counts.
     pub(super) far_version: u64,
 }
@@ -32,9 +37,49 @@ pub(super) struct Durable {
 /// Where `far_version` lies in the record's room.
 const FAR_AT: usize = RECORD - 8;
 
+/// Bytes of a limit: its kind, the length of a marker's name, six of zero, a number, and the name.
+const LIMIT: usize = 16 + NAME;
+
+fn limit_bytes(limit: &Limit) -> [u8; LIMIT] {
+    let mut bytes = [0; LIMIT];
+    let (kind, number, name): (u8, u64, &[u8]) = match limit {
+        Limit::None => (0, 0, &[]),
+        Limit::Sequence(sequence) => (1, sequence.0, &[]),
+        Limit::Offset(offset) => (2, *offset, &[]),
+        Limit::Time(time) => (3, *time, &[]),
+        // No longer one is accepted.
+        Limit::Marker(name) => (4, 0, name.get(..NAME).unwrap_or(name)),
+    };
+    let mut put = Put::new(&mut bytes);
+    put.u8(kind);
+    put.u8(u8::try_from(name.len()).unwrap_or(0));
+    put.bytes(&[0; 6]);
+    put.u64(number);
+    put.bytes(name);
+    bytes
+}
+
+/// None where the bytes say what no limit says; no bytes, as before there were limits here, are no limit.
+fn limit_of(bytes: &[u8]) -> Option<Limit> {
+    if bytes.is_empty() {
+        return Some(Limit::None);
+    }
+    let mut get = Get::new(bytes);
+    let (kind, len) = (get.u8()?, get.u8()?);
+    let number = u64::from_le_bytes(bytes.get(8..16)?.try_into().ok()?);
+    Some(match kind {
+        0 => Limit::None,
+        1 => Limit::Sequence(Sequence(number)),
+        2 => Limit::Offset(number),
+        3 => Limit::Time(number),
+        4 => Limit::Marker(bytes.get(16..16 + NAME)?.get(..usize::from(len))?.to_vec()),
+        _ => return None,
+    })
+}
+
 impl Durable {
     pub(super) fn new(block: Superblock, record: Record) -> Self {
-        Self { block, record, target_sequence: Sequence::ZERO, far_version: 0 }
+        Self { block, record, target_sequence: Sequence::ZERO, limit: Limit::None, far_version: 0 }
     }
 
     /// From what the journal device has.
@@ -45,7 +90,8 @@ impl Durable {
             Ok(u64::from_le_bytes(bytes.ok_or(RecordError::Short)?))
         };
         let (target_sequence, far_version) = (Sequence(number(RECORD)?), number(FAR_AT)?);
-        Ok(Self { block, record, target_sequence, far_version })
+        let limit = limit_of(block.record.get(RECORD + 8..).unwrap_or_default()).ok_or(RecordError::Field)?;
+        Ok(Self { block, record, target_sequence, limit, far_version })
     }
 
     fn encode(&mut self) -> [u8; 4096] {
@@ -54,6 +100,7 @@ impl Durable {
             room.copy_from_slice(&self.far_version.to_le_bytes());
         }
         record.extend(self.target_sequence.0.to_le_bytes());
+        record.extend(limit_bytes(&self.limit));
         self.block.record = record;
         self.block.encode()
     }
@@ -186,5 +233,35 @@ impl Saver {
             Some(at) if (self.wanted || self.half.is_some()) && self.writing.is_none() => at,
             _ => Time::NEVER,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_come_back() {
+        let marker = Limit::Marker(b"before the upgrade".to_vec());
+        let all = [
+            Limit::None,
+            Limit::Sequence(Sequence(7)),
+            Limit::Offset(1 << 40),
+            Limit::Time(u64::MAX),
+            marker.clone(),
+            Limit::Marker(vec![b'x'; NAME]),
+        ];
+        for limit in all {
+            assert_eq!(limit_of(&limit_bytes(&limit)), Some(limit));
+        }
+        // As a superblock is that was written before there were any.
+        assert_eq!(limit_of(&[]), Some(Limit::None));
+        let mut bad = limit_bytes(&marker);
+        bad[0] = 5;
+        assert_eq!(limit_of(&bad), None);
+        bad[0] = 4;
+        bad[1] = 200;
+        assert_eq!(limit_of(&bad), None);
+        assert_eq!(limit_of(&bad[..20]), None);
     }
 }

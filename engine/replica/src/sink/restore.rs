@@ -150,6 +150,10 @@ impl Restore {
         self.is_idle() && self.again.is_none() && self.applied.sequence >= self.must
     }
 
+    pub(super) fn limit(&self) -> &Limit {
+        &self.limit
+    }
+
     pub(super) fn is_limited(&self) -> bool {
         self.limit != Limit::None
     }

@@ -255,7 +255,8 @@ impl Sink {
         }
         let ended = reach.sequence == applied.sequence
             && (reach.limited || reach.old_enough.is_some() || applied.place.offset >= read.offset);
-        if self.restore.is_limited() && !self.limit_told && !self.limit_passed && reach.at_limit && ended {
+        let at_limit = reach.at_limit || self.nothing_more_within(applied.place.offset, read.offset);
+        if self.restore.is_limited() && !self.limit_told && !self.limit_passed && at_limit && ended {
             self.limit_told = true;
             self.events.push_back(SinkEvent::LimitReached(applied.sequence));
         }
@@ -282,6 +283,19 @@ impl Sink {
             }
             self.drained = Some(applied.sequence);
             self.events.push_back(SinkEvent::Drained(applied.sequence));
+        }
+    }
+
+    /// All is applied that can ever be within the limit, although nothing beyond it is there yet: the place is reached, or the
+    /// primary's clock has passed the time and all that it had by then is applied.
+    fn nothing_more_within(&self, applied: u64, read: u64) -> bool {
+        match self.restore.limit() {
+            Limit::Offset(offset) => applied >= *offset,
+            Limit::Time(time) => {
+                let all = |stable: u64| applied >= read && applied >= stable;
+                self.far.is_some_and(|(view, _)| view.clock > *time && all(view.stable))
+            }
+            Limit::None | Limit::Sequence(_) | Limit::Marker(_) => false,
         }
     }
 

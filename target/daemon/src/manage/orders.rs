@@ -9,7 +9,7 @@ use crate::config::{
     Backend, CacheMode, Chap, Config, Credential, Initiator, Orders, Owner, Peer, Rights, Site, Volume,
 };
 use crate::run::Daemon;
-use kagami_admin::pair::Groups;
+use kagami_admin::pair::{Groups, Ordered, PairDelete};
 use kagami_admin::request::{
     Chap as ChapOrder, InitiatorAdd, InitiatorRemove, InitiatorSet, PeerAdd, PeerRemove, Place, VolumeCreate,
     VolumeGrow, VolumeMask, VolumeRemove, VolumeRename, VolumeUnmask,
@@ -59,6 +59,10 @@ impl Daemon {
                 return self.create_group(&order, who, result).map(Reply::Ordered);
             }
             Request::PairSet(asked) => self.set_group(&asked, who)?,
+            Request::PairDelete(PairDelete { group: Some(name), .. }) if !self.has_group(&name) => {
+                let what = format!("there is no group {name} at {}", self.plan.name);
+                return Ok(Reply::Ordered(Ordered { exit_code: 12, what }));
+            }
             // Those are begun elsewhere, as they take long.
             Request::PairDelete(_)
             | Request::PairSplit(_)

@@ -95,10 +95,19 @@ impl Daemon {
         }
     }
 
+    /// There is a group of that name.
+    pub(super) fn has_group(&self, name: &str) -> bool {
+        self.config.groups.iter().any(|group| group.pairs.is_some() && group.name == name)
+    }
+
     /// The order to a group that a request is, if it is one.
     pub(super) fn group_order(&self, request: &Request) -> Option<Result<GroupOrder, Refusal>> {
         let name = |group: &Option<String>| self.group_named(group.as_deref());
         Some(match request {
+            // There is nobody to give it to, and nothing left to do.
+            Request::PairDelete(PairDelete { group: Some(group), .. }) if !self.has_group(group) => {
+                return None;
+            }
             Request::PairDelete(PairDelete { group, force }) => name(group).and_then(|group| {
                 let owner = group.pairs.as_ref().map_or(Owner::RunTime, |pairs| pairs.owner);
                 self.of_run_time(owner, "group", &group.name)?;

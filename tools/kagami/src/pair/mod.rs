@@ -33,6 +33,8 @@ use std::time::Duration;
 
 /// Between two looks.
 const WATCH: Duration = Duration::from_secs(1);
+/// The exit code of an order that finds nothing to do.
+const ALREADY: u8 = 12;
 
 /// Does a command about pairs; says with which code to exit. `None`: it is none.
 pub fn run(cli: &Cli) -> Option<Result<u8, Refusal>> {
@@ -149,23 +151,20 @@ pub fn request(command: &Command) -> Result<Request, Refusal> {
 
 /// Ends a group at the array that is asked, and then at its peer.
 fn delete(ways: &mut Ways, group: Option<String>, force: bool, here: bool) -> Result<Ordered, Refusal> {
-    let group = ways.group(group)?;
-    let name = Some(group.group.clone());
-    let end = |ways: &mut Ways, array: &str| {
-        let request = Request::PairDelete(PairDelete { group: name.clone(), force });
-        match ways.ask(Some(array), request)? {
-            Reply::Ordered(ordered) => Ok(ordered),
-            _ => Err(Refusal::failed("the array answers something else than what was asked")),
-        }
+    let group = match (ways.group(group.clone()), group) {
+        (Ok(group), _) => group,
+        (Err(refusal), Some(name)) if refusal.code == 3 => return delete_elsewhere(ways, &name, force, here),
+        (Err(refusal), _) => return Err(refusal),
     };
+    let end = |ways: &mut Ways, array: &str| end(ways, Some(array), &group.group, force);
     let own = end(ways, &group.array)?;
     if here {
         return Ok(own);
     }
     match end(ways, &group.peer) {
-        Ok(_) => Ok(Ordered { what: format!("{} at {} and {}", own.what, group.array, group.peer), ..own }),
         // It ended there before.
-        Err(refusal) if refusal.code == 3 && refusal.reason.contains("no group") => Ok(own),
+        Ok(there) if there.exit_code == ALREADY => Ok(own),
+        Ok(_) => Ok(Ordered { what: format!("{} at {} and {}", own.what, group.array, group.peer), ..own }),
         Err(refusal) => Err(Refusal {
             reason: format!(
                 "{} at {}, not at {}: {}; give the order there (--here)",
@@ -174,6 +173,44 @@ fn delete(ways: &mut Ways, group: Option<String>, force: bool, here: bool) -> Re
             ..refusal
         }),
     }
+}
+
+/// Ends a group at one array.
+fn end(ways: &mut Ways, array: Option<&str>, group: &str, force: bool) -> Result<Ordered, Refusal> {
+    let request = Request::PairDelete(PairDelete { group: Some(group.to_owned()), force });
+    match ways.ask(array, request)? {
+        Reply::Ordered(ordered) => Ok(ordered),
+        _ => Err(Refusal::failed("the array answers something else than what was asked")),
+    }
+}
+
+/// The array that is asked does not have the group: one of its peers may, with it as the other side.
+fn delete_elsewhere(ways: &mut Ways, name: &str, force: bool, here: bool) -> Result<Ordered, Refusal> {
+    let mut own = end(ways, None, name, force)?;
+    if here || own.exit_code != ALREADY {
+        return Ok(own);
+    }
+    let Reply::Arrays(arrays) = ways.ask(None, Request::Arrays)? else { return Ok(own) };
+    let local = arrays.arrays.iter().find(|array| array.role == "local").map(|array| array.name.clone());
+    for peer in arrays.arrays.iter().filter(|array| array.role != "local") {
+        let asked = match peer.uuid {
+            Some(_) => ways.ask(Some(&peer.name), Request::PairStatus(GroupNamed { group: None })),
+            None => Err(Refusal::unreachable("it was never met")),
+        };
+        let found = match asked.and_then(groups) {
+            Ok(found) => found,
+            Err(refusal) => {
+                own.what = format!("{}; {} cannot be asked: {}", own.what, peer.name, refusal.reason);
+                continue;
+            }
+        };
+        if found.groups.iter().any(|group| group.group == name && Some(&group.peer) == local.as_ref()) {
+            let there = end(ways, Some(&peer.name), name, force)?;
+            return Ok(Ordered { what: format!("{} at {}; {}", there.what, peer.name, own.what), ..there });
+        }
+        own.what = format!("{}, nor at {}", own.what, peer.name);
+    }
+    Ok(own)
 }
 
 fn watch(cli: &Cli, ways: &mut Ways, group: Option<String>) -> Result<u8, Refusal> {
