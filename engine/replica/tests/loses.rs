@@ -79,6 +79,7 @@ fn loses(world: &mut World, array: usize, volume: usize, seed: u64) -> usize {
     world.arrays[array].stores[volume].crash(&mut world::rng::Rng::new(seed), &[]);
     let lost = world.arrays[array].stores[volume].visible.iter().zip(&before).filter(|(a, b)| a != b).count();
     world.note(format!("array {array}: volume {volume} loses {lost} blocks"));
+    world.judge_lost(array);
     world.arrays[array].fronts[volume].on_lost();
     world.steps_of(array, volume);
     lost

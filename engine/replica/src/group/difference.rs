@@ -355,3 +355,6 @@ impl Round {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

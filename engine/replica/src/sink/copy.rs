@@ -654,6 +654,13 @@ impl Copy {
         }
     }
 
+    /// The reads that are under way.
+    #[cfg(test)]
+    pub(super) fn reading(&self) -> Vec<u64> {
+        let tag = |piece: &Piece| if let Phase::Reading(tag) = piece.phase { Some(tag) } else { None };
+        self.pieces.iter().filter_map(tag).collect()
+    }
+
     pub(super) fn next_deadline(&self) -> Time {
         let pieces = self.pieces.iter().map(|piece| match piece.phase {
             Phase::Waiting(at) | Phase::Holding(at) => at,

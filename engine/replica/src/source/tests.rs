@@ -457,3 +457,20 @@ fn entries_of_the_group_go_between_those_of_hosts() {
     assert_eq!(found[0], (EntryKind::Marker, b"before".to_vec()));
     assert_eq!(found[1], (EntryKind::Write, vec![2; 512]));
 }
+
+#[test]
+fn times_never_go_back() {
+    let mut desk = Desk::default();
+    desk.later(Duration::from_secs(100));
+    let mut source = begin(&mut desk, 1 << 20, Duration::ZERO);
+    append(&mut source, &mut desk, 0, 1, 512);
+    settle(&mut source, &mut desk);
+    let before = source.newest();
+    assert!(before > 0);
+    // Somebody sets the clock.
+    desk.now = Time(0);
+    append(&mut source, &mut desk, 0, 2, 512);
+    desk.later(Duration::from_secs(1));
+    settle(&mut source, &mut desk);
+    assert_eq!((source.newest(), source.stable().1), (before, Sequence(2)));
+}

@@ -250,6 +250,15 @@ impl World {
         self.arrays[array].mode = None;
     }
 
+    /// A volume has lost what was not stable there: the group recovers its journal as after a crash, and what had not
+    /// reached that is nowhere; its sequences are taken again.
+    pub fn judge_lost(&mut self, array: usize) {
+        if self.judge.lineage[array].as_ref().is_some_and(|lineage| lineage.journaling) {
+            self.judge.fresh[array] = true;
+            self.judge.after_crash[array] = Some(self.arrays[array].image());
+        }
+    }
+
     pub fn judge_append(
         &mut self,
         array: usize,

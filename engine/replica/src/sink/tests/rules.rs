@@ -205,6 +205,79 @@ fn a_host_drives_the_same_way() {
 }
 
 #[test]
+fn what_was_being_read_of_a_primary_that_recovered_since_is_read_again() {
+    let mut world = World::new(2, true);
+    while world.sink.copy.reading().is_empty() {
+        world.step();
+    }
+    let before = world.sink.copy.reading();
+    world.far.restart(9);
+    let view = world.far.view();
+    world.sink.polling = true;
+    world.call(|sink, cx| sink.on_page(cx, &view));
+    let after = world.sink.copy.reading();
+    assert!(before.iter().all(|tag| !after.contains(tag)), "{before:?} {after:?}");
+    let at = world.until(formed);
+    world.check_image(at);
+}
+
+#[test]
+fn a_copy_does_not_end_by_a_page_that_was_asked_for_before_its_last_region() {
+    let mut world = World::new(5, true);
+    let poll = loop {
+        if let Forming::Asking(poll) = world.sink.forming {
+            break poll;
+        }
+        // One is always under way.
+        if !world.sink.polling {
+            world.sink.polling = true;
+            world.sink.polls += 1;
+        }
+        world.step();
+    };
+    assert_eq!(poll, world.sink.polls + 1);
+    let view = world.far.view();
+    world.sink.polling = true;
+    world.sink.take_page(world.now, &view);
+    assert_eq!(world.sink.forming, Forming::Asking(poll));
+    world.sink.polls += 1;
+    world.sink.take_page(world.now, &view);
+    assert_eq!(world.sink.forming, Forming::Restoring(view.stable_sequence));
+}
+
+#[test]
+fn a_host_may_name_any_place() {
+    let mut world = World::new(1, false);
+    world.drive = Drive::Host;
+    world.begin();
+    with_writes(&mut world, 10);
+    let end = world.far.view().stable;
+    let acquired = |event: &SinkEvent| match event {
+        SinkEvent::Acquired(to) => Some(*to),
+        _ => None,
+    };
+    for to in [1, 4097, end - 1, end + 1, u64::MAX] {
+        world.events.clear();
+        world.call(|sink, cx| sink.acquire(cx, to));
+        let read = world.until(acquired);
+        assert!(read <= end && read.is_multiple_of(4096), "{to}: {read}");
+    }
+    assert_eq!(world.sink.read().0.offset, end);
+}
+
+#[test]
+fn what_is_read_never_goes_round_the_own_journal() {
+    let mut world = World::new(4, false);
+    with_writes(&mut world, 10);
+    world.call(Sink::pause);
+    let mut view = world.far.view();
+    view.stable += 10 * world.layout.data_len;
+    world.sink.polling = true;
+    world.call(|sink, cx| sink.on_page(cx, &view));
+    assert_eq!(world.sink.fetch.asked(), world.places.restored.offset + world.layout.data_len);
+}
+
+#[test]
 fn an_order_is_not_what_a_swap_waits_for() {
     let mut world = World::new(1, false);
     world.drive = Drive::Host;
