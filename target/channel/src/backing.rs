@@ -105,6 +105,15 @@ impl Backing {
         }
     }
 
+    /// As [`Store::set_journaled`]: the front of a pair says so to what is behind it.
+    pub(crate) fn set_journaled(&mut self, cx: &mut UnitContext<'_>, journaled: bool) {
+        match self {
+            Self::Own(store) => store.set_journaled(journaled),
+            Self::Spread(spread) => spread.set_journaled(cx, journaled),
+            Self::Paired(paired) => paired.inner.set_journaled(cx, journaled),
+        }
+    }
+
     /// As [`Store::take_deferred_error`].
     #[inline]
     pub(crate) fn take_deferred_error(&mut self) -> Option<DeferredError> {

@@ -154,6 +154,8 @@ pub enum ShardOrder {
     Abort(Tag),
     /// The WCE bit.
     WriteBack(bool),
+    /// Whether a journal has what is dirty.
+    Journaled(bool),
     /// The device was flushed after the shard had written out for that operation.
     Stable(Tag),
     /// These blocks will be read.

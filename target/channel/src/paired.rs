@@ -151,7 +151,7 @@ impl Paired {
 
     /// The front is there: it begins, in its first mode.
     pub(crate) fn begin(&mut self, cx: &mut UnitContext<'_>) {
-        self.inner.set_write_back(cx, self.wanted());
+        self.tell_store(cx);
         self.go_on(cx);
     }
 
@@ -239,7 +239,7 @@ impl Paired {
             self.front.set_longest(self.inner.own().largest_transfer());
         }
         self.front.on_mail(cx.now, mail);
-        self.inner.set_write_back(cx, self.wanted());
+        self.tell_store(cx);
         self.go_on(cx);
     }
 
@@ -264,8 +264,15 @@ impl Paired {
         if self.write_back != write_back {
             self.write_back = write_back;
             self.front.set_write_back(write_back);
-            self.inner.set_write_back(cx, self.wanted());
+            self.tell_store(cx);
         }
+    }
+
+    /// What the store is to do with writes, as the mode and the WCE bit say.
+    fn tell_store(&mut self, cx: &mut UnitContext<'_>) {
+        self.inner.set_write_back(cx, self.wanted());
+        // A secondary's store is flushed every second: there is nothing to wait for.
+        self.inner.set_journaled(cx, self.front.mode() == Mode::Journaling);
     }
 
     /// Whether writes may stay in the cache. What is journaled may, whatever the host asked for: the journal has

@@ -138,6 +138,7 @@ impl Shard {
                 let _ = self.store.abort(cx, part);
             }
             ShardOrder::WriteBack(write_back) => self.store.set_write_back(write_back),
+            ShardOrder::Journaled(journaled) => self.store.set_journaled(journaled),
             ShardOrder::Stable(flush) => {
                 let at = self.outs.iter().position(|(tag, _)| *tag == whole(flush));
                 if let Some((_, Some(writes))) = at.and_then(|at| self.outs.remove(at)) {

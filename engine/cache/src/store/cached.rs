@@ -63,6 +63,8 @@ pub(super) struct Cached {
     pub(super) plan: StorePlan,
     pub(super) geometry: Geometry,
     pub(super) write_back: bool,
+    /// A journal has what is dirty.
+    pub(super) journaled: bool,
     /// Which pages a write cannot fail at for want of room.
     pub(super) space: Space,
     pub(super) read_only: bool,
@@ -137,6 +139,7 @@ impl Cached {
         Self {
             geometry,
             write_back: plan.write_back,
+            journaled: false,
             read_only: plan.read_only,
             quiesced: false,
             draining: false,

@@ -5,6 +5,11 @@
 //!
 //! In the background a few flights are under way while little is dirty, more as it gets more, all that the plan allows
 //! from half of the limit on, or while a host waits. Little that has become old goes out as well.
+//!
+//! Of a volume behind a journal nothing is at stake: what is dirty is in the journal until a flush has brought it here. So it
+//! stays a while longer: what is written again goes out once, and what has gathered lies together more often. Flights of
+//! what is old are fewer too, as the journal's own writes wait behind them. How much may be dirty, and how hosts are slowed
+//! by it, is the same.
 
 use super::StoreContext;
 use super::broken::{self, Broken};
@@ -19,6 +24,10 @@ use kagami_volume::Outcome;
 /// Runs of the map looked at in one call.
 const MOST_RUNS: usize = 256;
 
+/// What a journal has may be as many times as old before it goes out. More would be little gained, and hosts wait for what is
+/// dirty when their volume leaves the journal.
+const JOURNALED_AGES: u32 = 4;
+
 impl Cached {
     /// How many flights there may be in the background.
     fn pace(&self, cx: &StoreContext<'_>) -> usize {
@@ -31,7 +40,9 @@ impl Cached {
             return depth;
         }
         let most = cx.cache.may_be_dirty(self.plan.dirty, 0);
-        let (low, high) = (most / 8, most / 2);
+        let high = most / 2;
+        // Steeper behind a journal, but no step: between the two a part of the flights.
+        let low = if self.journaled { high - most / 8 } else { most / 8 };
         let core = cx.cache.dirty.total() > cx.cache.dirty_limit / 2;
         let by_amount = match dirty {
             _ if core || dirty >= high => depth,
@@ -41,12 +52,17 @@ impl Cached {
                 1 + usize::try_from(part).unwrap_or(0)
             }
         };
-        let by_age = if self.sweep > 0 || self.dirty_since + self.plan.age <= cx.io.now() {
-            (depth / 4).max(2).min(depth)
+        let by_age = if self.sweep > 0 || self.old_at() <= cx.io.now() {
+            (depth / if self.journaled { 8 } else { 4 }).max(2).min(depth)
         } else {
             0
         };
         by_amount.max(by_age)
+    }
+
+    /// When the oldest of what is dirty is old.
+    fn old_at(&self) -> Time {
+        self.dirty_since + if self.journaled { self.plan.age * JOURNALED_AGES } else { self.plan.age }
     }
 
     /// Whether nothing is to be done that nobody waits for.
@@ -86,7 +102,7 @@ impl Cached {
         if pace == 0 {
             return;
         }
-        if self.sweep == 0 && self.dirty_since + self.plan.age <= now {
+        if self.sweep == 0 && self.old_at() <= now {
             self.sweep = cx.cache.dirty.len(number);
             self.sweep_began = now;
         }
@@ -139,7 +155,7 @@ impl Cached {
         if self.health.is_down() && self.health.retry_at != Time::NEVER {
             return self.health.retry_at;
         }
-        let (now, old) = (cx.io.now(), self.dirty_since + self.plan.age);
+        let (now, old) = (cx.io.now(), self.old_at());
         match () {
             () if self.pause > now => self.pause,
             () if old > now => old,

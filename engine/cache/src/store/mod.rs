@@ -233,6 +233,18 @@ impl Store {
         }
     }
 
+    /// Whether a journal has what is dirty, and keeps it until a flush of this store: then destage takes more time, for fewer and
+    /// longer writes. A tick must follow.
+    pub fn set_journaled(&mut self, journaled: bool) {
+        if let Kind::Cached(cached) = &mut self.kind
+            && cached.journaled != journaled
+        {
+            cached.journaled = journaled;
+            // What it left may be old by now.
+            cached.wake = Time(0);
+        }
+    }
+
     /// The longest READ, WRITE or WRITE AND VERIFY; as [`Volume::largest_transfer`].
     #[must_use]
     pub fn largest_transfer(&self) -> BlockCount {

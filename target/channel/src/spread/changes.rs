@@ -1,4 +1,4 @@
-//! What is told to all shards of a volume: the WCE bit, growth, the life of the device, the end.
+//! What is told to all shards of a volume: the WCE bit, a journal before it, growth, the life of the device, the end.
 //!
 //! What needs no answer holds for all parts that are sent after it. Growth and a device that is back wait for all
 //! answers before anybody hears of it. Nothing here is on the way of a command.
@@ -34,6 +34,7 @@ struct Return {
 #[derive(Debug)]
 pub(super) struct Changes {
     write_back: bool,
+    journaled: bool,
     /// The shards have been told of it.
     told: bool,
     /// The size that is asked for, and how many shards have still to agree.
@@ -53,6 +54,7 @@ impl Changes {
     pub(super) fn new(remotes: usize, write_back: bool) -> Self {
         Self {
             write_back,
+            journaled: false,
             told: false,
             growing: None,
             then: BlockCount(0),
@@ -70,6 +72,14 @@ impl Spread {
         self.own.set_write_back(write_back);
         if std::mem::replace(&mut self.changes.write_back, write_back) != write_back {
             self.tell(cx, || ShardOrder::WriteBack(write_back));
+        }
+    }
+
+    /// Whether a journal has what is dirty.
+    pub(crate) fn set_journaled(&mut self, cx: &mut UnitContext<'_>, journaled: bool) {
+        self.own.set_journaled(journaled);
+        if std::mem::replace(&mut self.changes.journaled, journaled) != journaled {
+            self.tell(cx, || ShardOrder::Journaled(journaled));
         }
     }
 

@@ -511,7 +511,11 @@ fn live(seed: u64) {
     let mut world = World::new(seed);
     let steps = 60 + world.rng.below(400);
     let crash = world.rng.one_in(2);
-    for _ in 0..steps {
+    for step in 0..steps {
+        if seed % 3 == 0 && step % 64 == 0 {
+            // Its pair comes and goes.
+            world.bench.with(|store, _| store.set_journaled(step % 128 == 0));
+        }
         world.step();
     }
     world.note();

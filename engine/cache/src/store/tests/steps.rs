@@ -139,6 +139,48 @@ fn little_goes_out_when_it_is_old() {
 }
 
 #[test]
+fn what_a_journal_has_goes_out_later_and_no_more_of_it_may_be_dirty() {
+    let mut bench = Bench::new(BYTES, |_, _| {});
+    bench.with(|store, _| store.set_journaled(true));
+    bench.put(0, &bytes(1, 4096));
+    bench.pass(Duration::from_secs(1));
+    assert_eq!(bench.waiting(), 0, "of another volume it would be old");
+    // Written again, with what lies beside it: one write.
+    bench.put(0, &bytes(2, 4096));
+    bench.put(8, &bytes(3, 4096));
+    bench.pass_to_alarm(Duration::from_secs(3));
+    assert_eq!(bench.device.lock().unwrap().writes(), [(0, 8192)]);
+    bench.settle();
+    assert_eq!(bench.counters().dirty, 0);
+    // Where the journal is left, it is old at once.
+    bench.put(0, &bytes(4, 4096));
+    bench.pass(Duration::from_secs(2));
+    assert_eq!(bench.waiting(), 0);
+    bench.with(|store, _| store.set_journaled(false));
+    bench.pass_to_alarm(Duration::ZERO);
+    assert_eq!(bench.waiting(), 1);
+    bench.settle();
+    bench.with(|store, _| store.set_journaled(true));
+    // By its amount: some from three eighths of what may be dirty, all that there may be from half of it.
+    let most = 256;
+    for page in 0..most * 3 / 8 {
+        bench.put(page * 16, &bytes(page, 4096));
+    }
+    bench.tick();
+    assert_eq!(bench.waiting(), 0);
+    let mut under_way = 0;
+    for page in most * 3 / 8..most / 2 {
+        bench.put(page * 16, &bytes(page, 4096));
+        bench.tick();
+        assert!((under_way..=under_way + 2).contains(&bench.waiting()), "no step");
+        under_way = bench.waiting();
+    }
+    assert_eq!(under_way, 32);
+    bench.settle();
+    bench.assert_clean();
+}
+
+#[test]
 fn what_is_overwritten_on_its_way_goes_again() {
     let mut bench = bench();
     bench.put(0, &bytes(1, 4096));
