@@ -7,6 +7,7 @@
 
 Rows:
   write       4 KiB random writes: a volume that is not paired and one that is, in turns (WCE=0, and WCE=1 at a limited rate)
+  journal     the same with the far array away: the journal's own rate, beside fio's random writes on the same disk (O_DIRECT, O_DSYNC)
   lag         lag at a steady load, on loopback and over a line of 50 ms round trip
   slow        host writes while the line hangs, and while the far array catches up
   catch-up    a line of 2 Gb/s and 50 ms: how busy it is while the far array catches up; and loopback without a limit
@@ -294,6 +295,60 @@ def row_write(bench):
         bench.close()
 
 
+def fio_random(folder, depth, seconds, span):
+    """What fio gets of the disk: random 4 KiB writes, each stable before the next of its place in the queue."""
+    with tempfile.NamedTemporaryFile(prefix="kagami-fio.", dir=folder) as file:
+        # No block is to be found, and none to be marked as written.
+        for _ in range(span >> 20):
+            file.write(bytes(1 << 20))
+        file.flush()
+        os.fsync(file.fileno())
+        command = ["fio", "--name=random", f"--filename={file.name}", f"--size={span}", "--ioengine=io_uring", "--direct=1"]
+        command += ["--sync=dsync", "--rw=randwrite", "--bs=4k", f"--iodepth={depth}", f"--runtime={seconds}", "--time_based"]
+        try:
+            done = subprocess.run([*command, "--output-format=json"], capture_output=True, text=True, timeout=seconds + 60)
+            return json.loads(done.stdout)["jobs"][0]["write"]["iops"]
+        except (FileNotFoundError, json.JSONDecodeError, IndexError) as error:
+            raise Failed(f"fio: {error}") from error
+
+
+def row_journal(bench):
+    options = bench.options
+    one, two = bench.arrays(mode="writethrough")
+    mebibytes = max(1, options.span >> 20)
+    bench.fill(one, mebibytes), bench.fill(one, mebibytes, lun=SOLO)
+    bench.pair()
+    for line in bench.lines:
+        line.order("hang")
+    # It would look for the line.
+    two.process.send_signal(signal.SIGSTOP)
+    try:
+        for depth in sorted({options.depth, 4 * options.depth}):
+            words = ("--read", 0, "--block", "4KiB", "--connections", 2, "--depth", depth // 2, "--span", options.span)
+            disk, runs = [], {SOLO: [], DB: []}
+            for _ in range(options.turns):
+                disk.append(fio_random(one.work, depth, options.seconds, options.span))
+                for lun, reports in runs.items():
+                    reports.append(per_io(one, lambda lun=lun: bench.load(one, *words, lun=lun)))
+                    time.sleep(options.pause)
+            state, errors = one.status()["state"], sum(report["errors"] for report, _ in runs[SOLO] + runs[DB])
+            if state != "PAIR":
+                raise Failed(f"the pair is in {state}: the journal is too small for these runs")
+            disk, alone, paired = statistics.median(disk), median(runs[SOLO], "iops"), median(runs[DB], "iops")
+            cpu = [statistics.median(cpu for _, cpu in reports) for reports in runs.values()]
+            print(
+                f"journal, far array away, WCE=0, depth {depth}: disk (fio) {disk:,.0f} IOPS; unpaired {alone:,.0f}, {cpu[0]:.1f} us CPU;"
+                f" journaled {paired:,.0f} p50 {median(runs[DB], 'latency_p50_us'):.0f} p99 {median(runs[DB], 'latency_p99_us'):.0f} us,"
+                f" {cpu[1]:.1f} us CPU: x {paired / disk:.2f} of the disk, x {paired / alone:.2f} of unpaired;"
+                f" medians of {options.turns}; errors {errors}",
+                flush=True,
+            )
+    finally:
+        two.process.send_signal(signal.SIGCONT)
+        for line in bench.lines:
+            line.order("pass")
+
+
 def sampled_lag(bench, work):
     """Runs `work` and looks at the lag meanwhile."""
     samples, stop = [], threading.Event()
@@ -487,7 +542,7 @@ def row_swap(bench):
 
 
 ROWS = {
-    "write": row_write, "lag": row_lag, "slow": row_slow, "catch-up": row_catch_up,
+    "write": row_write, "journal": row_journal, "lag": row_lag, "slow": row_slow, "catch-up": row_catch_up,
     "formation": row_formation, "pace": row_pace, "swap": row_swap,
 }
 
@@ -503,7 +558,7 @@ def main():
     parser.add_argument("--cache", default="256MiB")
     parser.add_argument("--fill", type=int, default=512, help="MiB that are written before a formation copy")
     parser.add_argument("--behind", type=int, default=400, help="MiB that the far array has to catch up")
-    parser.add_argument("--depth", type=int, default=32, help="commands at a time in row 'write'")
+    parser.add_argument("--depth", type=int, default=32, help="commands at a time in rows 'write' and 'journal' (there four times as many too)")
     parser.add_argument("--turns", type=int, default=3, help="of unpaired and paired in row 'write'")
     parser.add_argument("--pause", type=float, default=1, help="seconds between these")
     parser.add_argument("--span", type=int, default=64 << 20, help="bytes that row 'write' writes to: within what may be dirty")
