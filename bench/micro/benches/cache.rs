@@ -5,8 +5,8 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use kagami_cache::{DirtyMap, Key, Pages, Streams, Throttle};
 use std::hint::black_box;
 
-/// 4 GiB of cache: its index and slots are many times what the processor's caches hold.
-const PAGES: u32 = 1 << 20;
+/// Pages of caches of 1 GiB and 4 GiB: index and slots are many times what the processor's caches hold.
+const CACHES: [(&str, u32); 2] = [("1 GiB", 1 << 18), ("4 GiB", 1 << 20)];
 
 /// About what the store keeps about a page.
 type Payload = [u64; 4];
@@ -27,17 +27,23 @@ const fn key(page: u64) -> Key {
     Key { volume: 3, page }
 }
 
-fn full() -> Pages<Payload> {
-    let mut pages = Pages::new(PAGES);
-    (0..u64::from(PAGES)).for_each(|page| _ = pages.insert(key(page), [page; 4]));
+fn full(count: u32) -> Pages<Payload> {
+    let mut pages = Pages::new(count);
+    (0..u64::from(count)).for_each(|page| _ = pages.insert(key(page), [page; 4]));
     pages
 }
 
 fn pages(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("cache, a million pages");
-    let mut pages = full();
+    for (name, count) in CACHES {
+        pages_of(criterion, name, count);
+    }
+}
+
+fn pages_of(criterion: &mut Criterion, name: &str, count: u32) {
+    let mut group = criterion.benchmark_group(format!("cache of {name}"));
+    let mut pages = full(count);
     let mut random = Random(1);
-    let all = u64::from(PAGES);
+    let all = u64::from(count);
     group.bench_function("look up, hit", |bench| bench.iter(|| pages.get(key(random.below(all)))));
     group.bench_function("look up, miss", |bench| bench.iter(|| pages.get(key(all + random.below(all)))));
     // Each address depends on what was found before, so that nothing overlaps.
@@ -56,7 +62,7 @@ fn pages(criterion: &mut Criterion) {
             Some(pages[slot][0])
         });
     });
-    let mut pages = full();
+    let mut pages = full(count);
     let mut next = all;
     group.bench_function("evict and insert", |bench| {
         bench.iter(|| {
