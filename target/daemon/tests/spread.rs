@@ -278,3 +278,89 @@ fn a_spread_volume_comes_and_goes_and_grows_while_others_are_served() {
     model.check_all(&mut host);
     daemon.stop();
 }
+
+/// What GET LBA STATUS says of all blocks from there on, asked with room for so many descriptors at a time (SBC-4 5.6): runs of
+/// blocks and whether they are deallocated.
+fn runs(host: &mut Host, lun: u8, from: u64, room: u32) -> Vec<(u64, bool)> {
+    let mut runs: Vec<(u64, bool)> = Vec::new();
+    let mut at = from;
+    while at < BLOCKS {
+        let mut cdb = [0; 16];
+        (cdb[0], cdb[1]) = (0x9e, 0x12);
+        cdb[2..10].copy_from_slice(&at.to_be_bytes());
+        let length = 8 + 16 * room;
+        cdb[10..14].copy_from_slice(&length.to_be_bytes());
+        let answer = host.command(lun, &cdb, &[], length);
+        assert_eq!(answer.status, GOOD, "{answer:?}");
+        let number = |bytes: &[u8]| bytes.iter().fold(0, |number, &byte| number << 8 | u64::from(byte));
+        let said = usize::try_from(number(&answer.data[..4])).unwrap() + 4;
+        let descriptors = answer.data[..said.min(answer.data.len())][8..].chunks_exact(16);
+        assert!(descriptors.len() > 0, "at least one run from block {at} on");
+        for descriptor in descriptors {
+            assert_eq!(number(&descriptor[..8]), at, "runs follow each other");
+            let blocks = number(&descriptor[8..12]);
+            assert!(blocks > 0);
+            at += blocks;
+            match runs.last_mut() {
+                Some((end, deallocated)) if *deallocated == (descriptor[12] & 0xf == 1) => *end = at,
+                _ => runs.push((at, descriptor[12] & 0xf == 1)),
+            }
+        }
+    }
+    assert_eq!(at, BLOCKS);
+    runs
+}
+
+#[test]
+fn volumes_in_memory_say_which_blocks_they_have_on_one_core_and_on_two() {
+    let Some(cpus) = cpus() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let more: String = [1, 2]
+        .map(|n| format!("[[volume]]\nlun = {n}\nname = \"ram{n}\"\nbackend = \"ram\"\nsize = \"24MiB\"\nspread = {n}\n"))
+        .concat();
+    let daemon = Daemon::start(folder.path(), &config(cpus, 1, "none", &more));
+    let mut host = daemon.host();
+    for lun in [1, 2] {
+        host.ready(lun);
+        assert_eq!(runs(&mut host, lun, 0, 64), [(BLOCKS, true)], "nothing was written");
+        // Pages of 8 blocks: whole ones, over the end of an extent, a part of one, the last.
+        for (lba, blocks) in [(8, 16), (EXTENT - 8, 16), (3 * EXTENT + 99, 2), (BLOCKS - 1, 1)] {
+            let data = vec![5; blocks as usize * 512];
+            assert_eq!(host.command(lun, &write16(lba, blocks), &data, 0).status, GOOD);
+        }
+        let last = 3 * EXTENT + 96;
+        let written = [
+            (8, true),
+            (24, false),
+            (EXTENT - 8, true),
+            (EXTENT + 8, false),
+            (last, true),
+            (last + 8, false),
+            (BLOCKS - 8, true),
+            (BLOCKS, false),
+        ];
+        for room in [1, 2, 64] {
+            assert_eq!(runs(&mut host, lun, 0, room), written, "room for {room}");
+        }
+        // From the middle of a run, and of a page.
+        assert_eq!(runs(&mut host, lun, EXTENT + 3, 64), written[3..]);
+        // UNMAP frees whole pages, and of a part of one only the content goes.
+        for (lba, blocks) in [(8_u64, 12_u32), (EXTENT, 8)] {
+            let mut list = [0; 24];
+            (list[1], list[3]) = (22, 16);
+            list[8..16].copy_from_slice(&lba.to_be_bytes());
+            list[16..20].copy_from_slice(&blocks.to_be_bytes());
+            assert_eq!(host.command(lun, &[0x42, 0, 0, 0, 0, 0, 0, 0, 24, 0], &list, 0).status, GOOD);
+        }
+        let expected =
+            [&[(16, true), (24, false), (EXTENT - 8, true), (EXTENT, false)], &written[4..]].concat();
+        assert_eq!(runs(&mut host, lun, 0, 64), expected);
+        assert_eq!(host.command(lun, &read16(19, 2), &[], 1024).data, [[0; 512], [5; 512]].concat());
+        // Zeroes that are written with UNMAP free as well (SBC-4 5.51).
+        let mut cdb = write16(last, 8);
+        (cdb[0], cdb[1]) = (0x93, 0x08);
+        assert_eq!(host.command(lun, &cdb, &[0; 512], 0).status, GOOD);
+        assert_eq!(runs(&mut host, lun, EXTENT, 64), [(BLOCKS - 8, true), (BLOCKS, false)]);
+    }
+    daemon.stop();
+}
