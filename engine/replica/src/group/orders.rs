@@ -325,7 +325,7 @@ impl Live {
                     // It came meanwhile; only the other side's word ends it.
                     return Next::Answer(OrderResult::Refused("a swap is under way".to_owned()));
                 }
-                if has || half {
+                if half || has && self.is_destaged(cx, since) {
                     return self.split(at, &what);
                 }
                 Next::Stay
@@ -552,6 +552,11 @@ impl Live {
                     return Next::Answer(OrderResult::Refused(format!(
                         "the secondary is {behind:.1} s behind"
                     )));
+                }
+                if !self.is_destaged(cx, since) && cx.now.since(since) < self.plan.options.order_wait / 2 {
+                    let cancelled = self.orders.pending.iter().any(|other| other.what == Order::CancelSwap);
+                    let refused = OrderResult::Refused("it was cancelled before it had begun".to_owned());
+                    return if cancelled { Next::Answer(refused) } else { Next::Stay };
                 }
                 let request = Self::random_id(cx);
                 self.set(at, At::Swaps);

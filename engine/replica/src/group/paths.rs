@@ -7,7 +7,7 @@ use crate::page::StatusPage;
 use crate::record::{Fence, Formation, Record, Side, State};
 use crate::sink::{Drive, FarView, Limit, Places, Sink, SinkEvent, SinkPlan, SinkVolume, Trouble};
 use crate::source::{Confirmed, Source, SourceEvent, SourcePlan, SourceVolume};
-use kagami_types::{BlockSize, JournalPos, Sequence};
+use kagami_types::{BlockSize, JournalPos, Sequence, Time};
 use std::time::Duration;
 
 /// What the sink is to come to, and then the group.
@@ -95,6 +95,17 @@ impl Live {
         self.source_ends = None;
         self.source_begun = false;
         self.source_stopped = false;
+    }
+
+    /// Whether what hosts had written by then is in the volumes. It is brought there while they go on: who leaves the journal,
+    /// or stops for a swap, has them wait for what is left of it.
+    pub(super) fn is_destaged(&mut self, cx: &mut Context<'_>, since: Time) -> bool {
+        let Some(source) = &mut self.source else { return true };
+        let done = source.is_destaged_since(since);
+        if !done {
+            source.checkpoint(cx);
+        }
+        done
     }
 
     /// Takes what the source has to say.

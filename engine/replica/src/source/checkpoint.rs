@@ -23,6 +23,9 @@ pub(super) struct Checkpoint {
     waiting: Vec<(u64, usize)>,
     /// Of each volume: nothing failed.
     good: Vec<bool>,
+    /// When the one under way began, and the last one that went well.
+    began: Time,
+    covers: Option<Time>,
     /// When the next is due.
     due: Time,
     /// Not before.
@@ -34,7 +37,15 @@ type Ended = ((u64, Sequence), Vec<bool>);
 
 impl Checkpoint {
     pub(super) fn new(now: Time) -> Self {
-        Self { at: None, waiting: Vec::new(), good: Vec::new(), due: now + EVERY, not_before: now }
+        Self {
+            at: None,
+            waiting: Vec::new(),
+            good: Vec::new(),
+            began: now,
+            covers: None,
+            due: now + EVERY,
+            not_before: now,
+        }
     }
 
     pub(super) fn is_under_way(&self) -> bool {
@@ -62,6 +73,9 @@ impl Checkpoint {
         }
         let good = std::mem::take(&mut self.good);
         let wait = if good.iter().all(|good| *good) { EVERY } else { AGAIN };
+        if wait == EVERY {
+            self.covers = Some(self.began);
+        }
         self.due = now + wait;
         self.not_before = if wait == AGAIN { now + AGAIN } else { now };
         Some(self.at.take().map(|at| (at, good)))
@@ -70,6 +84,7 @@ impl Checkpoint {
     fn begin(&mut self, cx: &mut Context<'_>, at: (u64, Sequence), volumes: &mut [Volume]) {
         self.good = vec![true; volumes.len()];
         self.at = Some(at);
+        self.began = cx.now;
         for (place, volume) in volumes.iter_mut().enumerate().filter(|(_, volume)| volume.dirty) {
             volume.dirty = false;
             let op = BlockOp::Flush { lba: Lba(0), blocks: BlockCount(0) };
@@ -80,6 +95,11 @@ impl Checkpoint {
 }
 
 impl Source {
+    /// Whether a checkpoint that began at that time or later is done: what hosts wrote before it is in the volumes.
+    pub fn is_destaged_since(&self, time: Time) -> bool {
+        self.checkpoint.covers.is_some_and(|covers| covers >= time)
+    }
+
     pub(super) fn begin_checkpoint(&mut self, cx: &mut Context<'_>) {
         if self.checkpoint.is_under_way() || cx.now < self.checkpoint.not_before {
             return;
@@ -93,6 +113,7 @@ impl Source {
         if self.checkpoint.waiting.is_empty() {
             self.checkpoint.at = None;
             self.checkpoint.due = cx.now + EVERY;
+            self.checkpoint.covers = Some(cx.now);
             if self.destaged != stable {
                 self.destaged = stable;
                 self.ask_save(cx.now);

@@ -247,13 +247,18 @@ fn space_is_freed_when_confirmed_destaged_and_saved() {
     append(&mut source, &mut desk, 0, 2, 4096);
     assert_eq!(answer_flushes(&mut source, &mut desk, Err(BlockError::Device)), [0]);
     assert_eq!(source.wanted_out().offset, 0);
+    assert!(!source.is_destaged_since(Time(0)), "it failed");
     desk.with(|cx| source.checkpoint(cx));
     assert!(answer_flushes(&mut source, &mut desk, Ok(())).is_empty());
     settle(&mut source, &mut desk);
     desk.taken();
     desk.later(Duration::from_secs(2));
     desk.with(|cx| source.on_tick(cx));
+    assert!(!source.is_destaged_since(Time(0)), "its flush is not answered");
+    let began = desk.now;
+    desk.later(Duration::from_millis(1));
     assert_eq!(answer_flushes(&mut source, &mut desk, Ok(())), [0]);
+    assert!(source.is_destaged_since(began) && !source.is_destaged_since(desk.now));
     let all = events(&mut source);
     assert!(all.contains(&SourceEvent::Destaged) && all.contains(&SourceEvent::Save), "{all:?}");
     assert_eq!(source.wanted_out(), end);

@@ -512,7 +512,7 @@ fn live(seed: u64) {
     let steps = 60 + world.rng.below(400);
     let crash = world.rng.one_in(2);
     for step in 0..steps {
-        if seed % 3 == 0 && step % 64 == 0 {
+        if seed.is_multiple_of(3) && step % 64 == 0 {
             // Its pair comes and goes.
             world.bench.with(|store, _| store.set_journaled(step % 128 == 0));
         }
