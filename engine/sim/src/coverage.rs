@@ -61,6 +61,14 @@ happenings! {
     PulledLost = "disk: pulled out, writes lost",
     /// A flush failed since the device lost what it was to make stable.
     FlushOfLost = "host: flush refused for what was lost",
+    /// The same, of a volume that is spread over cores.
+    FlushOfLostSpread = "host: flush refused for what was lost, of a spread volume",
+    /// TEST UNIT READY said NOT READY while the device was gone.
+    NotReady = "host: NOT READY while the device is gone",
+    /// A unit attention told that the device is back.
+    ReturnTold = "host: told that the device is back",
+    /// And then TEST UNIT READY ended with GOOD.
+    ReadyAgain = "host: ready again after its device was gone",
     /// The array went on with a disk that was put back.
     WentOn = "disk: put back, its volume went on",
     /// An operation completed many seconds late.

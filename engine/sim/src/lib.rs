@@ -56,6 +56,8 @@
 //! - ORDERED and HEAD OF QUEUE commands end in the order that SAM-5 asks for, wherever a host can know it.
 //! - A device that is pulled out and put back keeps everything, or all that was stable where its power went; and a volume that is removed and added, keep everything; no device is closed
 //!   with operations under way. (The tests play the daemon: `tests/array/steward.rs`.)
+//! - TEST UNIT READY says NOT READY while the array has given a device up, never while it goes on with it, and is GOOD again
+//!   only after a unit attention that tells of the return.
 //! - The protocol: numbers, windows, bursts, residuals, tags, digests (RFC 7143).
 //! - Everything ends: no command without an answer, no array that does not stop, no page lost.
 //!

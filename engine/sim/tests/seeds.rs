@@ -35,6 +35,10 @@ const NOT_HERE: &[Happening] = &[
     Happening::PulledDark,
     Happening::PulledLost,
     Happening::FlushOfLost,
+    Happening::FlushOfLostSpread,
+    Happening::NotReady,
+    Happening::ReturnTold,
+    Happening::ReadyAgain,
     Happening::WentOn,
     Happening::HeadKept,
     Happening::NoSuchUnit,
@@ -434,14 +438,16 @@ fn devices_that_are_pulled_out_under_load_come_back_with_everything() {
         (Happening::PulledLost, 5),
         (Happening::FlushOfLost, 2),
         (Happening::CommandFailed, 100),
+        (Happening::NotReady, 100),
+        (Happening::ReturnTold, 20),
+        (Happening::ReadyAgain, 10),
         (Happening::ReadChecked, 1000),
     ];
     let setup = Setup { pulls: true, ..Setup::default() };
     assert_reached(100, setup, &wanted, |_| {});
     let spread = Setup { spread: true, cached: Some(true), ..setup };
-    assert_reached(25, spread, &[(Happening::WentOn, 20), (Happening::Part, 200)], |options| {
-        options.disk.hang = 0;
-    });
+    let wanted = [(Happening::WentOn, 20), (Happening::Part, 200), (Happening::FlushOfLostSpread, 5)];
+    assert_reached(25, spread, &wanted, |options| options.disk.hang = 0);
 }
 
 #[test]

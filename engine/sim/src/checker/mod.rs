@@ -8,12 +8,14 @@
 
 mod history;
 mod mode;
+mod presence;
 mod reserve;
 mod stamp;
 mod whole;
 
 pub use history::Ending;
 pub use mode::{ModeChange, ModeEnding};
+pub use presence::{Device, Presence, Seen};
 pub use reserve::{Change, HostNumber, Order, Outcome, Reservations, Since};
 pub use stamp::{Found, WriteId, fill, read};
 
@@ -103,6 +105,7 @@ struct Inner {
     losing: bool,
     mode: CacheMode,
     reservations: Reservations,
+    device: Device,
     /// A write that was refused had been seen.
     wrong: Option<String>,
     /// A mode that is to be saved was changed, at the last.
@@ -161,6 +164,7 @@ impl Checker {
             losing: false,
             mode: CacheMode::new(write_through),
             reservations: Reservations::default(),
+            device: Device::new(),
             wrong: None,
             saving: Tick(0),
         })))
@@ -185,6 +189,12 @@ impl Checker {
     #[must_use]
     pub fn reservations(&self) -> Reservations {
         self.0.borrow().reservations.clone()
+    }
+
+    /// The life of the volume's device.
+    #[must_use]
+    pub fn device(&self) -> Device {
+        self.0.borrow().device.clone()
     }
 
     /// Whether the disk has a write of some of these units under way.

@@ -14,6 +14,7 @@
 //! | `manage` | task management, pings, text, good-byes |
 //! | `task` | a command, from CDB to judgement |
 //! | `workload`, `modes` | which command comes next: for blocks, for modes and reservations |
+//! | `ready` | what is said of a unit whose device goes and comes back |
 //! | `sweep` | reading all that was written |
 //! | `discovery` | a host that only asks which targets there are |
 
@@ -22,6 +23,7 @@ mod link;
 mod manage;
 mod modes;
 mod plan;
+mod ready;
 mod session;
 mod sweep;
 mod task;

@@ -22,6 +22,8 @@ pub struct LunPlan {
     pub longest: u64,
     /// There is a cache of pages in front of its disk.
     pub cached: bool,
+    /// Several cores have its blocks between them.
+    pub spread: bool,
     /// Hosts put up with their commands being ended by others (see [`HostPlan::resets`]).
     pub ends_tasks: bool,
     /// The longest COMPARE AND WRITE, in blocks; 0: none.

@@ -7,6 +7,7 @@ use super::Trouble;
 use super::link::{DataRun, Incoming, Link, zeroed};
 use super::manage::Managing;
 use super::plan::{HostPlan, LunPlan};
+use super::ready::Away;
 use super::task::{Sense, Task, Verdict, Work, status};
 use super::workload::{Order, Wish};
 use crate::checker;
@@ -45,6 +46,8 @@ pub(super) struct Session {
     pub(super) keys: BTreeMap<usize, u64>,
     /// Units at which a reservation was in the way.
     pub(super) barred: BTreeSet<usize>,
+    /// Units that were NOT READY as their device was gone.
+    pub(super) away: BTreeMap<usize, Away>,
     /// Commands that are worth another try.
     pub(super) again: Vec<(usize, Wish)>,
     pub(super) logout: Option<Itt>,
@@ -80,6 +83,7 @@ impl Session {
             question: None,
             keys: BTreeMap::new(),
             barred: BTreeSet::new(),
+            away: BTreeMap::new(),
             again: Vec::new(),
             logout: None,
             left: false,
@@ -215,6 +219,7 @@ impl Session {
             aborting: None,
             wish: order.wish,
             since: target.checker.reservations().now(),
+            seen: target.checker.device().now(),
         };
         world.note(who, "          write or 0, unit, units", task.numbers());
         self.tasks.insert(itt.0, task);
@@ -457,6 +462,7 @@ impl Session {
         let verdict = task
             .judge(status, sense, plan, unit, |what| world.hit(what))
             .map_err(|what| Trouble::Wrong(name(what)))?;
+        self.judge_presence(plan, unit, &task, (status, sense), world)?;
         if matches!(verdict, Verdict::Refused | Verdict::FailedOpen)
             && self.again.len() < 8
             && let Some(wish) = task.wish

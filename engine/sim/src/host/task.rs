@@ -3,7 +3,7 @@
 use super::plan::{HostPlan, LunPlan};
 use super::workload::Wish;
 use crate::checker::{
-    self, Change, Ending, Flush, ModeChange, ModeEnding, Outcome, Read, Since, Units, Write,
+    self, Change, Ending, Flush, ModeChange, ModeEnding, Outcome, Read, Seen, Since, Units, Write,
 };
 use crate::coverage::Happening;
 use kagami_iscsi::pdu::{Cid, Itt};
@@ -91,6 +91,8 @@ pub(super) struct Task {
     pub(super) wish: Option<Wish>,
     /// Which reservations it began under.
     pub(super) since: Since,
+    /// And in which part of its device's life.
+    pub(super) seen: Seen,
 }
 
 /// A sense code: key, additional code and qualifier.
@@ -253,6 +255,7 @@ impl Task {
             (status::CHECK_CONDITION, Some(0x2 | 0x3 | 0x4 | 0x7)) => {
                 let lost = sense.is_some_and(|sense| sense.code == WRITE_ERROR);
                 hit(match self.work {
+                    Work::Flush(..) if lost && unit.spread => Happening::FlushOfLostSpread,
                     Work::Flush(..) if lost => Happening::FlushOfLost,
                     _ => Happening::CommandFailed,
                 });

@@ -51,6 +51,8 @@ pub(super) enum Kind {
     Pattern,
     Compare,
     Prefetch,
+    /// TEST UNIT READY, which is about no blocks.
+    Ready,
 }
 
 /// A command on blocks that is wanted. Made again, it has other flags and other data.
@@ -138,7 +140,7 @@ impl LunPlan {
         let Wish { kind, lba, blocks } = wish;
         let units = self.units(lba, blocks);
         let mut notes = Vec::new();
-        if !matches!(kind, Kind::Read | Kind::Verify | Kind::Prefetch) {
+        if !matches!(kind, Kind::Read | Kind::Verify | Kind::Prefetch | Kind::Ready) {
             let (host, disk) = (self.checker.is_written_now(units), self.checker.is_on_its_way(units));
             match kind {
                 Kind::Flush if host => notes.push(Happening::FlushBesideWrites),
@@ -164,6 +166,7 @@ impl LunPlan {
                 let cdb = ranged(rng, [0, 0x34, 0, 0x90], 0, lba, blocks);
                 Order::new(cdb, Work::Other)
             }
+            Kind::Ready => Order::new([0; 16], Work::Other),
         };
         notes.extend(order.notes.iter().copied());
         Some(Order { wish: Some(wish), notes, ..order })

@@ -360,6 +360,10 @@ pub fn run_as(
         // In a cache, a command may use half of what can be dirty.
         let longest = cache
             .map_or(blocks.0, |cache| blocks.0.min(u64::from(cache.dirty) * 2048 / u64::from(block.bytes())));
+        let spread = (setup.spread && (number == 0 || spreading.one_in(2))).then(|| {
+            let shards = u16::try_from(spreading.between(2, cores.into())).unwrap_or(2);
+            (shards, spreading.choose([4u64 << 10, 8 << 10, 64 << 10, 256 << 10]))
+        });
         luns.push(LunPlan {
             lun,
             block: usize::try_from(block.bytes()).unwrap_or(512),
@@ -371,13 +375,10 @@ pub fn run_as(
                 u64::MAX
             }),
             cached: cache.is_some(),
+            spread: spread.is_some(),
             ends_tasks: resets,
             compare: rng.choose([1, 8]).min(longest),
             checker,
-        });
-        let spread = (setup.spread && (number == 0 || spreading.one_in(2))).then(|| {
-            let shards = u16::try_from(spreading.between(2, cores.into())).unwrap_or(2);
-            (shards, spreading.choose([4u64 << 10, 8 << 10, 64 << 10, 256 << 10]))
         });
         let uuid = Uuid::from_u128(u128::from(rng.word()) << 64 | u128::from(number));
         volumes.push(Volume {

@@ -9,7 +9,7 @@ use kagami_channel::{
 use kagami_memory::Page;
 use kagami_metrics::Metrics;
 use kagami_scsi::Attention;
-use kagami_sim::checker::{Checker, Flush, Units};
+use kagami_sim::checker::{Checker, Flush, Presence, Units};
 use kagami_sim::{Actor, Happening, Rng, SimIo, World};
 use kagami_types::{CoreId, Time};
 use std::cell::RefCell;
@@ -175,6 +175,11 @@ impl Steward {
         Stage::Rests(self.soon(world, most))
     }
 
+    /// What the array knows of the device.
+    fn is_now(&self, ward: usize, presence: Presence) {
+        self.wards[ward].checker.device().is_now(presence);
+    }
+
     fn place(&self, ward: usize) -> Option<UnitAddress> {
         self.site.borrow().places.get(ward).copied().flatten()
     }
@@ -210,6 +215,7 @@ impl Steward {
                 if dirty > 0 {
                     world.hit(Happening::PulledDirty);
                 }
+                self.is_now(ward, Presence::Changing);
                 world.pull(self.wards[ward].volume.disk);
                 if self.done.is_multiple_of(2) {
                     self.wards[ward].checker.begin_loss();
@@ -245,6 +251,7 @@ impl Steward {
     fn tell_back(&mut self, world: &World, ward: usize) -> Result<Stage, String> {
         let volume = &self.wards[ward].volume;
         world.put_back(volume.disk);
+        self.is_now(ward, Presence::Changing);
         let Some(UnitAddress { core, index }) = self.place(ward) else { return Ok(self.rest(world)) };
         let device = World::descriptor(volume.disk).map_err(|error| error.to_string())?;
         let (sender, answer) = sync_channel(1);
@@ -284,7 +291,10 @@ impl Steward {
             Stage::Out { ward, told_at, back_at, closed } if told_at <= now || self.settling => {
                 let heard = closed.as_ref().map(Receiver::try_recv);
                 match heard {
-                    Some(Ok(true)) => Stage::Shut { ward, back_at },
+                    Some(Ok(true)) => {
+                        self.is_now(ward, Presence::Gone);
+                        Stage::Shut { ward, back_at }
+                    }
                     // Not yet: told again, as the daemon does.
                     Some(Err(TryRecvError::Empty)) => Stage::Out { ward, told_at, back_at, closed },
                     _ => {
@@ -299,6 +309,7 @@ impl Steward {
             Stage::Back { ward, answer } => match answer.try_recv() {
                 Ok(Ok(())) => {
                     world.hit(Happening::WentOn);
+                    self.is_now(ward, Presence::There);
                     self.wards[ward].checker.end_loss();
                     self.rest(world)
                 }
@@ -365,6 +376,7 @@ impl Actor for Steward {
         // The next start opens everything that it finds.
         for ward in &self.wards {
             world.put_back(ward.volume.disk);
+            ward.checker.device().is_now(Presence::There);
         }
         self.stage = self.rest(world);
     }
