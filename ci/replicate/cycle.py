@@ -5,13 +5,15 @@
 
 The cycle that a host drives, at either array; a restore to a marker, a place and a time; a holding time, and a takeover before the
 damage; what the dry runs say; two groups of different peers, one of which hangs; two groups that share the way; a limit of
-bandwidth.
+bandwidth; the pace of a copy, and thresholds of the journal's use.
 """
 
 import datetime
 import json
 import random
 import re
+import signal
+import struct
 import sys
 import time
 
@@ -288,6 +290,58 @@ def shares(site):
     clear(site)
 
 
+def paced(site):
+    """A copy keeps the pace that the second array sets."""
+    tokyo, osaka = site.array("tokyo", size=16 * MIB), site.array("osaka", size=16 * MIB)
+    site.link(tokyo, osaka)
+    for here, there in ((tokyo, osaka), (osaka, tokyo)):
+        here.groups = {"erp": (there.name, "" if here is tokyo else 'pace = "2MiB"')}
+        here.write()
+        here.start()
+    site.meet()
+    device = tokyo.device(0)
+    for at in range(0, 10 * MIB, 256 << 10):
+        device.write(at, random.randbytes(256 << 10))
+    begun = time.monotonic()
+    tokyo.kagami("pair", "create", "--group", "erp", "--primary", "tokyo:0", "--secondary", "osaka:0")
+    osaka.state("PAIR", seconds=60)
+    took = time.monotonic() - begun
+    if not 4 <= took <= 15:
+        raise Failed(f"10 MiB at 2 MiB a second took {took:.1f} s")
+    clear(site)
+    site.say(f"a copy of 10 MiB at 2 MiB a second took {took:.1f} s")
+
+
+def levels(site):
+    """Thresholds of the journal's use are told when they are passed, and when they are left."""
+    group = Group(site, "")
+    group.paired()
+    tokyo = group.tokyo
+    for array in (group.tokyo, group.osaka):
+        text = (array.work / f"{array.name}.toml").read_text()
+        (array.work / f"{array.name}.toml").write_text(text + 'thresholds = "10,20"\n')
+        array.process.send_signal(signal.SIGHUP)
+    wait("the reload", 10, lambda: tokyo.status()["options"]["thresholds"] == "10,20")
+
+    def events(word):
+        lines = [row["what"] for row in json.loads(tokyo.kagami("events", "--json").stdout)["events"]]
+        return [line for line in lines if word in line]
+    site.cut("down")
+    device = tokyo.device(0)
+    for at in range(0, 3 * MIB, 256 << 10):
+        device.write(at, random.randbytes(256 << 10))
+    device.good(struct.pack(">BBQIxx", 0x91, 0, 0, 0))
+    wait("thresholds are passed", 10, lambda: tokyo.status()["journal"]["threshold_percent"] == 20)
+    passed = events("more than 20 % of the journal")
+    site.cut("up")
+    wait("and left", 60, lambda: tokyo.status()["journal"]["threshold_percent"] == 0)
+    left = events("% of the journal again")
+    if not passed or not left or tokyo.status()["state"] != "PAIR":
+        raise Failed(f"the thresholds were not told: {events('')}")
+    site.say(f"thresholds are told: {passed[0]}; {left[-1]}")
+    group.end()
+
+
 def clear(site):
     for array in site.arrays:
         array.end()
@@ -300,7 +354,7 @@ def clear(site):
 
 
 def run(site):
-    names = sys.argv[3:] or ["by_hand", "holding", "said", "peers", "shares"]
+    names = sys.argv[3:] or ["by_hand", "holding", "said", "peers", "shares", "paced", "levels"]
     for name in names:
         globals()[name](site)
         # Another array of the same name is another array: nothing of the old one stays.

@@ -48,7 +48,7 @@ ORDERS = {
     "volume-create": 16, "volume-resize": 17, "volume-delete": 18, "volume-mask": 19, "volume-unmask": 20,
     "lun-map-add": 24, "lun-map-remove": 25,
     "pair-create": 32, "pair-delete": 33, "pair-split": 34, "pair-resync": 35, "pair-swap": 36, "pair-takeover": 37,
-    "pair-status": 38, "journal-status": 48, "journal-acquire": 49, "journal-restore": 50, "journal-purge": 51,
+    "pair-status": 38, "pair-set": 39, "journal-status": 48, "journal-acquire": 49, "journal-restore": 50, "journal-purge": 51,
     "marker": 64,
 }
 LOOKS = {1, 2, 3, 4, 5, 6, 38, 48}
@@ -62,7 +62,7 @@ PARAMETERS = {
     "peer_id": (19, "id"), "pair": (20, "text"), "journal": (21, "<H"), "peer_journal": (22, "<H"),
     "journal_bytes": (23, "<Q"), "writable": (24, "flag"), "discard": (25, "text"), "dry_run": (26, "flag"),
     "cancel": (27, "flag"), "position": (28, "<Q"), "time_nanos": (29, "<Q"), "marker": (30, "text"),
-    "wait": (31, "flag"),
+    "wait": (31, "flag"), "option": (32, "text"),
 }
 
 # code: (word, exit code)

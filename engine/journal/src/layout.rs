@@ -65,11 +65,7 @@ impl Layout {
         if device_bytes > MAX_BYTES || covered_bytes > MAX_BYTES {
             return Err(LayoutError::TooLarge);
         }
-        let granules = covered_bytes.saturating_mul(2).div_ceil(GRANULE);
-        // A volume begins in a block of its own: one more for each of the most that a group has.
-        let blocks = granules.div_ceil(BITS_PER_BLOCK) + bitmap::MAX_VOLUMES;
-        let bitmap_len = blocks * BLOCK;
-        let fixed = 2 * BLOCK + 2 * bitmap_len;
+        let (bitmap_len, fixed) = Self::fixed(covered_bytes);
         let needed = fixed + 2 * BLOCK + MIN_DATA;
         if device_bytes < needed {
             return Err(LayoutError::TooSmall { device: device_bytes, covered: covered_bytes, needed });
@@ -89,6 +85,24 @@ impl Layout {
             data_len: rest - metadata_len,
         };
         layout.checked()
+    }
+
+    /// The least bytes of a device, whole MiB, on which a journal for volumes of together `covered_bytes` has a data area of at
+    /// least `data_len`.
+    #[must_use]
+    pub fn least(covered_bytes: u64, data_len: u64) -> u64 {
+        let data = data_len.clamp(MIN_DATA, MAX_BYTES).next_multiple_of(BLOCK);
+        let metadata = (data / 255 + BLOCK).clamp(2 * BLOCK, 16 << 20).next_multiple_of(BLOCK);
+        (Self::fixed(covered_bytes.min(MAX_BYTES)).1 + metadata + data).next_multiple_of(1 << 20)
+    }
+
+    /// The length of a copy of the bitmap, and of all that comes before the metadata area.
+    fn fixed(covered_bytes: u64) -> (u64, u64) {
+        let granules = covered_bytes.saturating_mul(2).div_ceil(GRANULE);
+        // A volume begins in a block of its own: one more for each of the most that a group has.
+        let blocks = granules.div_ceil(BITS_PER_BLOCK) + bitmap::MAX_VOLUMES;
+        let bitmap_len = blocks * BLOCK;
+        (bitmap_len, 2 * BLOCK + 2 * bitmap_len)
     }
 
     /// The same with a shorter data area: the smaller of two arrays decides when a group is made.
@@ -177,6 +191,20 @@ mod tests {
         assert!(short.with_data_len(2 << 20).is_err());
         assert!(short.with_data_len((1 << 20) - 1).is_err());
         assert!(Layout::default().checked().is_err());
+    }
+
+    #[test]
+    fn the_least_device_has_the_data_area_that_was_asked_for() {
+        for covered in [0, 1 << 20, 3 << 40] {
+            for data in [0, 1 << 20, 8 << 20 | 4097, 32 << 20, 5 << 30, 1 << 40] {
+                let least = Layout::least(covered, data);
+                let layout = Layout::new(least, covered).unwrap();
+                assert!(layout.data_len >= data, "{covered} {data}: {layout:?}");
+                // Not more than it takes: rounded up to a MiB, a block or two of it for the index.
+                let smaller = Layout::new(least - (1 << 20) - 3 * BLOCK, covered);
+                assert!(smaller.is_ok_and(|one| one.data_len < data) || data <= MIN_DATA);
+            }
+        }
     }
 
     proptest! {

@@ -84,6 +84,7 @@ tags! {
     TimeNanos = 29, U64, "time_nanos", "A moment, in nanoseconds since 1970.";
     Marker = 30, Text, "marker", "The name of a marker, at most 63 bytes.";
     Wait = 31, Flag, "wait", "Done only when it has arrived at the secondary.";
+    Option = 32, Text, "option", "An option of a group and its value, as `KEY=VALUE`; may come several times.";
 }
 
 /// What a value is.

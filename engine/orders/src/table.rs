@@ -106,6 +106,8 @@ pub static ORDERS: &[Order] = &[
     order!(37 "pair-takeover" Operate Changes [Group May, DryRun May, Force May]
         "Makes the secondary side of a group writable."),
     order!(38 "pair-status" Read Looks [Group May] "States, positions and lag of groups."),
+    order!(39 "pair-set" Operate Changes [Group May, Option Any]
+        "Changes options of a group at the target array, which keeps them."),
     order!(48 "journal-status" Read Looks [Group May] "Positions and areas of a group's journals."),
     order!(49 "journal-acquire" Operate Changes [Group May, Position May]
         "Has the second array read its peer's journal up to a place, or all there is."),

@@ -28,10 +28,11 @@ mod start;
 mod steps;
 mod tally;
 
-pub use plan::{GroupPlan, Options, Overflow, PlannedVolume, VOLUMES};
+pub use plan::{GroupPlan, Options, Overflow, PlannedVolume, VOLUMES, least_journal};
 
 use crate::action::{Action, DeviceEnd, FarEnd, OrderResult};
 use crate::context::{Context, Owner};
+use crate::level::{self, Crossed, Level};
 use crate::mail::{Change, Mode, ToFront, ToGroup, VolumeIndex};
 use crate::order::Order;
 use crate::record::{Record, State};
@@ -161,6 +162,8 @@ struct Live {
     /// Hosts may not read a secondary before that sequence is restored.
     reads_after: Option<kagami_types::Sequence>,
     last_error: String,
+    /// How full the journal is.
+    level: Level,
     /// A page has come since the last decision.
     news: bool,
     retry: Time,
@@ -557,8 +560,30 @@ impl Live {
             }
         }
         self.speak(cx);
+        self.look_at_level(cx);
         self.link.turn(cx);
         self.polls();
+    }
+
+    /// Tells operators when a threshold of the journal's use is passed, and when it is left.
+    fn look_at_level(&mut self, cx: &mut Context<'_>) {
+        let (used, what) = match (&self.source, &self.sink) {
+            (Some(source), _) => (source.unread(), "wait for the other array"),
+            (None, Some(sink)) => (sink.held_bytes(), "wait to be restored"),
+            (None, None) => (0, "are in use"),
+        };
+        let all = self.layout().data_len;
+        let crossed = self.level.look(&self.plan.options.thresholds, used, all);
+        let share = level::percent(used, all);
+        match crossed {
+            None => {}
+            Some(Crossed::Passed(at)) => {
+                cx.actions.event(format!("more than {at} % of the journal: {share} % {what}"));
+            }
+            Some(Crossed::Left(at)) => {
+                cx.actions.event(format!("less than {at} % of the journal again: {share} % {what}"));
+            }
+        }
     }
 
     /// Takes marks in, and answers those whose bits are durable.

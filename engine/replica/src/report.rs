@@ -90,6 +90,8 @@ pub struct Report {
     pub consistent_at: u64,
     /// Bytes in the journal that are not freed.
     pub journal_used: u64,
+    /// The highest threshold of the journal's use that was passed and not left since, in percent; zero: none.
+    pub journal_passed: u8,
     /// Bytes a second that hosts put into the journal.
     pub fill_rate: f64,
     /// Bytes a second that leave it (at a secondary: arrive).

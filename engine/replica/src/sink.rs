@@ -227,6 +227,11 @@ impl Sink {
         self.forming == Forming::No && self.restore.is_prefix()
     }
 
+    /// Bytes of the own journal that are read and not durably restored.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        self.fetch.parsed().0.offset.saturating_sub(self.durable.restored.offset)
+    }
+
     /// Granules of a volume that are not known to be copied and flushed.
     #[must_use]
     pub fn remaining(&self, volume: VolumeIndex) -> Option<Bits> {

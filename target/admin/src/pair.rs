@@ -302,6 +302,9 @@ pub struct Journal {
     pub data_bytes: u64,
     /// Bytes of it that are in use.
     pub used_bytes: u64,
+    /// The highest of its thresholds that was passed and not left since, in percent; 0: none.
+    #[serde(default)]
+    pub threshold_percent: u8,
     /// The first LBA of the data area.
     pub first_lba: u64,
     /// The last LBA of the data area.

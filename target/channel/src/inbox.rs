@@ -159,7 +159,7 @@ pub enum GroupControl {
         /// Hears why it cannot.
         answer: SyncSender<Result<(), String>>,
     },
-    /// To a volume that is in no pair any more: its front goes.
+    /// To a volume that is in no pair any more: its front goes. One that has none has nothing to let go.
     Unpair {
         /// Hears why it cannot yet.
         answer: SyncSender<Result<(), String>>,

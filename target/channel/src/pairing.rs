@@ -62,8 +62,11 @@ impl<S: Send> Hub<S> {
 
     fn unpair<I: Io<Stream = S>>(&mut self, index: u32, io: &mut I) -> Result<(), String> {
         let place = self.unit_at(index).ok_or("there is no such volume")?;
-        if let Some(unit) = place {
-            unit.may_unpair()?;
+        match place {
+            // An earlier attempt got so far.
+            Some(unit) if !unit.is_paired() => return Ok(()),
+            Some(unit) => unit.may_unpair()?,
+            None => {}
         }
         *place = place.take().map(Unit::unpaired);
         self.with_unit(index, None, io, |unit, cx| {

@@ -44,6 +44,7 @@ impl Default for Shape {
             phase: Phase::Down,
             connections: 0,
             reason: None,
+            logins: 0,
             joined: 0,
             losses: 0,
             repeated: 0,

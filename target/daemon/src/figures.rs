@@ -42,6 +42,11 @@ const GAUGES: &[Gauge] = &[
     }),
     ("kagami_group_journal_bytes", "The journal's data area", |g| Some(number(g.journal.data_bytes))),
     ("kagami_group_journal_used_bytes", "What of it is in use", |g| Some(number(g.journal.used_bytes))),
+    (
+        "kagami_group_journal_threshold_percent",
+        "The highest of its thresholds that the journal's use has passed and not left, 0 for none",
+        |g| Some(f64::from(g.journal.threshold_percent)),
+    ),
     ("kagami_group_full_in_seconds", "When the journal is full at these rates, where that will be", |g| {
         g.full_in_seconds
     }),

@@ -2,7 +2,7 @@
 //!
 //! Called at start for all groups, and by the management thread for one that is made.
 
-use crate::config::{Config, Group, GroupMode, Overflow, Pairs, Peer, Role, Side};
+use crate::config::{Config, CopyPace, Group, GroupMode, Overflow, Pairs, Peer, Role, Side};
 use crate::plan::{PEER_TIMEOUT, Plan, SPARE_VIRTUALS, VirtualPlan};
 use crate::run::Managed;
 use crate::serve::{Joining, JoiningVolume};
@@ -44,7 +44,12 @@ pub(crate) fn options(group: &Group) -> Options {
         swap_hold: of.swap_hold,
         reader_limit: of.silence,
         swap_lag: of.swap_lag,
-        pace: if of.gentle { Pace::Gentle } else { Pace::Full },
+        pace: match of.pace {
+            CopyPace::Full => Pace::Full,
+            CopyPace::Gentle => Pace::Gentle,
+            CopyPace::Rate(rate) => Pace::Rate(rate),
+        },
+        thresholds: of.thresholds,
         memory: of.memory.0,
         ..Options::default()
     }

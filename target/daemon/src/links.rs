@@ -113,7 +113,7 @@ mod tests {
 
     fn status(phase: Phase, connections: u16, losses: u64, reason: Option<&str>) -> Status {
         let reason = reason.map(Into::into);
-        Status { phase, connections, reason, joined: 0, losses, repeated: 0, in_doubt: 0 }
+        Status { phase, connections, reason, logins: 0, joined: 0, losses, repeated: 0, in_doubt: 0 }
     }
 
     #[test]

@@ -184,6 +184,7 @@ impl<T: Copy> Link<T> {
         self.waits_over(|wait| wait.reset.is_none());
         full.resets.extend(self.waits.iter().filter_map(|wait| wait.reset));
         self.state = State::Full(Box::new(full));
+        self.logins += 1;
         self.begin_to_learn();
     }
 

@@ -81,6 +81,8 @@ pub struct Status {
     /// Why it was last lost, or could not be made; while it serves, why it has fewer connections than it
     /// is to have.
     pub reason: Option<Box<str>>,
+    /// Times that the far array let it log in, over all time; whether it then served is another question.
+    pub logins: u64,
     /// Connections that have joined its sessions, over all time.
     pub joined: u64,
     /// Times that it served and was lost.
@@ -142,6 +144,7 @@ pub struct Link<T> {
     /// That path leads back here.
     pub(crate) looped: bool,
     pub(crate) reason: Option<Box<str>>,
+    pub(crate) logins: u64,
     pub(crate) joined: u64,
     pub(crate) losses: u64,
     pub(crate) repeated: u64,
@@ -173,6 +176,7 @@ impl<T: Copy> Link<T> {
             far_path: None,
             looped: false,
             reason: None,
+            logins: 0,
             joined: 0,
             losses: 0,
             repeated: 0,
@@ -361,6 +365,7 @@ impl<T: Copy> Link<T> {
         Status {
             phase,
             connections,
+            logins: self.logins,
             joined: self.joined,
             reason: self.reason.clone(),
             losses: self.losses,

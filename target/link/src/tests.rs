@@ -241,9 +241,10 @@ fn it_learns_what_the_far_unit_is_before_it_passes_anything_on() {
     let mut world = World::new(Rules::default());
     world.write(1, 0, 8, 5).unwrap();
     world.connect();
-    assert_eq!(world.link.status().phase, Phase::Probing);
+    // Logged in, though it serves nothing yet.
+    assert_eq!((world.link.status().phase, world.link.status().logins), (Phase::Probing, 1));
     world.settle(usize::MAX, 8192);
-    assert_eq!(world.link.status().phase, Phase::Serving);
+    assert_eq!((world.link.status().phase, world.link.status().logins), (Phase::Serving, 1));
     assert_eq!(world.outcome(1), &GOOD);
     assert_eq!(world.link.path().arrays, [Uuid::from_u128(1), Uuid::from_u128(2)]);
     assert!(world.link.path().complete);

@@ -1,5 +1,6 @@
 //! What a group is made of, and its options.
 
+use crate::level::Thresholds;
 use crate::mail::VolumeIndex;
 use crate::record::Side;
 use crate::sink::Pace;
@@ -62,6 +63,8 @@ pub struct Options {
     pub pace: Pace,
     /// A swap is refused while the secondary is further behind than this.
     pub swap_lag: Duration,
+    /// Shares of the journal in use that are said when they are passed, and when they are left.
+    pub thresholds: Thresholds,
 }
 
 impl Default for Options {
@@ -80,6 +83,7 @@ impl Default for Options {
             memory: 64 << 20,
             pace: Pace::Full,
             swap_lag: Duration::from_secs(10),
+            thresholds: Thresholds::default(),
         }
     }
 }
@@ -107,5 +111,16 @@ pub struct GroupPlan {
     pub create: Option<Side>,
 }
 
+/// The least bytes, whole MiB, of a journal for volumes of together `covered` bytes whose hosts may send writes of `longest`:
+/// with less, such a write would have no room even in an empty journal, and suspend the group each time.
+#[must_use]
+pub fn least_journal(covered: u64, longest: u64) -> u64 {
+    // Its frame's header, and what the writer keeps free for a swap.
+    let data = longest.saturating_add(u64::from(kagami_journal::MAX_HEADER)).saturating_add(RESERVE);
+    kagami_journal::Layout::least(covered, data)
+}
+
+/// The most that a journal's writer keeps free.
+const RESERVE: u64 = 64 << 10;
 /// Volumes of a group at most.
 pub const VOLUMES: usize = 64;

@@ -7,6 +7,7 @@ use super::{Difference, Fronts, GroupPlan, Link, Live, Orders, PlannedVolume, Po
 use crate::action::{DeviceEnd, DeviceOp};
 use crate::context::{Context, Owner};
 use crate::generation::Generation;
+use crate::level::Level;
 use crate::mail::VolumeIndex;
 use crate::record::{Record, Side, State};
 use kagami_journal::{
@@ -458,6 +459,7 @@ impl Live {
             cancel: false,
             reads_after,
             last_error: String::new(),
+            level: Level::default(),
             news: false,
             retry: Time::NEVER,
         })

@@ -116,6 +116,8 @@ pub(super) struct Copy {
     next_claim: u64,
     turn: usize,
     pace: Pace,
+    /// Of a pace that is a rate.
+    paced: Bucket,
     most: usize,
     rest_until: Time,
     /// The least time that a question took: the way there and back.
@@ -160,6 +162,7 @@ impl Copy {
             next_claim: 0,
             turn: 0,
             pace,
+            paced: Bucket::new(pace.rate()),
             most: usize::try_from(memory / (REGION * GRANULE)).unwrap_or(PIECES).clamp(1, PIECES),
             rest_until: Time(0),
             way: Duration::MAX,
@@ -172,6 +175,7 @@ impl Copy {
 
     pub(super) fn set_pace(&mut self, pace: Pace) {
         self.pace = pace;
+        self.paced.set(pace.rate());
         self.rest_until = Time(0);
     }
 
@@ -252,10 +256,12 @@ impl Copy {
     /// Claims and sends as much as the pace allows. Whether the limit of the bandwidth holds it back.
     pub(super) fn ask(&mut self, cx: &mut Context<'_>, bucket: &mut Bucket) -> bool {
         if self.left == 0 && self.claims.is_empty() {
+            // There is nothing to rest from: nobody is to be woken for it.
+            self.rest_until = Time(0);
             return false;
         }
         let most = match self.pace {
-            Pace::Full => self.most,
+            Pace::Full | Pace::Rate(_) => self.most,
             Pace::Gentle => self.most.min(PIECES_GENTLE),
         };
         if cx.now >= self.rest_until {
@@ -280,14 +286,20 @@ impl Copy {
             }
             let Some(mut piece) = self.cut() else { return false };
             if !piece.zero {
-                if !bucket.open(cx.now) {
+                let (paced, open) = (self.paced.open(cx.now), bucket.open(cx.now));
+                if !paced || !open {
                     // It was not sent: the claim gives it out again.
                     if let Some((_, claim)) = self.claims.iter_mut().find(|(id, _)| *id == piece.claim) {
                         claim.cursor = piece.start;
                     }
-                    return true;
+                    if !paced {
+                        self.rest_until = self.paced.opens_at();
+                    }
+                    return !open;
                 }
-                bucket.take((piece.end - piece.start) * GRANULE);
+                let bytes = (piece.end - piece.start) * GRANULE;
+                self.paced.take(bytes);
+                bucket.take(bytes);
             }
             piece.since = cx.now;
             self.pieces.push(piece);

@@ -144,7 +144,7 @@ pub(super) fn figures(sink: &Sink, now: Time, wall: u64) -> SinkFigures {
         restored_bytes: sink.restore.restored_bytes,
         copied_bytes: sink.copy.copied,
         restored_entries: sink.restore.restored_entries,
-        used: parsed.offset.saturating_sub(sink.durable.restored.offset),
+        used: sink.held_bytes(),
         window,
         product,
         to_copy,

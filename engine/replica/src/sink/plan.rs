@@ -3,6 +3,7 @@
 use crate::mail::VolumeIndex;
 use kagami_journal::{Bits, Layout};
 use kagami_types::{BlockSize, Epoch, JournalPos, Sequence, Uuid};
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 /// So long may the far array refuse reads before the group hears of it: it may be starting.
@@ -65,6 +66,18 @@ pub enum Pace {
     /// As fast as devices and link can.
     #[default]
     Full,
+    /// So many bytes a second, as far as devices and link can; not zero.
+    Rate(NonZeroU64),
+}
+
+impl Pace {
+    /// Bytes a second; zero: no limit of its own.
+    pub(super) fn rate(self) -> u64 {
+        match self {
+            Self::Rate(rate) => rate.get(),
+            Self::Full | Self::Gentle => 0,
+        }
+    }
 }
 
 /// Options of a group that concern its secondary.

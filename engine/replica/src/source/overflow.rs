@@ -23,14 +23,14 @@ pub(super) struct Pace {
     full_since: Option<Time>,
     /// The group was told.
     said: bool,
-    /// What thresholds were passed: 0 none, 1 half, 2 three quarters, 3 nine tenths.
-    level: u8,
+    /// Three quarters wait for the reader, and less than one did not since.
+    high: bool,
 }
 
 impl Pace {
     pub(super) fn new(slow: Duration) -> Self {
         let most = u64::try_from(slow.as_nanos()).unwrap_or(u64::MAX);
-        Self { most, until: None, full_since: None, said: false, level: 0 }
+        Self { most, until: None, full_since: None, said: false, high: false }
     }
 
     pub(super) fn set_slow(&mut self, slow: Duration) {
@@ -46,12 +46,12 @@ impl Pace {
 
 impl Source {
     /// Bytes that the reader has not confirmed.
-    pub(super) fn unread(&self) -> u64 {
+    pub(crate) fn unread(&self) -> u64 {
         self.writer.end().0.saturating_sub(self.confirmed)
     }
 
     pub(super) fn look_at_space(&mut self, cx: &mut Context<'_>) {
-        self.say_level(cx);
+        self.look_at_pace(cx.now);
         let area = self.layout.data_len;
         let wanted = self.wanted_out().offset;
         let freed = wanted - self.writer.out().min(wanted);
@@ -86,7 +86,14 @@ impl Source {
         if self.writer.is_full() {
             self.look_at_space(cx);
         }
-        if self.pace.most == 0 || self.pace.until.is_some_and(|until| cx.now < until) {
+        if self.pace.most == 0 {
+            // The policy was another one before.
+            if self.pace.until.take().is_some() {
+                self.tell_pace(cx, Time(0));
+            }
+            return;
+        }
+        if self.pace.until.is_some_and(|until| cx.now < until) {
             return;
         }
         let area = self.layout.data_len;
@@ -111,23 +118,16 @@ impl Source {
         }
     }
 
-    fn say_level(&mut self, cx: &mut Context<'_>) {
-        let share = u128::from(self.unread()) * 100 / u128::from(self.layout.data_len.max(1));
-        let level = match share {
-            0..50 => 0,
-            50..75 => 1,
-            75..90 => 2,
-            _ => 3,
-        };
-        if level > self.pace.level {
-            cx.actions.event(format!("{share} % of the journal wait for the other array"));
-            if self.pace.most > 0 && level >= 2 {
-                self.pace.until.get_or_insert(cx.now);
+    /// Hosts begin to be slowed.
+    fn look_at_pace(&mut self, now: Time) {
+        let (unread, quarter) = (self.unread(), self.layout.data_len / 4);
+        if unread >= quarter * 3 && !self.pace.high {
+            self.pace.high = true;
+            if self.pace.most > 0 {
+                self.pace.until.get_or_insert(now);
             }
-        }
-        // Not again before it has fallen to less than a quarter.
-        if level > self.pace.level || share < 25 {
-            self.pace.level = level;
+        } else if unread < quarter {
+            self.pace.high = false;
         }
     }
 }

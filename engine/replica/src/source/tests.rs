@@ -301,15 +301,13 @@ fn full_because_of_the_reader_suspends() {
     let mut source = begin(&mut desk, 1 << 20, Duration::ZERO);
     fill_up(&mut source, &mut desk, 1);
     // Half of it waits for the volumes too.
-    let (mut warned, mut flushes) = (0, Vec::new());
+    let mut flushes = Vec::new();
     for action in desk.taken() {
-        match action {
-            Action::Event(_) => warned += 1,
-            Action::Front(_, ToFront::Apply { tag, .. }) => flushes.push(tag),
-            _ => {}
+        if let Action::Front(_, ToFront::Apply { tag, .. }) = action {
+            flushes.push(tag);
         }
     }
-    assert_eq!((warned, flushes.len()), (3, 1));
+    assert_eq!(flushes.len(), 1);
     let all = events(&mut source);
     assert_eq!(all.iter().filter(|event| **event == SourceEvent::Full).count(), 1);
     // What is confirmed and destaged makes room, once a superblock says so.

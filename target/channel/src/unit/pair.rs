@@ -80,15 +80,19 @@ impl Unit {
         }
     }
 
+    /// Whether it has the front of a pair.
+    pub(crate) fn is_paired(&self) -> bool {
+        matches!(self.volume, Backing::Paired(_))
+    }
+
     /// Whether the front can be taken away.
     ///
     /// # Errors
     /// Why not, in plain words.
     pub(crate) fn may_unpair(&self) -> Result<(), String> {
         match &self.volume {
-            Backing::Paired(paired) if paired.is_idle() => Ok(()),
-            Backing::Paired(_) => Err("its pair is still busy with it".to_owned()),
-            _ => Err("it is in no pair".to_owned()),
+            Backing::Paired(paired) if !paired.is_idle() => Err("its pair is still busy with it".to_owned()),
+            _ => Ok(()),
         }
     }
 

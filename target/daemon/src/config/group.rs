@@ -5,18 +5,22 @@
 
 use super::context::{At, Context, split};
 use super::model::{
-    Backend, Group, GroupMode, GroupOptions, Overflow, Owner, Pair, Pairs, Peer, Role, Side, Volume,
+    Backend, CopyPace, Group, GroupMode, GroupOptions, Overflow, Owner, Pair, Pairs, Peer, Role, Side, Volume,
 };
 use super::names::check_name;
 use super::raw::{Maybe, RawGroup, Tables};
-use super::units::{parse_size, parse_time};
+use super::units::{format_size, parse_size, parse_time};
+use kagami_replica::Thresholds;
 use kagami_types::{ByteLen, Lun, Uuid};
 use std::collections::HashMap;
+use std::num::NonZeroU64;
 use std::time::Duration;
 use toml::Spanned;
 
 /// The most pairs of a group: its journal numbers volumes with a byte, and some numbers are kept.
 pub const MAX_PAIRS: usize = 64;
+/// The slowest formation copy: a piece a second.
+const LEAST_PACE: ByteLen = ByteLen(1 << 20);
 const HOUR: Duration = Duration::from_secs(3600);
 
 impl Context {
@@ -69,7 +73,6 @@ impl Context {
         let default = GroupOptions::default();
         let access = [("none", false), ("read", true)];
         let alone = [("serve", true), ("wait", false)];
-        let paces = [("full", false), ("gentle", true)];
         let modes = [("poller", GroupMode::Poller), ("host", GroupMode::Host)];
         let options = GroupOptions {
             mode: self.word(table, "mode", raw.mode, &modes).unwrap_or(default.mode),
@@ -104,7 +107,10 @@ impl Context {
                 Duration::ZERO..=HOUR * 24,
                 default.swap_lag,
             ),
-            gentle: self.word(table, "pace", raw.pace, &paces).unwrap_or(default.gentle),
+            pace: self.parsed(table, "pace", raw.pace, parse_pace).unwrap_or(default.pace),
+            thresholds: self
+                .parsed(table, "thresholds", raw.thresholds, parse_thresholds)
+                .unwrap_or(default.thresholds),
             memory: self.read_ahead(table, raw.memory, default.memory),
         };
         let pairs = match (
@@ -146,6 +152,17 @@ impl Context {
             }
         };
         Group { site, owner, name, peer, options, pairs }
+    }
+
+    fn parsed<T>(
+        &mut self,
+        table: &str,
+        key: &str,
+        value: Maybe<String>,
+        parse: fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let (text, at) = split(table, key, value?);
+        parse(&text).map_err(|reason| self.error(&at, reason)).ok()
     }
 
     fn read_ahead(&mut self, table: &str, value: Maybe<String>, default: ByteLen) -> ByteLen {
@@ -286,7 +303,10 @@ impl GroupOptions {
             "swap_hold" => self.swap_hold = time()?,
             "silence" => self.silence = time()?,
             "swap_lag" => self.swap_lag = time()?,
-            "pace" => self.gentle = word(["full", "gentle"])?,
+            "pace" => self.pace = parse_pace(value).map_err(|reason| format!("{key}: {reason}"))?,
+            "thresholds" => {
+                self.thresholds = parse_thresholds(value).map_err(|reason| format!("{key}: {reason}"))?;
+            }
             "memory" => self.memory = size()?,
             _ => {
                 return Err(format!("a group has no option {key}; it has {}", Self::KEYS.join(", ")));
@@ -296,7 +316,7 @@ impl GroupOptions {
     }
 
     /// Their names.
-    pub const KEYS: [&str; 12] = [
+    pub const KEYS: [&str; 13] = [
         "mode",
         "overflow",
         "hold",
@@ -308,8 +328,39 @@ impl GroupOptions {
         "silence",
         "swap_lag",
         "pace",
+        "thresholds",
         "memory",
     ];
+}
+
+/// "full", "gentle", or bytes a second such as "50MiB".
+fn parse_pace(text: &str) -> Result<CopyPace, String> {
+    match text {
+        "full" => Ok(CopyPace::Full),
+        "gentle" => Ok(CopyPace::Gentle),
+        text => match parse_size(text).map(|size| NonZeroU64::new(size.0)) {
+            Ok(Some(rate)) if rate.get() >= LEAST_PACE.0 => Ok(CopyPace::Rate(rate)),
+            Ok(_) => Err(format!("a copy has at least {} a second", format_size(LEAST_PACE))),
+            Err(_) => Err(format!(
+                "\"{text}\" is neither \"full\", \"gentle\" nor bytes a second such as \"50MiB\""
+            )),
+        },
+    }
+}
+
+/// Percent, ascending, as in "50,75,90"; "none".
+fn parse_thresholds(text: &str) -> Result<Thresholds, String> {
+    let wrong = || {
+        format!(
+            "\"{text}\" is neither \"none\" nor up to {} ascending shares in percent such as \"50,75,90\"",
+            Thresholds::MOST
+        )
+    };
+    if text == "none" {
+        return Ok(Thresholds::new(&[]).unwrap_or_default());
+    }
+    let list: Result<Vec<u8>, _> = text.split(',').map(|part| part.trim().parse()).collect();
+    list.ok().and_then(|list| Thresholds::new(&list)).ok_or_else(wrong)
 }
 
 /// Whether a volume outlives the daemon, as one of a pair should.

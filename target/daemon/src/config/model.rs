@@ -2,9 +2,11 @@
 //!
 //! Made by [`crate::config::parse`]; read by [`crate::plan`], by reload and by nobody else.
 
+use kagami_replica::Thresholds;
 use kagami_types::{BlockSize, ByteLen, Lun, Uuid};
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -377,8 +379,10 @@ pub struct GroupOptions {
     pub silence: Duration,
     /// A swap is refused while the secondary is further behind.
     pub swap_lag: Duration,
-    /// The formation copy leaves room for others.
-    pub gentle: bool,
+    /// How hard the formation copy works.
+    pub pace: CopyPace,
+    /// Shares of the journal in use that are worth an event.
+    pub thresholds: Thresholds,
     /// Memory for what a secondary reads ahead; at most an eighth of the array's.
     pub memory: ByteLen,
 }
@@ -396,10 +400,22 @@ impl Default for GroupOptions {
             swap_hold: Duration::from_secs(10),
             silence: Duration::from_secs(3600),
             swap_lag: Duration::from_secs(10),
-            gentle: false,
+            pace: CopyPace::Full,
+            thresholds: Thresholds::default(),
             memory: ByteLen(64 << 20),
         }
     }
+}
+
+/// How hard a formation copy works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CopyPace {
+    /// As fast as it can.
+    Full,
+    /// It leaves room for others.
+    Gentle,
+    /// So many bytes a second.
+    Rate(NonZeroU64),
 }
 
 /// Who drives a secondary.

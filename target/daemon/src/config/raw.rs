@@ -172,6 +172,7 @@ pub(super) struct RawGroup {
     pub silence: Maybe<String>,
     pub swap_lag: Maybe<String>,
     pub pace: Maybe<String>,
+    pub thresholds: Maybe<String>,
     pub memory: Maybe<String>,
     pub uuid: Maybe<String>,
     pub peer_uuid: Maybe<String>,

@@ -120,6 +120,18 @@ fn errors_name_file_line_key_and_reason() {
         (volume(&format!("{null}role = \"journal\"\n")), "volume[0]: a journal is on a device or a file"),
         (with("[[group]]\nname = \"g\"\npeer = \"x\"\n"), "k.toml:6: group[0].peer: there is no peer \"x\""),
         (
+            with("[[group]]\nname = \"g\"\npeer = \"x\"\npace = \"quick\"\n"),
+            "k.toml:7: group[0].pace: \"quick\" is neither \"full\", \"gentle\" nor bytes a second such as \"50MiB\"",
+        ),
+        (
+            with("[[group]]\nname = \"g\"\npeer = \"x\"\npace = \"4KiB\"\n"),
+            "k.toml:7: group[0].pace: a copy has at least 1MiB a second",
+        ),
+        (
+            with("[[group]]\nname = \"g\"\npeer = \"x\"\nthresholds = \"90,50\"\n"),
+            "k.toml:7: group[0].thresholds: \"90,50\" is neither \"none\" nor up to 4 ascending shares",
+        ),
+        (
             with("[[group]]\nname = \"g\"\npeer = \"x\"\njournal = 1\n"),
             "k.toml:4: group[0]: uuid, peer_uuid, journal, peer_journal, journal_size and pairs go together",
         ),
@@ -205,6 +217,7 @@ const RICH: &str = "[array]\nname = \"a\"\ndata = \"/d\"\nlisten = [\"127.0.0.1:
     [[volume]]\nlun = 20\nname = \"jnl0\"\nrole = \"journal\"\npath = \"/j\"\n\
     [[group]]\nname = \"erp\"\npeer = \"osaka\"\nmode = \"host\"\noverflow = \"slow:20ms\"\nhold = \"90s\"\nbandwidth = \"10MiB\"\n\
     secondary_access = \"read\"\nrestart_wait = \"9s\"\nalone = \"wait\"\nswap_hold = \"5s\"\nsilence = \"7s\"\n\
+    pace = \"20MiB\"\nthresholds = \"10,80\"\nmemory = \"8MiB\"\nswap_lag = \"3s\"\n\
     [[initiator]]\niqn = \"iqn.2026-11.io.kagami:h\"\nluns = [0, 7]\nrights = \"operate\"\n\
     chap = { user = \"u\", secret_file = \"/s\", mutual = { user = \"m\", secret_file = \"/t\" } }\n\
     [[operator]]\nname = \"ops\"\nkey_file = \"/k\"\nrights = \"admin\"\n\
@@ -393,4 +406,33 @@ proptest! {
         let end = (0..=cut.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
         let _ = parse(&text[..end], "k.toml");
     }
+}
+
+#[test]
+fn options_of_a_group_are_set_by_the_names_and_values_that_they_are_shown_with() {
+    let mut set = GroupOptions::default();
+    let values =
+        ["host", "slow:20ms", "2m", "10MiB", "read", "9s", "wait", "5s", "7s", "3s", "50MiB", "none", "8MiB"];
+    for (key, value) in GroupOptions::KEYS.into_iter().zip(values) {
+        set.set(key, value).unwrap();
+    }
+    let shown = group_options(&set);
+    let wanted: Vec<_> = GroupOptions::KEYS.into_iter().zip(values.map(str::to_owned)).collect();
+    assert_eq!(shown, wanted);
+    for (key, value) in group_options(&GroupOptions::default()) {
+        set.set(key, &value).unwrap();
+    }
+    assert_eq!(set, GroupOptions::default());
+    for (key, wrong) in [
+        ("pace", "quick"),
+        ("pace", "0"),
+        ("thresholds", "50;60"),
+        ("thresholds", ""),
+        ("thresholds", "0"),
+        ("colour", "x"),
+    ] {
+        let refused = set.set(key, wrong).unwrap_err();
+        assert!(refused.contains(key), "{refused}");
+    }
+    assert_eq!(set, GroupOptions::default());
 }

@@ -5,12 +5,13 @@
 //! arbitrary configurations holds both together.
 
 use super::model::{
-    Array, Backend, CacheMode, Chap, Config, Digest, Group, GroupMode, GroupOptions, Idle, Initiator,
-    Operator, Overflow, Owner, Pairs, Peer, Pool, Portal, PortalRole, Role, Virtual, Volume,
+    Array, Backend, CacheMode, Chap, Config, CopyPace, Digest, Group, GroupMode, GroupOptions, Idle,
+    Initiator, Operator, Overflow, Owner, Pairs, Peer, Pool, Portal, PortalRole, Role, Virtual, Volume,
 };
 use super::units::{format_size, format_time};
+use kagami_replica::Thresholds;
 use kagami_tables::{Object, ObjectKind};
-use kagami_types::{BlockSize, Lun};
+use kagami_types::{BlockSize, ByteLen, Lun};
 use std::fmt::Write;
 use std::path::Path;
 
@@ -338,12 +339,28 @@ fn options_keys(options: &GroupOptions, out: &mut String) {
     if options.swap_lag != default.swap_lag {
         line(out, "swap_lag", time(options.swap_lag));
     }
-    if options.gentle {
-        line(out, "pace", text("gentle"));
+    if options.pace != default.pace {
+        line(out, "pace", text(&pace(options.pace)));
+    }
+    if options.thresholds != default.thresholds {
+        line(out, "thresholds", text(&thresholds(&options.thresholds)));
     }
     if options.memory != default.memory {
         line(out, "memory", text(&format_size(options.memory)));
     }
+}
+
+fn pace(pace: CopyPace) -> String {
+    match pace {
+        CopyPace::Full => "full".to_owned(),
+        CopyPace::Gentle => "gentle".to_owned(),
+        CopyPace::Rate(rate) => format_size(ByteLen(rate.get())),
+    }
+}
+
+fn thresholds(thresholds: &Thresholds) -> String {
+    let list: Vec<_> = thresholds.iter().map(|percent| percent.to_string()).collect();
+    if list.is_empty() { "none".to_owned() } else { list.join(",") }
 }
 
 /// All options of a group by the names and values that they have in a file.
@@ -367,7 +384,8 @@ pub fn options(options: &GroupOptions) -> Vec<(&'static str, String)> {
         ("swap_hold", time(options.swap_hold)),
         ("silence", time(options.silence)),
         ("swap_lag", time(options.swap_lag)),
-        ("pace", word(options.gentle, ["full", "gentle"])),
+        ("pace", pace(options.pace)),
+        ("thresholds", thresholds(&options.thresholds)),
         ("memory", format_size(options.memory)),
     ]
 }

@@ -105,6 +105,7 @@ fn tell(told: &mut pair::Group, report: &Report, block: u64, is_primary: bool) {
     told.progress_percent = report.progress.map(|parts| f64::from(parts) / 100.0);
     told.journal.data_bytes = report.data_len;
     told.journal.used_bytes = report.journal_used;
+    told.journal.threshold_percent = report.journal_passed;
     let length = report.data_len.max(1);
     told.journal.first_lba = report.data_at / block;
     told.journal.last_lba = ((report.data_at + report.data_len) / block).saturating_sub(1);
@@ -184,6 +185,7 @@ mod tests {
             lag_seconds: 0.5,
             consistent_at: 1_795_368_180_000_000_000,
             journal_used: 4096,
+            journal_passed: 75,
             fill_rate: 1.0,
             drain_rate: 2.0,
             full_in: None,

@@ -12,7 +12,7 @@ use crate::config::{Orders as Policy, Rights};
 use crate::run::Daemon;
 use crate::serve::{Answers, OrderRequest};
 use kagami_admin::pair::{
-    GroupAt, GroupNamed, GroupRestore, Marker, Ordered, PairCreate, PairDelete, PairOf, PairResync,
+    GroupAt, GroupNamed, GroupRestore, Marker, Ordered, PairCreate, PairDelete, PairOf, PairResync, PairSet,
     PairSplit, PairSwap, PairTakeover,
 };
 use kagami_admin::report::Changed;
@@ -26,7 +26,7 @@ use kagami_orders::{Code, Key, Order, OrderResult, RecordError, Request, Right, 
 use kagami_orders::{request, result, sign};
 use kagami_tables::{Change, ResultRecord, Transaction};
 use kagami_types::Uuid;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Orders that wait while another one is done.
@@ -585,6 +585,7 @@ fn pair_ask(name: &str, given: &kagami_orders::Parameters) -> Result<Ask, No> {
             force: given.has(Tag::Force),
         }),
         "pair-status" | "journal-status" => Ask::PairStatus(GroupNamed { group }),
+        "pair-set" => Ask::PairSet(PairSet { group, options: options_of(given.texts(Tag::Option))? }),
         "journal-acquire" => Ask::JournalAcquire(GroupAt { group, position }),
         "journal-restore" => Ask::JournalRestore(GroupRestore {
             group,
@@ -600,6 +601,22 @@ fn pair_ask(name: &str, given: &kagami_orders::Parameters) -> Result<Ask, No> {
         }),
         name => return no(Code::NotYet, format!("{name} is not in this version")),
     })
+}
+
+/// Each `KEY=VALUE`, a key once, at least one.
+fn options_of<'a>(texts: impl Iterator<Item = &'a str>) -> Result<BTreeMap<String, String>, No> {
+    let mut options = BTreeMap::new();
+    for text in texts {
+        let Some((key, value)) =
+            text.split_once('=').filter(|(key, value)| !key.is_empty() && !value.is_empty())
+        else {
+            return no(Code::BadParameter, format!("{text}: an option is KEY=VALUE, such as hold=10m"));
+        };
+        if options.insert(key.to_owned(), value.to_owned()).is_some() {
+            return no(Code::BadParameter, format!("option {key} is there twice"));
+        }
+    }
+    if options.is_empty() { no(Code::BadParameter, "no option is named") } else { Ok(options) }
 }
 
 /// `LUN:PEER_LUN:BLOCKS:BLOCK_BYTES`.

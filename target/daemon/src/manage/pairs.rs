@@ -531,13 +531,37 @@ impl Daemon {
         }
         let size = self.volumes.iter().find(|managed| managed.record.lun == lun).map(|one| one.record.size);
         match size {
-            Some(size) if size.0 >= asked.journal_bytes => Ok(()),
+            Some(size) if size.0 >= asked.journal_bytes => self.large_enough(name, size, asked),
             Some(size) => Err(Refusal::usage(format!(
                 "journal {name} of {array} has {} bytes, not {}",
                 size.0, asked.journal_bytes
             ))),
             None => Err(Refusal::state(format!("journal {name} of {array} is not served"))),
         }
+    }
+
+    /// A new group's journal has room for its bitmap, and for the longest write that hosts may send. Those of a group that is
+    /// there were made with it.
+    fn large_enough(&self, name: &str, size: ByteLen, asked: &PairCreate) -> Result<(), Refusal> {
+        if self.has_group(&asked.group) {
+            return Ok(());
+        }
+        let of = |pair: &kagami_admin::pair::PairOf| pair.blocks.saturating_mul(u64::from(pair.block_bytes));
+        let covered = asked.pairs.iter().map(of).fold(0, u64::saturating_add);
+        let longest = self.plan.memory.longest_write();
+        let least = kagami_replica::least_journal(covered, u64::from(longest));
+        if asked.journal_bytes >= least {
+            return Ok(());
+        }
+        let used = match asked.journal_bytes < size.0 {
+            true => format!(", of which {} are used, as the other array's has no more", asked.journal_bytes),
+            false => String::new(),
+        };
+        Err(Refusal::state(format!(
+            "journal {name} of {} is too small: it has {} bytes{used}, and needs {} for {covered} bytes of volumes and writes \
+             of up to {longest}; better it has room for all that hosts write while the other array may be out of reach",
+            self.plan.name, size.0, least
+        )))
     }
 
     /// Takes a group apart: hosts have its volumes as ordinary ones.
@@ -548,9 +572,7 @@ impl Daemon {
             let mut busy = None;
             for (_, answer) in answers {
                 match self.wait(PARTING, || answer.try_recv().ok()) {
-                    // Not in a pair any more: an earlier attempt got so far.
                     Some(Ok(())) => {}
-                    Some(Err(reason)) if reason.contains("no pair") => {}
                     Some(Err(reason)) => busy = Some(reason),
                     None => busy = Some("its core does not answer".to_owned()),
                 }

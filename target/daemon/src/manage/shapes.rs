@@ -24,6 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 impl Daemon {
     /// What it takes to change options of a group.
     pub(super) fn set_group(&self, asked: &PairSet, who: &str) -> Result<Wanted, Refusal> {
+        if asked.options.is_empty() {
+            return Err(Refusal::usage("no option is named"));
+        }
         let group = self.group_named(asked.group.as_deref())?;
         let name = group.name.clone();
         self.of_run_time(group.owner, "group", &name)?;
@@ -162,7 +165,7 @@ impl Daemon {
         let agreed = placed.and_then(|()| self.reshape(&name, volumes, Some((&more, &linking))));
         if let Err(refusal) = agreed {
             for (_, answer) in self.array.join_less(&more) {
-                // One that has no front says so.
+                // One that has no front has nothing to let go.
                 let _ = self.wait(PATIENCE, || answer.try_recv().ok());
             }
             self.array.unlink(linking);

@@ -121,6 +121,21 @@ pub struct MemoryPlan {
     pub register: bool,
 }
 
+impl MemoryPlan {
+    /// Pages that hosts can have.
+    #[must_use]
+    pub fn host_pages(&self) -> u32 {
+        self.pages.saturating_sub(self.ram_pages).saturating_sub(self.reserve_pages)
+    }
+
+    /// Bytes of the longest write that hosts are told that any volume takes. A write takes pages for all of its data before
+    /// any of it comes, so one command may use a quarter of what hosts can have.
+    #[must_use]
+    pub fn longest_write(&self) -> u32 {
+        self.host_pages().saturating_mul(1024).clamp(1 << 20, 32 << 20)
+    }
+}
+
 /// The io_uring of each core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RingPlan {

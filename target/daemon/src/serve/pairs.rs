@@ -22,8 +22,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The bits of an initiator's session id by which links of groups differ from those of virtual volumes, whose LUNs
 /// end below (RFC 7143 11.12.5).
 const OF_A_GROUP: u16 = 1 << 14;
-/// What a link says that logged in and found no unit.
-const NO_UNIT: &str = "no such unit";
 /// The same, of a second connection to the same unit.
 const SECOND: u16 = 1 << 15;
 
@@ -104,8 +102,7 @@ impl Linking {
     /// Whether the other array let a link log in; that it shows its volumes too comes later.
     #[must_use]
     pub fn has_logged_in(&self) -> bool {
-        let (phase, reason) = self.state();
-        matches!(phase, "probing" | "serving") || reason.is_some_and(|reason| reason.contains(NO_UNIT))
+        self.shapes.first().is_some_and(|shape| shape.status().logins > 0)
     }
 
     /// How the link to the other array's journal does: its phase in a word, and what was wrong last.

@@ -82,16 +82,12 @@ pub(super) struct Target {
 
 impl Target {
     pub(super) fn of(plan: &Plan) -> Self {
-        // A write takes pages for all of its data before any of it comes, so one command may use
-        // a quarter of what hosts can have.
-        let pages = plan.memory.pages - plan.memory.ram_pages - plan.memory.reserve_pages;
-        let largest = (u64::from(pages) * 4096 / 4).clamp(1 << 20, 32 << 20);
         Self {
             iqn: plan.iqn.clone(),
             sessions: plan.network.max_sessions,
-            largest: u32::try_from(largest).unwrap_or(1 << 20),
+            largest: plan.memory.longest_write(),
             cache_pages: cache_plan(plan).pages,
-            host_pages: pages,
+            host_pages: plan.memory.host_pages(),
             volumes: u32::try_from(plan.volumes.len()).unwrap_or(u32::MAX).max(2),
         }
     }

@@ -50,6 +50,14 @@ struct SideOf {
 }
 
 fn side(ways: &mut Ways, array: &str, group: &str) -> Result<SideOf, Refusal> {
+    look(ways, array, group).map_err(|refusal| match refusal.code {
+        // Who was only asked, and does not answer, is out of reach, and nothing is in doubt.
+        4 => Refusal::unreachable(format!("array {array} does not answer; nothing has changed")),
+        _ => refusal,
+    })
+}
+
+fn look(ways: &mut Ways, array: &str, group: &str) -> Result<SideOf, Refusal> {
     let own = ways.arrays(array)?.arrays.into_iter().find(|one| one.role == "local");
     let own = own.and_then(|own| Some((own.name, own.uuid?)));
     let (name, uuid) = own.ok_or_else(|| Refusal::failed(format!("array {array} does not say who it is")))?;

@@ -51,6 +51,13 @@ pub fn verb(request: &Request) -> Result<Verb, Refusal> {
             ("pair-takeover", parameters.flag(Tag::Force, asked.force))
         }
         Request::PairStatus(asked) => ("pair-status", of(&asked.group)?),
+        Request::PairSet(asked) => {
+            let mut parameters = of(&asked.group)?;
+            for (key, value) in &asked.options {
+                parameters = text(parameters, Tag::Option, Some(&format!("{key}={value}")))?;
+            }
+            ("pair-set", parameters)
+        }
         Request::JournalAcquire(asked) => ("journal-acquire", at(asked)?),
         Request::JournalPurge(asked) => ("journal-purge", at(asked)?),
         Request::JournalRestore(asked) => {

@@ -4,6 +4,7 @@ use super::world::{BLOCKS, World};
 use super::*;
 use kagami_journal::{EntryKind, GRANULE};
 use kagami_types::Epoch;
+use std::num::NonZeroU64;
 
 fn trouble(event: &SinkEvent) -> Option<Trouble> {
     match event {
@@ -365,6 +366,38 @@ fn what_is_not_allocated_is_not_read() {
     let figures = world.sink.figures(world.now, 0);
     assert_eq!((figures.copied_bytes, figures.left), (GRANULE, 0));
     assert!((figures.percent() - 100.0).abs() < 0.01);
+}
+
+#[test]
+fn a_copy_keeps_the_rate_that_it_was_given() {
+    let time = |pace: Pace| {
+        let mut world = World::new(2, true);
+        world.options.pace = pace;
+        world.begin();
+        let began = world.now;
+        let at = world.until(formed);
+        world.check_image(at);
+        (world.sink.figures(world.now, 0).copied_bytes, world.now.since(began))
+    };
+    let rate = 1 << 20;
+    let (bytes, took) = time(Pace::Rate(NonZeroU64::new(rate).unwrap()));
+    // The first piece, of at most 1 MiB, waits for nothing; what follows waits for those before it.
+    let least = Duration::from_nanos((bytes - (1 << 20)) * 1_000_000_000 / rate);
+    assert!(bytes > 3 << 19 && took >= least && took < least * 3, "{bytes} bytes in {took:?}");
+    let (same, fast) = time(Pace::Full);
+    assert!(same == bytes && fast < least / 4, "{same} bytes in {fast:?}");
+
+    // It can be changed while it copies.
+    let mut world = World::new(2, true);
+    world.options.pace = Pace::Rate(NonZeroU64::MIN);
+    world.begin();
+    for _ in 0..2000 {
+        world.step();
+    }
+    assert!(world.sink.figures(world.now, 0).left > 0);
+    world.call(|sink, cx| sink.set_options(cx, SinkOptions::default()));
+    let at = world.until(formed);
+    world.check_image(at);
 }
 
 #[test]
