@@ -53,6 +53,7 @@ fn allowed(fixture: &Fixture, ids: &[WriteId]) -> Vec<WriteId> {
         disk: inner.disk.clone(),
         reservations: Reservations::default(),
         wrong: None,
+        device: inner.device.clone(),
         ..*inner
     };
     ids.iter()
