@@ -1,5 +1,6 @@
 //! Runs worlds from many seeds: `cargo run --example seeds -- --seeds 0..1000 --threads 2`, or one of them with everything that it
-//! says (`--verbose`). With `--covered` it also fails where the seeds together have not shown what they should.
+//! says (`--verbose`). With `--covered` it also fails where the seeds together have not shown what they should. `--only loses` leaves
+//! out all whose plan has not that.
 
 #[path = "../tests/world/mod.rs"]
 mod world;
@@ -21,8 +22,9 @@ fn main() -> ExitCode {
     let to: u64 = to.parse().unwrap_or(from + 1);
     let verbose = args.iter().any(|arg| arg == "--verbose");
     let threads: u64 = value("--threads").and_then(|text| text.parse().ok()).unwrap_or(1).clamp(1, 64);
+    let only = value("--only").unwrap_or_default();
     let next = AtomicU64::new(from);
-    let run = || run_some(&next, to, verbose);
+    let run = || run_some(&next, to, verbose, &only);
     let results: Vec<_> = std::thread::scope(|scope| {
         let runs: Vec<_> = (0..threads).map(|_| scope.spawn(run)).collect();
         runs.into_iter().map(|run| run.join().unwrap_or_default()).collect()
@@ -48,7 +50,7 @@ fn main() -> ExitCode {
 }
 
 /// Takes seeds until there is none left: what they have shown, and those that failed.
-fn run_some(next: &AtomicU64, to: u64, verbose: bool) -> (world::Seen, Vec<u64>) {
+fn run_some(next: &AtomicU64, to: u64, verbose: bool, only: &str) -> (world::Seen, Vec<u64>) {
     let mut seen = world::Seen::default();
     let mut failed = Vec::new();
     loop {
@@ -56,8 +58,12 @@ fn run_some(next: &AtomicU64, to: u64, verbose: bool) -> (world::Seen, Vec<u64>)
         if seed >= to {
             return (seen, failed);
         }
+        let plan = Plan::of(seed);
+        if !plan.has(only) {
+            continue;
+        }
         let begun = std::time::Instant::now();
-        let run = std::panic::catch_unwind(|| World::run(Plan::of(seed), verbose));
+        let run = std::panic::catch_unwind(|| World::run(plan, verbose));
         let took = begun.elapsed();
         if took.as_secs() > 20 {
             println!("seed {seed} took {took:?}");

@@ -149,6 +149,8 @@ pub struct Front {
     stable: u64,
     /// What was written before journaling began is flushed.
     covered: bool,
+    /// Writes wait for bits, or did before they were held.
+    tracks: bool,
     /// Durable bits.
     known: Granules,
     tickets: u64,
@@ -190,6 +192,7 @@ impl Front {
             hurried: 0,
             stable: 0,
             covered: false,
+            tracks: false,
             known: Granules::default(),
             tickets: 0,
             clock: Time::default(),
@@ -293,7 +296,7 @@ impl Front {
 
     /// Another mode.
     fn change(&mut self, now: Time, ticket: u64, mode: Mode) {
-        let before = std::mem::replace(&mut self.mode, mode);
+        self.mode = mode;
         // The group knows, and applies the journal before another mode.
         self.lost &= !matches!(mode, Mode::NotReady | Mode::Plain);
         self.era = self.era.wrapping_add(1);
@@ -306,8 +309,14 @@ impl Front {
             }
             _ => self.covered = false,
         }
-        if mode != Mode::Tracking && before == Mode::Tracking {
+        if !matches!(mode, Mode::Tracking | Mode::Held { .. }) {
             self.known = Granules::default();
+        }
+        self.tracks = mode == Mode::Tracking || self.tracks && matches!(mode, Mode::Held { .. });
+        if mode == Mode::NotReady && self.journaled.is_empty() {
+            // A group that begins anew counts on from what its journal has: what was taken beyond that is taken once more, and
+            // is not stable yet.
+            (self.stable, self.taken, self.hurried) = (0, 0, 0);
         }
         self.slow = Time::default();
         // Those that have no bits yet are written as the new mode says, before those that came later.
@@ -348,7 +357,9 @@ impl Front {
 
     /// Says that the mode holds, if it does.
     fn hold(&mut self) {
-        if self.old == 0 && !self.outside {
+        // What is promised and waits for bits is still to be written before hosts are shut out.
+        let promised = self.tracks && matches!(self.mode, Mode::Held { .. }) && !self.promises.is_empty();
+        if self.old == 0 && !self.outside && !promised {
             for ticket in self.holding.drain(..) {
                 self.steps.push_back(Step::Mail(ToGroup::ModeHolds { ticket }));
             }

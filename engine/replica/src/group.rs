@@ -613,6 +613,14 @@ impl Live {
         }
         let source = self.source.as_ref().map_or(Time::NEVER, Source::next_deadline);
         let sink = self.sink.as_ref().map_or(Time::NEVER, Sink::next_deadline);
+        if self.losing != Losing::No {
+            // It neither speaks nor looks at orders, and what it waits for comes by itself.
+            let device = match self.losing {
+                Losing::Hosts => self.saver.next_deadline().min(self.difference.next_deadline()),
+                _ => Time::NEVER,
+            };
+            return source.min(sink).min(device).min(self.fronts.next_deadline());
+        }
         let limit = self.plan.options.reader_limit;
         let reader = match self.expects_reader() {
             true => self.asked + limit + std::time::Duration::from_millis(1),

@@ -75,14 +75,7 @@ fn writes(world: &mut World, time: Duration) {
 
 /// The device of a volume loses what was not stable there, and is back.
 fn loses(world: &mut World, array: usize, volume: usize, seed: u64) -> usize {
-    let before = world.arrays[array].stores[volume].visible.clone();
-    world.arrays[array].stores[volume].crash(&mut world::rng::Rng::new(seed), &[]);
-    let lost = world.arrays[array].stores[volume].visible.iter().zip(&before).filter(|(a, b)| a != b).count();
-    world.note(format!("array {array}: volume {volume} loses {lost} blocks"));
-    world.judge_lost(array);
-    world.arrays[array].fronts[volume].on_lost();
-    world.steps_of(array, volume);
-    lost
+    world.loses(array, volume, &mut world::rng::Rng::new(seed))
 }
 
 fn equal_at_last(world: &mut World) {

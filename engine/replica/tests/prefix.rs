@@ -2,6 +2,7 @@
 
 mod world;
 
+use kagami_replica::Options;
 use world::World;
 use world::plan::{Plan, Sabotage};
 
@@ -22,16 +23,30 @@ const MENDED: [u64; 13] = [96, 104, 118, 237, 266, 356, 415, 442, 520, 725, 1082
 /// (11495).
 const MENDED_SINCE: [u64; 2] = [31448, 31695];
 const MENDED_ODD: [u64; 13] = [596, 766, 932, 1541, 4128, 4817, 6286, 7417, 8798, 10387, 11495, 40009, 40438];
+/// Since devices of volumes lose writes, and options change: a gentle copy that was complete and went on asking to be woken (188), a judge
+/// that was wrong (389), and a sink that had stopped before the group began anew (575).
+const MENDED_LOSING: [u64; 3] = [188, 389, 575];
+
+/// As that seed was when it failed: what worlds have learnt since is not in it.
+fn as_was(seed: u64) -> Plan {
+    let plan = Plan::of(seed);
+    let options = Options { poller: true, ..plan.options.clone() };
+    Plan { options, loses: false, changes: false, ..plan }
+}
 
 /// Every seed here ends with two equal arrays; `examples/seeds.rs` runs as many as one likes.
 #[test]
 fn seeds() {
     let mut seen = world::Seen::default();
     // As they were when they failed.
-    let old = |seed| Plan { cores: [0; 3], rot: false, odd: false, ..Plan::of(seed) };
+    let old = |seed| Plan { cores: [0; 3], rot: false, odd: false, ..as_was(seed) };
     let mended = MENDED.map(|seed| Plan { write_back: false, ..old(seed) });
-    for plan in
-        (0..12).map(Plan::of).chain(mended).chain(MENDED_SINCE.map(old)).chain(MENDED_ODD.map(Plan::of))
+    for plan in (0..12)
+        .map(Plan::of)
+        .chain(mended)
+        .chain(MENDED_SINCE.map(old))
+        .chain(MENDED_ODD.map(as_was))
+        .chain(MENDED_LOSING.map(Plan::of))
     {
         let seed = plan.seed;
         match World::run(plan, false) {

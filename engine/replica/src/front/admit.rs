@@ -83,7 +83,8 @@ impl Front {
             }
             // Neither takes new writes. What was answered goes on: into the journal, or when its bits are durable and the end of
             // the journal too. Before that a replay would come over it.
-            Mode::Held { .. } if promised => return self.journal(now, slot),
+            Mode::Held { .. } if promised && !self.tracks => return self.journal(now, slot),
+            Mode::Held { .. } if promised => return self.mark(now, slot),
             Mode::Fenced if promised => return self.mark(now, slot),
             Mode::Tracking => return self.mark(now, slot),
             Mode::NotReady | Mode::Held { .. } => BlockError::BecomingReady,

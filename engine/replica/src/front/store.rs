@@ -248,6 +248,7 @@ impl Front {
         if let Some((number, bytes, lost)) = promise {
             self.kept(number, bytes, lost);
             self.look_at_flushes(now);
+            self.hold();
         }
         if old {
             self.old -= 1;

@@ -11,7 +11,7 @@ use super::{Live, Running};
 use crate::action::{Action, OrderResult};
 use crate::context::Context;
 use crate::mail::{Mode, VolumeIndex};
-use crate::sink::{Sink, SinkEvent};
+use crate::sink::Sink;
 use crate::source::{Source, SourceEvent};
 
 /// How far a group is that is to begin anew.
@@ -22,7 +22,7 @@ pub(super) enum Losing {
     /// What hosts have under way ends.
     Hosts,
     /// So do the paths, and what goes to the journal's device.
-    Paths { sink_stopped: bool },
+    Paths,
     /// The last mode is to hold.
     Fronts,
     /// Now.
@@ -50,6 +50,8 @@ impl Live {
             let writes = self.source_ends.is_none() && self.source.as_ref().is_some_and(Source::takes);
             let mode = match self.fronts.mode {
                 Some(Mode::Journaling | Mode::Held { .. }) if !writes => Mode::Stopped,
+                // The suspension has not come to where bits count, and does not go on: what was answered is in no journal.
+                Some(Mode::Tracking) if !self.tracking => Mode::Stopped,
                 Some(Mode::Journaling | Mode::Held { .. } | Mode::Tracking) => Mode::Held { until: cx.now },
                 _ => Mode::NotReady,
             };
@@ -64,11 +66,7 @@ impl Live {
             full |= matches!(event, SourceEvent::Full | SourceEvent::Failed(_));
             self.source_stopped |= matches!(event, SourceEvent::Stopped { .. });
         }
-        while let Some(event) = self.sink.as_mut().and_then(Sink::next_event) {
-            if let (SinkEvent::Stopped, Losing::Paths { sink_stopped }) = (&event, &mut self.losing) {
-                *sink_stopped = true;
-            }
-        }
+        while self.sink.as_mut().and_then(Sink::next_event).is_some() {}
         if self.losing == Losing::Hosts {
             self.saver.turn(cx);
             self.difference.turn(cx);
@@ -78,8 +76,7 @@ impl Live {
                 self.fronts.set(cx, Mode::Stopped);
             }
             if self.fronts.holds() {
-                let stopped = self.goal.as_ref().is_some_and(|goal| goal.stopped);
-                self.losing = Losing::Paths { sink_stopped: stopped };
+                self.losing = Losing::Paths;
                 if let Some(source) = &mut self.source {
                     source.stop();
                 }
@@ -89,9 +86,10 @@ impl Live {
                 return self.lose_turn(cx);
             }
         }
-        if let Losing::Paths { sink_stopped } = self.losing {
-            let paths =
-                (self.source.is_none() || self.source_stopped) && (self.sink.is_none() || sink_stopped);
+        if self.losing == Losing::Paths {
+            // What was going on before may have stopped them already.
+            let paths = (self.source.is_none() || self.source_stopped)
+                && self.sink.as_ref().is_none_or(Sink::has_stopped);
             let applying = matches!(&self.running,
                 Some(Running { program: Program::Recover(recovering), .. }) if recovering.is_applying());
             if paths && !applying && self.saver.is_quiet() && self.difference.is_quiet() {

@@ -68,6 +68,11 @@ impl Sink {
         self.meter.sample(cx.now, self.fetch.arrived, self.restore.restored_bytes, self.copy.copied);
     }
 
+    /// It was told to stop, and nothing of it is under way to volumes and own journal any more.
+    pub(crate) fn has_stopped(&self) -> bool {
+        self.stopped
+    }
+
     fn take_troubles(&mut self) {
         let found = self.fetch.trouble().or_else(|| self.restore.trouble());
         let found = found.or_else(|| self.copy.trouble()).or_else(|| self.checkpoint.trouble());

@@ -6,7 +6,7 @@ use super::plan::{Plan, Sabotage};
 use super::rng::Rng;
 use super::store::{Changes, Image, Store};
 use kagami_replica::mail::{Mode, VolumeIndex};
-use kagami_replica::{Actions, Front, FrontPlan, Group, GroupPlan, PlannedVolume, Side};
+use kagami_replica::{Actions, Front, FrontPlan, Group, GroupPlan, Options, PlannedVolume, Side};
 use kagami_types::{BlockCount, BlockSize, Lun, Time, Uuid};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -27,6 +27,8 @@ pub struct Array {
     /// When the last mail arrives, to and from each front.
     pub mail_at: Vec<(Time, Time)>,
     pub deleted: bool,
+    /// Of its half of the group.
+    pub options: Options,
     /// The life of which recovery was looked at.
     pub recovered: u32,
     /// The last mode that the group gave its fronts in this life.
@@ -66,6 +68,7 @@ impl Array {
             writing: BTreeMap::new(),
             mail_at: vec![(Time(0), Time(0)); plan.volumes],
             deleted: false,
+            options: plan.options.clone(),
             recovered: 0,
             mode: None,
         }
@@ -124,7 +127,7 @@ impl World {
             journal: id(50 + own),
             journal_bytes: plan.journal_bytes,
             volumes,
-            options: plan.options.clone(),
+            options: self.arrays[array].options.clone(),
             create,
         });
         let fronts = (0..plan.volumes as u8)

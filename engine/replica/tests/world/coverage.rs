@@ -122,7 +122,7 @@ impl World {
 }
 
 /// What every long run must have shown beside the cells of the tables.
-const WANTED: [&str; 29] = [
+const WANTED: [&str; 34] = [
     "seeds to the end",
     "crash",
     "another epoch",
@@ -139,6 +139,11 @@ const WANTED: [&str; 29] = [
     "marker judged",
     "bitmap judged",
     "rot at a secondary",
+    "loss in Journaling",
+    "loss in Tracking",
+    "loss in Secondary",
+    "other options",
+    "a host drives",
     "volumes: 1",
     "volumes: 2",
     "volumes: 3",

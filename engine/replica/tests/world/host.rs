@@ -5,7 +5,7 @@ use super::plan::Plan;
 use super::{Event, World, store};
 use kagami_memory::Scatter;
 use kagami_types::{Access, BlockCount, BlockError, BlockOp, BlockRange, Lba, LbaStatus};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 /// An operation under way.
@@ -31,6 +31,8 @@ pub struct Hosts {
     pub by_stamp: HashMap<u64, u64>,
     /// Writes that were answered before the store had them.
     pub promised: BTreeMap<u64, HostOp>,
+    /// Those of them of which hosts heard that they are lost.
+    pub lost: HashSet<u64>,
     pub peers: BTreeMap<u64, PeerOp>,
     tags: u64,
     stamps: u64,
@@ -45,6 +47,7 @@ impl Hosts {
             ops: BTreeMap::new(),
             by_stamp: HashMap::new(),
             promised: BTreeMap::new(),
+            lost: HashSet::new(),
             peers: BTreeMap::new(),
             tags: 0,
             stamps: 0,
@@ -262,6 +265,7 @@ impl World {
                 && matches!(op.op, BlockOp::Write(range, _) if range.lba == lba)
         };
         let found = self.hosts.promised.iter().find(|(_, op)| lost(op)).map(|(tag, _)| *tag);
+        self.hosts.lost.extend(found);
         // One that a store has half done counts as stored.
         if found.and_then(|tag| self.hosts.promised.remove(&tag)).is_none() && !self.judge.unclear {
             self.fail(format!("array {array} has lost a write that it did not promise"));

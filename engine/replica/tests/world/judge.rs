@@ -22,8 +22,10 @@ pub struct Judge {
     pub writer: [bool; 2],
     /// It has started since hosts wrote there.
     fresh: [bool; 2],
-    /// What its volumes held after the crash.
+    /// What its volumes held after the crash, or when a device had lost writes and hosts had nothing under way any more.
     after_crash: [Option<Vec<Image>>; 2],
+    /// The second of these is not come yet.
+    losing: [bool; 2],
     /// An operator has made the secondary writable beside the primary.
     pub two_allowed: bool,
     /// An operator has forced a takeover of what is not consistent.
@@ -52,6 +54,7 @@ impl Judge {
             lineage: [Some(Lineage::new(arrays[0].image(), 0)), None],
             writer: [false; 2],
             fresh: [true, false],
+            losing: [false; 2],
             after_crash: [Some(arrays[0].image()), None],
             two_allowed: false,
             two_since: Time(0),
@@ -84,6 +87,9 @@ impl World {
             self.arrays[array].group.as_ref().map_or(0, |group| group.sequencer().load(Ordering::SeqCst));
         if !is_writer(mode) {
             self.judge.writer[array] = false;
+            if mode == Mode::NotReady && std::mem::take(&mut self.judge.losing[array]) {
+                self.judge.after_crash[array] = Some(self.arrays[array].image());
+            }
             return;
         }
         if mode == Mode::Plain
@@ -134,10 +140,17 @@ impl World {
             }
             if mode == Mode::Journaling {
                 if lineage.journaling || !lineage.tracked {
-                    if let Err(why) = lineage.recovered(last, &image, &crashed)
-                        && !self.judge.unclear
-                    {
-                        self.fail(format!("array {array}: {why}"));
+                    // It had ended journaling, and has begun anew without its process having ended: the counter has what was given
+                    // up then.
+                    let known = lineage.stable.max(lineage.acknowledged);
+                    let mut other = lineage.clone();
+                    let suspended = !lineage.journaling;
+                    if let Err(why) = lineage.recovered(last, &image, &crashed) {
+                        if suspended && other.recovered(known, &image, &crashed).is_ok() {
+                            *lineage = other;
+                        } else if !self.judge.unclear {
+                            self.fail(format!("array {array}: {why}"));
+                        }
                     }
                 } else if crashed == image {
                     lineage.rebase(image);
@@ -247,16 +260,22 @@ impl World {
         self.judge.writer[array] = false;
         self.judge.fresh[array] = true;
         self.judge.after_crash[array] = Some(self.arrays[array].image());
+        self.judge.losing[array] = false;
         self.arrays[array].mode = None;
     }
 
-    /// A volume has lost what was not stable there: the group recovers its journal as after a crash, and what had not
-    /// reached that is nowhere; its sequences are taken again.
+    /// A volume has lost what was not stable there. Where the group is to make good for it, that is to it as if it had crashed,
+    /// but that what hosts had under way ends first; else hosts are told of the loss.
     pub fn judge_lost(&mut self, array: usize) {
-        if self.judge.lineage[array].as_ref().is_some_and(|lineage| lineage.journaling) {
-            self.judge.fresh[array] = true;
-            self.judge.after_crash[array] = Some(self.arrays[array].image());
+        let image = self.arrays[array].image();
+        let mode = self.arrays[array].mode;
+        let Some(lineage) = &mut self.judge.lineage[array] else { return };
+        if mode == Some(Mode::Plain) {
+            return lineage.rebase(image);
         }
+        self.judge.fresh[array] = true;
+        self.judge.after_crash[array] = Some(image);
+        self.judge.losing[array] = true;
     }
 
     pub fn judge_append(
@@ -319,6 +338,9 @@ impl World {
     /// A host hears that its read or flush is done.
     pub fn judge_after(&mut self, array: usize, op: &HostOp) {
         for &(tag, sequence) in &op.after {
+            if self.hosts.lost.contains(&tag) {
+                continue;
+            }
             let is_missing = self.hosts.promised.contains_key(&tag);
             if !matches!(op.op, BlockOp::Flush { .. }) {
                 if is_missing {

@@ -19,6 +19,7 @@ pub mod plan;
 pub mod rng;
 pub mod script;
 pub mod store;
+pub mod trouble;
 
 use array::Array;
 use host::Hosts;
@@ -57,6 +58,8 @@ pub enum Event {
     Boot,
     /// The operator looks.
     Operator,
+    /// The device of a volume loses what was not stable there.
+    Lose(usize),
 }
 
 impl Event {
@@ -72,6 +75,7 @@ impl Event {
             Self::Host(_) => "host",
             Self::Boot => "boot",
             Self::Operator => "operator",
+            Self::Lose(_) => "lose",
         }
     }
 }
@@ -278,7 +282,7 @@ impl World {
     /// Something that happens at an array, unless it crashes before.
     pub fn later(&mut self, wait: Duration, array: usize, event: Event) {
         let boot = match event {
-            Event::Boot | Event::Host(_) | Event::Operator | Event::FarIn { .. } => None,
+            Event::Boot | Event::Host(_) | Event::Operator | Event::FarIn { .. } | Event::Lose(_) => None,
             _ => Some(self.arrays[array].boot),
         };
         self.at(self.now + wait, array, boot, event);
@@ -457,6 +461,10 @@ impl World {
             Event::Host(worker) => self.host(worker),
             Event::Boot => self.boot(array),
             Event::Operator => self.operator(),
+            Event::Lose(volume) => {
+                let mut rng = Rng::new(self.rng.word());
+                self.loses(array, volume, &mut rng);
+            }
         }
     }
 

@@ -35,6 +35,7 @@ pub struct Plan {
     pub blocks: u64,
     pub block_bytes: u32,
     pub journal_bytes: u64,
+    /// `poller`: else a host drives the secondary by orders.
     pub options: Options,
     pub workers: usize,
     /// Microseconds between a host's commands, at most.
@@ -64,6 +65,10 @@ pub struct Plan {
     pub rot: bool,
     /// Operators also give orders that make no sense.
     pub odd: bool,
+    /// Volumes' devices lose what was not stable there.
+    pub loses: bool,
+    /// Options change while all goes on.
+    pub changes: bool,
 }
 
 impl Plan {
@@ -71,12 +76,14 @@ impl Plan {
         let mut rng = Rng::new(seed ^ 0x5eed);
         // What came later: older seeds stay what they were.
         let mut more = Rng::new(seed ^ 0xc04e);
+        let mut third = Rng::new(seed ^ 0x0105e5);
         let volumes = rng.between(1, 3) as usize;
         let block_bytes = if rng.percent(30) { 512 } else { 4096 };
         let bytes = rng.between(1, 3) * (1 << 20) + rng.below(4) * (64 << 10);
         let overflow =
             if rng.percent(30) { Overflow::Slow(Duration::from_millis(20)) } else { Overflow::Suspend };
         let options = Options {
+            poller: !third.percent(12),
             overflow,
             secondary_reads: rng.percent(30),
             restart_wait: Duration::from_millis(rng.between(50, 800)),
@@ -122,6 +129,19 @@ impl Plan {
             cores: [0; 3].map(|_: u64| [0, 0, 20_000, 400_000][more.index(4)]),
             rot: more.percent(10),
             odd: more.percent(30),
+            loses: third.percent(25),
+            changes: third.percent(20),
+        }
+    }
+    /// Whether that of what worlds learnt late is in it; without a word, yes.
+    pub fn has(&self, what: &str) -> bool {
+        match what {
+            "loses" => self.loses,
+            "changes" => self.changes,
+            "driven" => !self.options.poller,
+            "rot" => self.rot,
+            "odd" => self.odd,
+            _ => true,
         }
     }
 }

@@ -112,7 +112,7 @@ impl World {
         self.script.since = self.now;
     }
 
-    fn give(&mut self, array: usize, order: Order) {
+    pub fn give(&mut self, array: usize, order: Order) {
         if let Some(report) = &self.reports()[array] {
             let state = format!("{} {}", report.side.name(), report.state.name());
             self.seen.note(format!("cell {state} {}", kind(&order)));
@@ -123,11 +123,19 @@ impl World {
             self.seen.note(cell);
         }
         let number = self.script.orders + 1;
-        self.script.given.insert(number, (array, order.clone()));
+        // One that is given to an array which is down is answered by nobody.
+        if self.arrays[array].group.is_some() {
+            self.script.given.insert(number, (array, order.clone()));
+        }
         if matches!(order, Order::Marker { .. }) && self.script.phase == Phase::Quiet {
             self.script.marker = Some(number);
         }
         self.order(array, order);
+    }
+
+    /// The same order waits there for its answer.
+    pub fn is_given(&self, array: usize, order: &Order) -> bool {
+        self.script.given.values().any(|(of, other)| *of == array && other == order)
     }
 
     /// An order was answered.
@@ -139,6 +147,7 @@ impl World {
         let code = result.exit_code();
         match (&order, code) {
             (Order::CancelSwap, 0) => self.seen.note("a swap is given up"),
+            (Order::Acquire { .. }, 0) => self.seen.note("a host drives"),
             (Order::Restore(to), 0) if *to != RestoreTo::Read => self.seen.note("restore to a moment"),
             _ => {}
         }
@@ -173,6 +182,7 @@ impl World {
             }
         }
         self.judge_bitmap();
+        self.drive(&reports);
         let apart = self.now < self.cut_until || !self.arrays.iter().all(|array| array.up);
         let mut records = self.arrays.iter().filter_map(|array| array.group.as_ref()?.record());
         if let Some(fenced) = records.rfind(|record| apart && record.fence.is_some()).cloned() {
@@ -263,95 +273,6 @@ impl World {
         if let Some(array) = reports.iter().position(secondary) {
             self.give(array, Order::Restore(RestoreTo::Read));
         }
-    }
-
-    fn trouble(&mut self, reports: &[Option<Report>; 2]) {
-        if self.plan.cuts && self.rng.one_in(25) {
-            let length = Duration::from_millis(self.rng.skewed(5, 1200));
-            self.note(format!("the link is cut for {length:?}"));
-            self.cut_until = self.now + length;
-        }
-        let array = self.rng.index(2);
-        let Some(report) = &reports[array] else { return };
-        let (side, state) = (report.side, report.state);
-        if self.plan.rot && side == Side::Secondary && matches!(state, State::Pair) && self.rng.one_in(20) {
-            self.rot(array, report);
-        }
-        if self.plan.odd && self.rng.one_in(4) {
-            return self.odd_order(array);
-        }
-        let dry_run = self.rng.percent(15);
-        match self.rng.below(24) {
-            0 if self.plan.splits => {
-                self.give(array, Order::Split { writable: self.plan.takeovers && dry_run })
-            }
-            1 | 2 if self.plan.swaps => self.give(array, Order::Swap { dry_run }),
-            3 if self.plan.swaps => self.give(array, Order::CancelSwap),
-            4 if self.plan.takeovers && side == Side::Secondary => {
-                let force = self.rng.percent(10);
-                self.give(array, Order::Takeover { dry_run, force });
-            }
-            5 if self.plan.takeovers && self.rng.one_in(5) => {
-                self.give(array, Order::Takeover { dry_run, force: false });
-            }
-            6 | 7 => {
-                let name = format!("m{}", self.rng.below(1000));
-                let wait = self.rng.percent(70);
-                self.give(array, Order::Marker { name, wait });
-            }
-            12 if self.plan.takeovers && side == Side::Secondary => {
-                let to = match self.rng.below(3) {
-                    0 => RestoreTo::Read,
-                    1 => RestoreTo::Marker(format!("m{}", self.rng.below(1000))),
-                    _ => RestoreTo::Time(self.wall() - self.rng.skewed(1, 50_000_000)),
-                };
-                self.give(array, Order::Restore(to));
-            }
-            8..12 => match state {
-                State::Psus { .. } | State::Psue | State::Ssws => {
-                    let discard = match self.rng.below(4) {
-                        0 => Some(Loser::There),
-                        1 => Some(Loser::Here),
-                        _ => None,
-                    };
-                    self.give(array, Order::Resync { discard });
-                }
-                _ if self.rng.one_in(10) => self.give(array, Order::Resync { discard: None }),
-                _ => {}
-            },
-            _ => {}
-        }
-    }
-
-    /// A bit of what a secondary has read, and has not restored yet, is another from now on.
-    fn rot(&mut self, array: usize, report: &Report) {
-        let places = report.positions;
-        if places.read <= places.restored || places.restore_target < places.restored {
-            return;
-        }
-        let place = places.restored + self.rng.below(places.read - places.restored);
-        let at = report.data_at + place % report.data_len;
-        self.arrays[array].journal.rot(at, 1 << self.rng.below(8));
-        self.note(format!("array {array}: a bit of its journal rots at {place}"));
-        self.seen.note("rot at a secondary");
-    }
-
-    /// An order that may make no sense here.
-    fn odd_order(&mut self, array: usize) {
-        let order = match self.rng.below(13) {
-            0 | 11 => Order::Split { writable: self.plan.takeovers && self.rng.percent(70) },
-            1 => Order::Resync { discard: None },
-            2 => Order::Resync { discard: Some(Loser::Here) },
-            3 => Order::Resync { discard: Some(Loser::There) },
-            4 => Order::Swap { dry_run: false },
-            5 | 6 => Order::CancelSwap,
-            7 if self.plan.takeovers => Order::Takeover { dry_run: false, force: self.rng.percent(60) },
-            8 => Order::Marker { name: "odd".to_owned(), wait: false },
-            9 => Order::Acquire { to: 0 },
-            10 => Order::Purge { to: self.rng.below(1 << 24) },
-            _ => Order::Restore(RestoreTo::Read),
-        };
-        self.give(array, order);
     }
 
     fn mend(&mut self, reports: &[Option<Report>; 2]) {

@@ -2,6 +2,7 @@
 
 use super::super::promise;
 use super::*;
+use std::sync::atomic::Ordering;
 
 fn bench() -> Bench {
     let mut bench = Bench::with(Mode::Journaling);
@@ -202,4 +203,45 @@ fn a_busy_store_is_asked_for_as_long_as_it_takes() {
     }
     b.stored(Ok(()));
     assert!(b.front.is_idle() && b.deferred.is_empty());
+}
+
+#[test]
+fn numbers_that_are_taken_once_more_are_not_stable_yet() {
+    let mut b = bench();
+    for tag in 1..4 {
+        b.write(tag, tag, 1, 1);
+    }
+    b.stable(1);
+    b.stored(Ok(()));
+    assert!(b.front.on_lost(), "the group makes good for it");
+    b.mode(Mode::Stopped);
+    b.mode(Mode::NotReady);
+    assert!(b.held(), "nothing is under way");
+    // The journal has the first one only, and the group goes on from there.
+    b.front.plan.sequencer.store(1, Ordering::Release);
+    b.mode(Mode::Journaling);
+    b.done.clear();
+    b.write(5, 9, 1, 2);
+    assert_eq!(b.ended(), (5, Ok(())), "it is promised");
+    b.submit(6, FLUSH, &[]);
+    assert!(b.done.is_empty() && b.store.is_empty(), "number 2 is not in the journal");
+    b.stable(2);
+    assert!(!b.store.is_empty());
+}
+
+#[test]
+fn what_waits_for_bits_goes_on_waiting_for_them_when_the_group_begins_anew() {
+    let mut b = bench();
+    b.write(1, 5, 1, 1);
+    b.mode(Mode::Tracking);
+    b.mail.clear();
+    b.mode(Mode::Held { until: Time(1) });
+    assert!(!b.held(), "what was answered is not done");
+    let ticket = b.mail.iter().find_map(|mail| match mail {
+        ToGroup::Mark { ticket, .. } => Some(*ticket),
+        _ => None,
+    });
+    b.tell(ToFront::Marked(ticket.expect("no journal takes it any more")));
+    b.stored(Ok(()));
+    assert!(b.held() && b.front.is_idle() && b.deferred.is_empty());
 }
