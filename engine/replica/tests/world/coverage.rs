@@ -182,7 +182,7 @@ fn cells(mark: &str) -> Vec<(String, String, String)> {
 
 /// Cells that few worlds come to, or none. Every cell of both tables is looked at by `machine/tests.rs`, and those of pages also by
 /// `machine/tests/both.rs`, which lets everything meet everything.
-const SELDOM: [&str; 77] = [
+const SELDOM: [&str; 79] = [
     // Two primaries, each in its own state: it takes a takeover, a resync that gives up one side, and a cut at the right moment.
     "page P COPY | P PAIR",
     "page P COPY | P fenced",
@@ -240,6 +240,8 @@ const SELDOM: [&str; 77] = [
     "order purge | S SMPL",
     "order split --writable | S PSUS rw",
     // One moment in hundreds of worlds.
+    "page P COPY | P COPY",
+    "order acquire | S PSUS rw",
     "page P COPY anew | P PAIR",
     "page P COPY anew | P PSUS",
     "page P COPY anew | P PSUE",

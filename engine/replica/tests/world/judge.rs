@@ -78,6 +78,11 @@ impl Judge {
 impl World {
     /// A group tells its fronts their mode.
     pub fn judge_mode(&mut self, array: usize, mode: Mode) {
+        if mode == Mode::NotReady && self.judge.losing[array] {
+            // Said once more when what was restored has ended, too.
+            self.judge.after_crash[array] = Some(self.arrays[array].image());
+        }
+        self.judge.losing[array] &= !is_writer(mode);
         if self.arrays[array].mode == Some(mode) {
             return;
         }
@@ -87,9 +92,6 @@ impl World {
             self.arrays[array].group.as_ref().map_or(0, |group| group.sequencer().load(Ordering::SeqCst));
         if !is_writer(mode) {
             self.judge.writer[array] = false;
-            if mode == Mode::NotReady && std::mem::take(&mut self.judge.losing[array]) {
-                self.judge.after_crash[array] = Some(self.arrays[array].image());
-            }
             return;
         }
         if mode == Mode::Plain
