@@ -419,6 +419,12 @@ impl Source {
         !self.stopping && !self.failed
     }
 
+    /// Whether an entry waits for room.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.writer.is_full()
+    }
+
     /// No frame is begun any more; [`SourceEvent::Stopped`] when none is under way.
     pub fn stop(&mut self) {
         self.stopping = true;

@@ -71,8 +71,10 @@ impl Live {
             self.saver.turn(cx);
             self.difference.turn(cx);
             self.answer_marks(cx);
+            // No room comes any more: what is freed is in no superblock, and what is destaged does not count.
+            full |= self.source.as_ref().is_some_and(Source::is_full);
             if full && self.fronts.mode != Some(Mode::Stopped) {
-                // The journal takes nothing more: what waits for it is given up.
+                // What waits for it is given up.
                 self.fronts.set(cx, Mode::Stopped);
             }
             if self.fronts.holds() {
