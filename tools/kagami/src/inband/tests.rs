@@ -75,6 +75,7 @@ fn every_order_that_is_built_has_a_command() {
     let pairs = [
         "pair delete g --force",
         "pair split g --writable",
+        "pair set g pace=50MiB",
         "pair resync g --discard a",
         "pair swap g --dry-run",
         "pair takeover g --force",
