@@ -437,6 +437,12 @@ impl Front {
         !matches!(self.mode, Mode::Tracking | Mode::Fenced)
     }
 
+    /// Whether no host is let in since then, as the group has not begun anew yet: for tests and checkers.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.lost
+    }
+
     /// The volume has grown.
     pub fn grow(&mut self, blocks: BlockCount) {
         self.plan.blocks = self.plan.blocks.max(blocks);

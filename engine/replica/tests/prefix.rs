@@ -24,9 +24,9 @@ const MENDED: [u64; 13] = [96, 104, 118, 237, 266, 356, 415, 442, 520, 725, 1082
 const MENDED_SINCE: [u64; 2] = [31448, 31695];
 const MENDED_ODD: [u64; 13] = [596, 766, 932, 1541, 4128, 4817, 6286, 7417, 8798, 10387, 11495, 40009, 40438];
 /// Since devices of volumes lose writes, and options change: a gentle copy that was complete and went on asking to be woken (188), a judge
-/// that was wrong (389), a sink that had stopped before the group began anew (575), and a full journal that nothing could make room in meanwhile
+/// that was wrong (389, 3174), a sink that had stopped before the group began anew (575), and a full journal that nothing could make room in meanwhile
 /// (877).
-const MENDED_LOSING: [u64; 4] = [188, 389, 575, 877];
+const MENDED_LOSING: [u64; 5] = [188, 389, 575, 877, 3174];
 
 /// As that seed was when it failed: what worlds have learnt since is not in it.
 fn as_was(seed: u64) -> Plan {

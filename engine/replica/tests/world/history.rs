@@ -157,22 +157,7 @@ impl Lineage {
         if !self.journaling && self.tracked {
             return Ok(());
         }
-        if last < self.stable || last < self.acknowledged {
-            return Err(format!(
-                "recovered up to {last}, but {} was said to be stable and {} was answered",
-                self.stable, self.acknowledged
-            ));
-        }
-        if !self.journaling {
-            // The suspension that gave them up was not durable.
-            if let Some(before) = self.past.pop() {
-                self.now = before;
-            }
-            let mut limbo = std::mem::take(&mut self.limbo);
-            self.now.entries.append(&mut limbo);
-        }
-        self.now.entries.split_off(&(last + 1));
-        self.journaled.extend(self.now.entries.values().map(|entry| entry.op));
+        self.ends(last)?;
         let mut end = self.now.end();
         let touched: HashSet<(usize, usize)> = self
             .now
@@ -195,6 +180,27 @@ impl Lineage {
                 difference(&end, image)
             ));
         }
+        Ok(())
+    }
+
+    /// The journal was found to end there, as [`Self::recovered`] says.
+    pub fn ends(&mut self, last: u64) -> Result<(), String> {
+        if last < self.stable || last < self.acknowledged {
+            return Err(format!(
+                "recovered up to {last}, but {} was said to be stable and {} was answered",
+                self.stable, self.acknowledged
+            ));
+        }
+        if !self.journaling {
+            // The suspension that gave them up was not durable.
+            if let Some(before) = self.past.pop() {
+                self.now = before;
+            }
+            let mut limbo = std::mem::take(&mut self.limbo);
+            self.now.entries.append(&mut limbo);
+        }
+        self.now.entries.split_off(&(last + 1));
+        self.journaled.extend(self.now.entries.values().map(|entry| entry.op));
         self.stable = last;
         self.journaling = true;
         Ok(())

@@ -8,7 +8,7 @@ use super::store::{self, Changes, Image};
 use kagami_journal::{BitmapBlocks, BitmapMap, Bits, Found, GRANULE, Superblock};
 use kagami_memory::Scatter;
 use kagami_replica::mail::{Change, Mode};
-use kagami_replica::{Order, Record, Side, State};
+use kagami_replica::{Front, Order, Record, Side, State};
 use kagami_types::{BlockOp, Sequence, Time};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::Ordering;
@@ -110,7 +110,8 @@ impl World {
         } else {
             lineage.suspend();
         }
-        self.judge.fresh[array] = false;
+        self.judge.fresh[array] &=
+            mode == Mode::Journaling && self.arrays[array].fronts.iter().any(Front::is_lost);
         self.judge.writer[array] = mode == Mode::Journaling;
         if mode == Mode::Journaling {
             self.judge_two(array);
@@ -134,6 +135,7 @@ impl World {
     fn becomes_writer(&mut self, array: usize, mode: Mode, last: u64) {
         let image = self.arrays[array].image();
         let fresh = self.judge.fresh[array];
+        let lost = self.arrays[array].fronts.iter().any(Front::is_lost);
         let crashed = self.judge.after_crash[array].clone().unwrap_or_else(|| image.clone());
         if let Some(lineage) = &mut self.judge.lineage[array] {
             if !fresh {
@@ -141,7 +143,14 @@ impl World {
                 return;
             }
             if mode == Mode::Journaling {
-                if lineage.journaling || !lineage.tracked {
+                if lost {
+                    // A volume has lost writes again since: it lets nobody in, and the journal is applied once more.
+                    if lineage.tracked && !lineage.journaling {
+                        lineage.rebase(image);
+                    } else if let Err(why) = lineage.ends(last) {
+                        self.fail(format!("array {array}: {why}"));
+                    }
+                } else if lineage.journaling || !lineage.tracked {
                     // It had ended journaling, and has begun anew without its process having ended: the counter has what was given
                     // up then.
                     let known = lineage.stable.max(lineage.acknowledged);
