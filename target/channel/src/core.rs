@@ -65,6 +65,8 @@ pub struct Core<I: Io> {
     next_core: u16,
     /// Connections that fall quiet, to be moved, with their generations.
     pub(crate) holding: Vec<(u32, u32)>,
+    /// Room for what connections have sent since they were weighed.
+    pub(crate) weights: Vec<(u32, u32)>,
     /// The round had work; and how much time such rounds took since that was last weighed.
     worked: bool,
     pub(crate) busy_nanos: u64,
@@ -137,6 +139,7 @@ impl<I: Io> Core<I> {
             now: Time(0),
             next_core: 0,
             holding: Vec::new(),
+            weights: Vec::with_capacity(most),
             worked: false,
             busy_nanos: 0,
             weighed: Time(0),

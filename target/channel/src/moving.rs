@@ -227,16 +227,16 @@ impl<I: Io> Core<I> {
         // Half of what was before: a moment is not a trend.
         let busy = (u64::from(self.load.busy) + busy.saturating_mul(1000) / elapsed) / 2;
         self.weighed = now;
-        let mut commands = Vec::new();
+        self.weights.clear();
         for connection in self.connections.iter_mut().flatten() {
             if let Phase::Full(full) = &mut connection.phase {
                 let recent = std::mem::take(&mut full.place.recent);
                 if recent > 0 {
-                    commands.push((connection.id.index, recent));
+                    self.weights.push((connection.id.index, recent));
                 }
             }
         }
-        let active = u32::try_from(commands.len()).unwrap_or(u32::MAX);
+        let active = u32::try_from(self.weights.len()).unwrap_or(u32::MAX);
         self.load = Load { busy: u32::try_from(busy).unwrap_or(1000), active };
         self.shared.loads.tell(self.hub.core, self.load);
         self.hub.metrics.reactor.busy.set(busy);
@@ -247,7 +247,7 @@ impl<I: Io> Core<I> {
             return;
         }
         let Some(to) = placement::relief(&self.plan.moves, self.load, others) else { return };
-        let Some(index) = placement::choose(commands.iter().copied()) else { return };
+        let Some(index) = placement::choose(self.weights.iter().copied()) else { return };
         if let Some(Some(Connection { phase: Phase::Full(full), .. })) =
             self.connections.get_mut(index as usize)
         {

@@ -22,6 +22,8 @@ const DEPTH: usize = 32;
 /// Until every list, slot and page has been used.
 const WARM_UP: u64 = 5_000;
 const MEASURED: u64 = 10_000;
+/// What is done now and then is done at least once in that time.
+const A_TICK: Duration = Duration::from_millis(300);
 
 const CONFIG: &str = r#"
 [array]
@@ -193,9 +195,10 @@ fn reads_and_writes_allocate_nothing_and_share_kernel_entries() {
         what.store(mode, Ordering::Relaxed);
         let begin = commands() + WARM_UP;
         drive(&mut prepared, &mut done, || commands() >= begin);
-        let (begin, before) = (commands(), prepared.ring.counts());
+        let (begin, before, since) = (commands(), prepared.ring.counts(), Instant::now());
         let info = allocation_counter::measure(|| {
-            drive(&mut prepared, &mut done, || commands() >= begin + MEASURED);
+            let enough = || commands() >= begin + MEASURED && since.elapsed() >= A_TICK;
+            drive(&mut prepared, &mut done, enough);
         });
         let (count, after) = (commands() - begin, prepared.ring.counts());
         #[allow(clippy::cast_precision_loss, reason = "small numbers, for people")]
