@@ -16,7 +16,7 @@ lio_volume() {
 }
 lio_target() {
     group=$config/target/iscsi/$target_lio/tpgt_1
-    mkdir -p $config/target/iscsi && mkdir -p "$group/np/127.0.0.1:3270" "$group/lun/lun_0" || return 1
+    mkdir -p $config/target/iscsi && mkdir -p "$group/np/127.0.0.1:3264" "$group/lun/lun_0" || return 1
     ln -s $config/target/core/rd_mcp_0/far "$group/lun/lun_0/far" || return 1
     echo 0 >"$group/attrib/authentication" && echo 0 >"$group/attrib/demo_mode_write_protect" &&
         echo 1 >"$group/attrib/generate_node_acls" && echo 1 >"$group/attrib/cache_dynamic_acls" &&
@@ -38,7 +38,7 @@ max_sessions = 8
 max_connections = 8
 [[peer]]
 name = "lio"
-portal = "127.0.0.1:3270"
+portal = "127.0.0.1:3264"
 iqn = "$target_lio"
 [[virtual]]
 lun = 5
