@@ -573,17 +573,12 @@ impl Live {
             (None, None) => (0, "are in use"),
         };
         let all = self.layout().data_len;
-        let crossed = self.level.look(&self.plan.options.thresholds, used, all);
+        let Some(crossed) = self.level.look(&self.plan.options.thresholds, used, all) else { return };
         let share = level::percent(used, all);
-        match crossed {
-            None => {}
-            Some(Crossed::Passed(at)) => {
-                cx.actions.event(format!("more than {at} % of the journal: {share} % {what}"));
-            }
-            Some(Crossed::Left(at)) => {
-                cx.actions.event(format!("less than {at} % of the journal again: {share} % {what}"));
-            }
-        }
+        cx.actions.event(match crossed {
+            Crossed::Passed(at) => format!("more than {at} % of the journal: {share} % {what}"),
+            Crossed::Left(at) => format!("less than {at} % of the journal again: {share} % {what}"),
+        });
     }
 
     /// Takes marks in, and answers those whose bits are durable.

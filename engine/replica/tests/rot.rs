@@ -4,76 +4,11 @@
 mod world;
 
 use kagami_journal::{Found, SUPERBLOCK_PLACES, Superblock};
-use kagami_replica::{Options, Order, State};
+use kagami_replica::{Order, State};
 use kagami_types::Time;
 use std::time::Duration;
-use world::plan::Plan;
-use world::script::Phase;
-use world::{Event, World};
-
-const LONG: Duration = Duration::from_secs(60);
-
-/// A pair of two volumes of 16 MiB; nothing goes wrong that the test does not do.
-fn calm(seed: u64) -> World {
-    let mut world = World::new(Plan {
-        volumes: 2,
-        blocks: 4096,
-        block_bytes: 4096,
-        journal_bytes: 64 << 20,
-        options: Options { order_wait: Duration::from_secs(20), ..Options::default() },
-        workers: 3,
-        think: 12_000,
-        crashes: false,
-        cuts: false,
-        busy: 0,
-        bad_store: 0,
-        bad_journal: 0,
-        delay: 200,
-        loss: 0,
-        ..Plan::of(seed)
-    });
-    world.script.phase = Phase::Test;
-    paired(&mut world);
-    writes(&mut world, Duration::from_millis(100));
-    world
-}
-
-fn states(world: &World) -> [Option<State>; 2] {
-    world.reports().map(|report| report.map(|report| report.state))
-}
-
-fn paired(world: &mut World) {
-    let pair = [Some(State::Pair); 2];
-    assert!(world.until(LONG, |world| states(world) == pair), "{:?} {:#?}", world.failure, world.reports());
-}
-
-fn pass(world: &mut World, time: Duration) {
-    world.until(time, |_| false);
-    assert_eq!(world.failure, None);
-}
-
-fn ordered(world: &mut World, array: usize, order: Order) -> (u8, String) {
-    let number = world.order(array, order);
-    assert!(world.until(LONG, |world| world.script.answers.contains_key(&number)), "{:?}", world.failure);
-    let result = &world.script.answers[&number];
-    (result.exit_code(), result.text().to_owned())
-}
-
-fn hosts_begin(world: &mut World) {
-    if std::mem::take(&mut world.hosts.stopped) {
-        for worker in 0..world.hosts.workers() {
-            world.later(Duration::from_millis(1), 0, Event::Host(worker));
-        }
-    }
-}
-
-/// Hosts write for so long; then the superblock says that it is stable.
-fn writes(world: &mut World, time: Duration) {
-    hosts_begin(world);
-    pass(world, time);
-    world.hosts.stopped = true;
-    pass(world, Duration::from_millis(1500));
-}
+use world::World;
+use world::calm::{LONG, hosts_begin, ordered, paired, pass, states, writes, written};
 
 fn superblock(world: &World) -> Superblock {
     let [first, second] = SUPERBLOCK_PLACES.map(|at| world.arrays[0].journal.durable(at, 4096));
@@ -83,7 +18,7 @@ fn superblock(world: &World) -> Superblock {
 
 /// The other array has not read since a while; what it lacks is partly in the volumes for good. Then the primary dies.
 fn crashed_with_entries_to_send(seed: u64) -> World {
-    let mut world = calm(seed);
+    let mut world = written(seed);
     world.cut_until = Time(u64::MAX);
     writes(&mut world, Duration::from_millis(150));
     pass(&mut world, Duration::from_secs(33));
@@ -130,7 +65,7 @@ fn heals(mut world: World, most: u64) {
 #[test]
 fn rot_in_what_is_to_be_sent_suspends_and_costs_what_differs() {
     for seed in 1..5 {
-        let mut world = calm(seed);
+        let mut world = written(seed);
         world.cut_until = Time(u64::MAX);
         let from = superblock(&world).stable;
         writes(&mut world, Duration::from_millis(150));

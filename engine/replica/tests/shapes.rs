@@ -10,35 +10,21 @@ use kagami_replica::{Front, FrontPlan, Options, Order, PlannedVolume, State};
 use kagami_types::{BlockCount, BlockSize, Lun, Time, Uuid};
 use std::time::Duration;
 use world::World;
+use world::calm::{LONG, begin, plan};
 use world::history::Lineage;
 use world::plan::Plan;
-use world::script::Phase;
 use world::store::Store;
 
-const LONG: Duration = Duration::from_secs(60);
 const RESHAPE: u64 = 1 << 40;
 
 fn calm(seed: u64) -> World {
-    let mut world = World::new(Plan {
+    begin(Plan {
         volumes: 1,
         blocks: 1024,
-        block_bytes: 4096,
         journal_bytes: 32 << 20,
-        options: Options { order_wait: Duration::from_secs(20), ..Options::default() },
         workers: 2,
-        think: 2000,
-        crashes: false,
-        cuts: false,
-        busy: 0,
-        bad_store: 0,
-        bad_journal: 0,
-        delay: 200,
-        loss: 0,
-        ..Plan::of(seed)
-    });
-    world.script.phase = Phase::Test;
-    wait_for(&mut world, [State::Pair; 2]);
-    world
+        ..plan(seed, Options::default())
+    })
 }
 
 fn wait_for(world: &mut World, states: [State; 2]) {

@@ -7,70 +7,7 @@ use kagami_replica::{Loser, Options, Order, RestoreTo, State};
 use kagami_types::Time;
 use std::time::Duration;
 use world::World;
-use world::plan::Plan;
-use world::script::Phase;
-
-const LONG: Duration = Duration::from_secs(60);
-
-/// Two volumes of 16 MiB and journals with room for much; nothing goes wrong that the test does not do.
-fn calm(seed: u64, options: Options) -> World {
-    let mut world = World::new(Plan {
-        volumes: 2,
-        blocks: 4096,
-        block_bytes: 4096,
-        journal_bytes: 64 << 20,
-        options: Options { order_wait: Duration::from_secs(20), ..options },
-        workers: 3,
-        think: 2000,
-        crashes: false,
-        cuts: false,
-        busy: 0,
-        bad_store: 0,
-        bad_journal: 0,
-        delay: 200,
-        loss: 0,
-        ..Plan::of(seed)
-    });
-    world.script.phase = Phase::Test;
-    paired(&mut world);
-    world
-}
-
-fn states(world: &World) -> [Option<State>; 2] {
-    world.reports().map(|report| report.map(|report| report.state))
-}
-
-fn paired(world: &mut World) {
-    let pair = [Some(State::Pair); 2];
-    assert!(world.until(LONG, |world| states(world) == pair), "{:?} {:#?}", world.failure, world.reports());
-}
-
-fn pass(world: &mut World, time: Duration) {
-    world.until(time, |_| false);
-    assert_eq!(world.failure, None);
-}
-
-/// Gives an order and waits for its answer: the exit code, and the text.
-fn ordered(world: &mut World, array: usize, order: Order) -> (u8, String) {
-    let number = world.order(array, order);
-    assert!(world.until(LONG, |world| world.script.answers.contains_key(&number)), "{:?}", world.failure);
-    let result = &world.script.answers[&number];
-    (result.exit_code(), result.text().to_owned())
-}
-
-/// Hosts stop, and all that they wrote arrives: then both sides are the same.
-fn equal_at_last(world: &mut World) {
-    world.hosts.stopped = true;
-    pass(world, Duration::from_millis(500));
-    let primary = usize::from(
-        world.reports()[1].as_ref().is_some_and(|report| report.side == kagami_replica::Side::Primary),
-    );
-    let marker = Order::Marker { name: "end".to_owned(), wait: true };
-    assert_eq!(ordered(world, primary, marker).0, 0);
-    pass(world, Duration::from_millis(200));
-    let (one, other) = (world.arrays[0].image(), world.arrays[1].image());
-    assert!(one == other, "the arrays differ: {}", world::history::difference(&one, &other));
-}
+use world::calm::{LONG, begin, equal_at_last, ordered, paired, pass, plan, states};
 
 /// What was read and not restored.
 fn behind(world: &World, array: usize) -> u64 {
@@ -98,7 +35,7 @@ fn held_back(world: &mut World) -> u64 {
 #[test]
 fn a_takeover_that_stops_early_copies_only_the_difference_on_the_way_back() {
     for seed in 1..6 {
-        let mut world = calm(seed, Options::default());
+        let mut world = begin(plan(seed, Options::default()));
         pass(&mut world, Duration::from_millis(300));
         held_back(&mut world);
         let (code, text) = ordered(&mut world, 1, Order::Takeover { dry_run: true, force: false });
@@ -122,7 +59,7 @@ fn a_takeover_that_stops_early_copies_only_the_difference_on_the_way_back() {
 
 #[test]
 fn a_split_at_a_limit_ends_there() {
-    let mut world = calm(7, Options::default());
+    let mut world = begin(plan(7, Options::default()));
     held_back(&mut world);
     let (code, text) = ordered(&mut world, 0, Order::Split { writable: false });
     assert_eq!(code, 0, "{text}");
@@ -135,7 +72,7 @@ fn a_split_at_a_limit_ends_there() {
 #[test]
 fn a_takeover_of_a_written_secondary_restores_nothing_over_what_hosts_wrote() {
     for seed in 21..24 {
-        let mut world = calm(seed, Options::default());
+        let mut world = begin(plan(seed, Options::default()));
         held_back(&mut world);
         let (code, text) = ordered(&mut world, 0, Order::Split { writable: true });
         assert_eq!(code, 0, "{text}");
@@ -155,7 +92,7 @@ fn a_takeover_of_a_written_secondary_restores_nothing_over_what_hosts_wrote() {
 fn a_secondary_whose_journal_has_rotted_copies_what_its_entries_are_about() {
     for seed in 11..15 {
         let hold = Duration::from_secs(3600);
-        let mut world = calm(seed, Options { hold, ..Options::default() });
+        let mut world = begin(plan(seed, Options { hold, ..Options::default() }));
         assert!(world.until(LONG, |world| behind(world, 1) > 100 << 10), "nothing is held back");
         world.hosts.stopped = true;
         pass(&mut world, Duration::from_millis(100));
@@ -190,7 +127,7 @@ fn a_secondary_whose_journal_has_rotted_copies_what_its_entries_are_about() {
 #[test]
 fn a_limit_of_restore_holds_over_a_restart() {
     for seed in 31..35 {
-        let mut world = calm(seed, Options::default());
+        let mut world = begin(plan(seed, Options::default()));
         let last = held_back(&mut world);
         // The journal is not to fill meanwhile.
         world.hosts.stopped = true;
@@ -214,7 +151,7 @@ fn a_limit_of_restore_holds_over_a_restart() {
 
 #[test]
 fn a_restore_to_a_time_ends_without_anything_newer() {
-    let mut world = calm(41, Options::default());
+    let mut world = begin(plan(41, Options::default()));
     pass(&mut world, Duration::from_millis(300));
     world.hosts.stopped = true;
     pass(&mut world, Duration::from_millis(500));

@@ -9,6 +9,7 @@
 #![allow(clippy::cast_possible_truncation, reason = "everything here is small")]
 
 pub mod array;
+pub mod calm;
 pub mod coverage;
 pub mod device;
 pub mod far;
